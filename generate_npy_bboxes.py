@@ -1,0 +1,57 @@
+"""Write `object_bboxes.npy` beside each video of a dataset in IntentVC's layout.
+
+    python generate_npy_bboxes.py                   # roots from shell/data/intentvc_caption.json
+    python generate_npy_bboxes.py --root /path/to/IntentVC
+
+For every <category>/<id>/<id>.mp4, the lines `x,y,w,h` (pixels) of object_bboxes.txt become an integer array [T, 4] of
+x1 y1 x2 y2 in thousandths of the picture's side. Absent targets stay all-zero rows.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from tqdm import tqdm
+
+from internvl_chat.contracts import UserError
+from internvl_chat.data.annotations import load_roots
+from internvl_chat.data.prepare import PrepareReport, find_videos, prepare_boxes
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--root", type=Path, help="the dataset's folder (default: each 'root' of the meta JSON)")
+    parser.add_argument(
+        "--meta_path", type=Path, default=Path("shell/data/intentvc_caption.json"), help="meta JSON (default: %(default)s)"
+    )
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes (default: %(default)s)")
+    parser.add_argument("--overwrite", action="store_true", help="write again what is up to date")
+    args = parser.parse_args()
+
+    report = PrepareReport()
+    try:
+        roots = [args.root] if args.root else load_roots(args.meta_path)
+        videos = [video for root in roots for video in find_videos(root)]
+    except UserError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 1
+    for _ in tqdm(
+        prepare_boxes(videos, workers=max(1, args.workers), overwrite=args.overwrite, report=report),
+        total=len(videos),
+        unit="video",
+        disable=None,
+    ):
+        pass
+    for _, reason in report.failed:
+        sys.stderr.write(f"failed: {reason}\n")
+    sys.stdout.write(
+        f"{len(report.written)} written, {len(report.skipped)} skipped (up to date), {len(report.failed)} failed\n"
+    )
+    return 1 if report.failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

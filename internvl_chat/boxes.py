@@ -1,0 +1,107 @@
+"""Box algebra: pixels to thousandths, which boxes are absent, and the `object_bboxes` files.
+
+Suffixes: `boxes_px` are x y w h in pixels; `boxes` without a suffix, and `BoxArray`, are x1 y1 x2 y2 in thousandths of
+the picture's side (0 to 1000), one row a frame, all zero where the object is absent.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from internvl_chat.constants import BOX_SCALE
+from internvl_chat.contracts import UserError
+
+BoxArray = npt.NDArray[np.integer]
+
+
+def is_absent(boxes: npt.NDArray) -> npt.NDArray[np.bool_]:
+    """Which of the boxes [..., 4] (x1 y1 x2 y2, any unit) have no area: the object is not in the picture."""
+    return (boxes[..., 2] <= boxes[..., 0]) | (boxes[..., 3] <= boxes[..., 1])
+
+
+def thousandths_from_pixels(boxes_px: npt.NDArray, width_px: int, height_px: int) -> BoxArray:
+    """Convert a track to what the model and the prompt use.
+
+    Args:
+        boxes_px: [T, 4] x y w h in pixels; a box without area means that the object is absent.
+        width_px, height_px: size of the video.
+    Returns:
+        [T, 4] int64, x1 y1 x2 y2 in thousandths, each `clamp(round(v / size * 1000), 0, 1000)`; a box that is
+        absent, or has no area left inside the picture, is all zero.
+    Source: IntentVC's preprocessing; 320,180,160,90 in 1280 x 720 gives 250, 250, 375, 375.
+    """
+    boxes_px = np.asarray(boxes_px, dtype=np.float64)
+    x, y, w, h = boxes_px.T
+    corners = np.stack([x, y, x + w, y + h], axis=1) / np.array([width_px, height_px, width_px, height_px])
+    boxes = np.clip(np.rint(corners * BOX_SCALE), 0, BOX_SCALE).astype(np.int64)
+    boxes[(w <= 0) | (h <= 0) | is_absent(boxes)] = 0
+    return boxes
+
+
+def parse_box_text(path: Path) -> npt.NDArray[np.float64]:
+    """Read `object_bboxes.txt`: one `x,y,w,h` in pixels a line, separated by commas, spaces or tabs.
+
+    Returns:
+        [T, 4] float64.
+    Raises:
+        UserError: the file cannot be read, is empty, or a line does not hold four finite numbers.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: cannot be read: {error}") from error
+    while lines and not lines[-1].strip():
+        lines.pop()
+    if not lines:
+        raise UserError(f"{path}: is empty, expected one 'x,y,w,h' line a frame")
+    rows = np.empty((len(lines), 4))
+    for index, line in enumerate(lines):
+        try:
+            values = [float(v) for v in line.replace(",", " ").split()]
+        except ValueError:
+            values = []
+        if len(values) != 4 or not all(math.isfinite(v) for v in values):
+            raise UserError(f"{path}:{index + 1}: expected four finite numbers 'x,y,w,h', got {line.strip()!r}")
+        rows[index] = values
+    return rows
+
+
+def save_boxes(path: Path, boxes: BoxArray) -> None:
+    """Write a track to `path` in one step: a reader sees the old file or the new one, never half of it."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            np.save(file, boxes, allow_pickle=False)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def load_boxes(path: Path) -> BoxArray:
+    """Read `object_bboxes.npy`.
+
+    Returns:
+        [T, 4] int64, x1 y1 x2 y2 in thousandths.
+    Raises:
+        UserError: missing, not an npy array of integers [T, 4], or values outside 0 to 1000.
+    """
+    if not path.is_file():
+        raise UserError(f"{path}: not found; run 'python generate_npy_bboxes.py --root ROOT' to write it")
+    try:
+        boxes = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise UserError(f"{path}: is not a readable npy file ({error}); write it again with --overwrite") from error
+    if boxes.ndim != 2 or boxes.shape[1] != 4 or boxes.dtype.kind not in "iu":
+        raise UserError(f"{path}: expected an integer array [T, 4], got {boxes.dtype} {list(boxes.shape)}")
+    if boxes.size and (boxes.min() < 0 or boxes.max() > BOX_SCALE):
+        raise UserError(
+            f"{path}: expected thousandths from 0 to {BOX_SCALE}, got {boxes.min()} to {boxes.max()}; "
+            "boxes in pixels are converted by generate_npy_bboxes.py"
+        )
+    return boxes.astype(np.int64)
+

@@ -1,0 +1,44 @@
+"""Build the JSONL annotation that training reads from the challenge's train.json.
+
+One line a caption. --prompt_form chooses the question: coordinates (IntentVCNet's), red_box, red_box_coordinates, or
+text_only. With --meta_out the meta JSON that points at the annotation is written too.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from internvl_chat.commands.options import PROMPT_FORMS
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--captions", type=Path, required=True, help="train.json: {'captions': {id: [caption, ...]}}")
+    parser.add_argument("--out", type=Path, required=True, help="JSONL file to write")
+    parser.add_argument("--prompt_form", choices=PROMPT_FORMS, default="coordinates", help="(default: %(default)s)")
+    parser.add_argument(
+        "--object_name", action="append", default=[], metavar="CATEGORY=NAME", help="how the prompt calls a category"
+    )
+    parser.add_argument("--meta_out", type=Path, help="also write a meta JSON here; needs --root")
+    parser.add_argument("--root", type=Path, help="the videos' root, for --meta_out")
+
+
+def run(args: argparse.Namespace) -> int:
+    from internvl_chat.contracts import UserError
+    from internvl_chat.data.annotations import caption_records, read_captions, write_json, write_jsonl
+    from internvl_chat.data.prompt import PromptForm
+
+    if bool(args.meta_out) != bool(args.root):
+        raise UserError("--meta_out and --root go together")
+    pairs = [text.partition("=") for text in args.object_name]
+    if not all(category and name for category, _, name in pairs):
+        raise UserError("--object_name: expected CATEGORY=NAME")
+    names = {category: name for category, _, name in pairs}
+    records = caption_records(read_captions(args.captions), PromptForm(args.prompt_form), names)
+    count = write_jsonl(args.out, records)
+    if args.meta_out:
+        entry = {"root": str(args.root), "annotation": str(args.out), "data_augment": False, "repeat_time": 1}
+        write_json(args.meta_out, {"captions": {**entry, "length": count, **({"object_names": names} if names else {})}})
+    sys.stdout.write(f"{args.out}: {count} captions\n")
+    return 0

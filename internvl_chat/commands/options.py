@@ -1,0 +1,31 @@
+"""Flags that several entries share."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+DEFAULT_META = Path("shell/data/intentvc_caption.json")
+PROMPT_FORMS = ("coordinates", "red_box", "red_box_coordinates", "text_only")
+VIDEO_BACKENDS = ("pyav", "decord")
+
+
+def add_meta_path(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--meta_path", type=Path, default=DEFAULT_META, help="meta JSON (default: %(default)s)")
+
+
+def add_prediction_options(parser: argparse.ArgumentParser) -> None:
+    """Which checkpoint is asked about which dataset, and how captions are decoded."""
+    add = parser.add_argument
+    add("--checkpoint_path", type=Path, help="checkpoint folder (default: the newest under --work_dirs)")
+    add("--work_dirs", type=Path, default=Path("work_dirs"), help="where to look for it (default: %(default)s)")
+    add("--model_name_or_path", help="the checkpoint's base, if it was moved since training")
+    add_meta_path(parser)
+    add("--prompt_form", choices=PROMPT_FORMS, help="the question (default: that of the meta JSON's annotations)")
+    add("--num_frames", type=int, default=32, help="frames shown of a video (default: %(default)s)")
+    add("--num_beams", type=int, default=1, help="beams (default: %(default)s)")
+    add("--max_new_tokens", type=int, default=128, help="longest caption (default: %(default)s)")
+    add("--temperature", type=float, default=0.0, help="above 0: sample (default: greedy or beam search)")
+    add("--batch_size", type=int, default=1, help="videos at a time (default: %(default)s)")
+    add("--num_workers", type=int, default=1, help="processes that decode videos (default: %(default)s)")
+    add("--video_backend", choices=VIDEO_BACKENDS, default="pyav", help="video reader (default: %(default)s)")

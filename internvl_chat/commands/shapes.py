@@ -1,0 +1,33 @@
+"""Write a small IntentVC-shaped dataset of moving shapes, whose truth is known."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--out", type=Path, required=True, help="new folder for the dataset")
+    parser.add_argument("--train_clips", type=int, default=600, help="a clip gives two ids (default: %(default)s)")
+    parser.add_argument("--public_clips", type=int, default=50, help="(default: %(default)s)")
+    parser.add_argument("--private_clips", type=int, default=50, help="(default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="(default: %(default)s)")
+
+
+def run(args: argparse.Namespace) -> int:
+    from internvl_chat.contracts import UserError
+    from internvl_chat.data.shapes import write_dataset
+
+    try:
+        counts = write_dataset(
+            args.out,
+            train_clips=args.train_clips,
+            public_clips=args.public_clips,
+            private_clips=args.private_clips,
+            seed=args.seed,
+        )
+    except FileExistsError as error:
+        raise UserError(str(error)) from error
+    sys.stdout.write(f"{args.out}: {', '.join(f'{n} {part}' for part, n in counts.items())} ids\n")
+    return 0

@@ -1,0 +1,23 @@
+"""Names that InternVL's models, prompts and data files share. Ids are always looked up by these names."""
+
+IMG_START = "<img>"
+IMG_END = "</img>"
+IMG_CONTEXT = "<IMG_CONTEXT>"
+REF_START, REF_END = "<ref>", "</ref>"
+BOX_START, BOX_END = "<box>", "</box>"
+
+# The order in which InternVL's tokenizers append them.
+SPECIAL_TOKENS = (IMG_START, IMG_END, IMG_CONTEXT, "<quad>", "</quad>", REF_START, REF_END, BOX_START, BOX_END)
+
+# Placeholders in annotations: one `<image>` an image or frame, one `<video>` a video.
+IMAGE_PLACEHOLDER = "<image>"
+VIDEO_PLACEHOLDER = "<video>"
+
+# Boxes are thousandths of the picture's side, 0 to 1000.
+BOX_SCALE = 1000
+
+# Label of a position that no loss is computed on (torch's cross entropy default).
+IGNORE_INDEX = -100
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)

@@ -1,0 +1,244 @@
+"""From a question, a box track and captions to token ids and labels: one builder for training and prediction.
+
+The text is that of IntentVCNet (arXiv 2507.18531), byte for byte; the conversation template is InternVL2.5's.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING, Literal
+
+from internvl_chat.boxes import BoxArray, is_absent
+from internvl_chat.constants import (
+    BOX_END,
+    BOX_START,
+    IGNORE_INDEX,
+    IMAGE_PLACEHOLDER,
+    IMG_CONTEXT,
+    IMG_END,
+    IMG_START,
+    REF_END,
+    REF_START,
+    VIDEO_PLACEHOLDER,
+)
+from internvl_chat.contracts import Turn
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+AbsentStyle = Literal["absent", "zeros"]
+
+_VIDEO_LINE = VIDEO_PLACEHOLDER + "\n"
+
+
+class PromptForm(Enum):
+    """The questions of IntentVCNet's data: what the model is asked, and how the box reaches it as text or as paint."""
+
+    COORDINATES = "coordinates"
+    RED_BOX = "red_box"
+    RED_BOX_COORDINATES = "red_box_coordinates"
+    TEXT_ONLY = "text_only"
+
+    def question(self, object_name: str) -> str:
+        """The question about `object_name`, without the video placeholder and without the coordinate list."""
+        return _QUESTIONS[self].format(name=object_name)
+
+    @property
+    def lists_coordinates(self) -> bool:
+        """Whether the builder appends a coordinate per frame."""
+        return self in _LEAD_INS
+
+    @property
+    def paints_box(self) -> bool:
+        """Whether the box is to be drawn in red into the frames."""
+        return self in (PromptForm.RED_BOX, PromptForm.RED_BOX_COORDINATES)
+
+    @staticmethod
+    def of(question: str) -> PromptForm:
+        """The form a question has, read off its wording; a question of the user's own counts as text only."""
+        text = question.strip()
+        return next((form for form, pattern in _PATTERNS.items() if pattern.search(text)), PromptForm.TEXT_ONLY)
+
+
+_QUESTIONS = {
+    PromptForm.COORDINATES: "Describe this video in one sentence, and focus on {name} located in the coordinate list.",
+    PromptForm.RED_BOX: "Describe this video in one sentence, and focus on the {name} in the red coordinate box.",
+    PromptForm.RED_BOX_COORDINATES: (
+        "Describe this video in one sentence, and focus on the {name} in the red coordinate box, "
+        "whose coordinates at each frame are:"
+    ),
+    PromptForm.TEXT_ONLY: "Give this video a description in one sentence.",
+}
+# What stands between the question and the coordinate list, and what closes the list.
+_LEAD_INS = {
+    PromptForm.COORDINATES: (" The coordinates in each frame are:\n", "."),
+    PromptForm.RED_BOX_COORDINATES: ("\n", "."),
+}
+_PATTERNS = {
+    PromptForm.COORDINATES: re.compile(r"located in the coordinate list\.$"),
+    PromptForm.RED_BOX: re.compile(r"in the red coordinate box\.$"),
+    PromptForm.RED_BOX_COORDINATES: re.compile(r"in the red coordinate box, whose coordinates at each frame are:$"),
+}
+
+
+@dataclass(frozen=True)
+class ConversationTemplate:
+    """How a conversation is written as text: system, then role + message + separator for each turn."""
+
+    system_prefix: str
+    system_message: str
+    user_prefix: str
+    assistant_prefix: str
+    separator: str
+
+
+# The default system messages are part of what the checkpoints were trained on.
+CONVERSATION_TEMPLATES = {
+    "internvl2_5": ConversationTemplate(
+        system_prefix="<|im_start|>system\n",
+        system_message=(
+            "你是书生·万象，英文名是InternVL，是由上海人工智能实验室、清华大学及多家合作单位联合开发的多模态大语言模型。"
+        ),
+        user_prefix="<|im_start|>user\n",
+        assistant_prefix="<|im_start|>assistant\n",
+        separator="<|im_end|>\n",
+    ),
+}
+
+
+def coordinate_list(object_name: str, boxes: BoxArray, absent_style: AbsentStyle = "absent") -> str:
+    """One numbered line a frame: `1. <ref>airplane</ref><box>[[385, 633, 533, 725]]</box>`.
+
+    Args:
+        boxes: [F, 4] x1 y1 x2 y2 in thousandths; numbering starts at 1.
+        absent_style: an absent object reads `1. <ref>airplane</ref>absent`; `zeros` writes the literal
+            `[[0, 0, 0, 0]]`, as models trained by the original code saw it.
+    """
+    lines = []
+    for number, (box, absent) in enumerate(zip(boxes.tolist(), is_absent(boxes).tolist(), strict=True), start=1):
+        if absent and absent_style == "absent":
+            place = "absent"
+        else:
+            place = f"{BOX_START}[[{', '.join(str(int(v)) for v in box)}]]{BOX_END}"
+        lines.append(f"{number}. {REF_START}{object_name}{REF_END}{place}\n")
+    return "".join(lines)
+
+
+def with_coordinates(
+    question: str, object_name: str, boxes: BoxArray, absent_style: AbsentStyle = "absent"
+) -> str:
+    """The question followed by its coordinate list, if its form has one; otherwise the question as it is."""
+    form = PromptForm.of(question)
+    if not form.lists_coordinates:
+        return question
+    lead_in, closing = _LEAD_INS[form]
+    return question + lead_in + coordinate_list(object_name, boxes, absent_style) + closing
+
+
+def expand_video(text: str, num_frames: int) -> str:
+    r"""Replace `<video>\n` by a labelled `<image>` a frame: `Frame-1: <image>\nFrame-2: <image>\n`.
+
+    Raises:
+        ValueError: the text does not hold exactly one `<video>` followed by a line break.
+    """
+    if text.count(VIDEO_PLACEHOLDER) != 1 or text.count(_VIDEO_LINE) != 1:
+        raise ValueError(
+            f"expected one '<video>' followed by a line break in the question, got {text!r}: "
+            "write the question as '<video>\\n...'"
+        )
+    frames = "".join(f"Frame-{i}: {IMAGE_PLACEHOLDER}\n" for i in range(1, num_frames + 1))
+    return text.replace(_VIDEO_LINE, frames)
+
+
+def expand_images(text: str, image_tokens: Sequence[int]) -> str:
+    """Replace the k-th `<image>` by `<img>`, `image_tokens[k]` context tokens and `</img>`.
+
+    Raises:
+        ValueError: the text does not hold one `<image>` an entry of `image_tokens`.
+    """
+    parts = text.split(IMAGE_PLACEHOLDER)
+    if len(parts) - 1 != len(image_tokens):
+        raise ValueError(
+            f"the conversation has {len(parts) - 1} '<image>' placeholders for {len(image_tokens)} images"
+        )
+    expanded = [parts[0]]
+    for count, part in zip(image_tokens, parts[1:], strict=True):
+        expanded.append(IMG_START + IMG_CONTEXT * count + IMG_END + part)
+    return "".join(expanded)
+
+
+@dataclass(frozen=True)
+class EncodedConversation:
+    """Token ids and labels of the same length; a label is -100 where nothing is learned."""
+
+    input_ids: list[int]
+    labels: list[int]
+
+
+def encode_conversation(
+    turns: Sequence[Turn],
+    tokenizer: PreTrainedTokenizerBase,
+    template: ConversationTemplate,
+    image_tokens: Sequence[int] = (),
+) -> EncodedConversation:
+    """Tokenise a conversation turn by turn, as InternVL2.5's training does.
+
+    Each turn is tokenised alone. Learned are the content of a `gpt` turn and its `<|im_end|>`; its role prefix, the
+    line break after it and every other turn are masked. A conversation that ends with a `human` turn is a prompt: the
+    assistant's prefix is appended, ready for generation.
+
+    Args:
+        turns: optionally one `system` turn (it replaces the template's own message), then `human` and `gpt` in turn.
+        image_tokens: context tokens of each `<image>`, in order.
+    Raises:
+        ValueError: an unknown speaker, turns out of order, or placeholders that do not match `image_tokens`.
+    """
+    system_message = template.system_message
+    if turns and turns[0].speaker == "system":
+        system_message, turns = turns[0].text, turns[1:]
+    if not turns:
+        raise ValueError("the conversation has no turns: expected at least one from 'human'")
+
+    pieces: list[tuple[str, bool]] = [(template.system_prefix + system_message + template.separator, False)]
+    placeholders_left = list(image_tokens)
+    for index, turn in enumerate(turns):
+        expected = "gpt" if index % 2 else "human"
+        if turn.speaker != expected:
+            raise ValueError(f"turn {index + 1} is from {turn.speaker!r}: expected {expected!r}")
+        if turn.speaker == "human":
+            count = turn.text.count(IMAGE_PLACEHOLDER)
+            text = expand_images(turn.text, placeholders_left[:count])
+            placeholders_left = placeholders_left[count:]
+            pieces.append((template.user_prefix + text + template.separator, False))
+        else:
+            pieces.append((template.assistant_prefix + turn.text + template.separator, True))
+    if placeholders_left:
+        raise ValueError(
+            f"the conversation has {len(image_tokens) - len(placeholders_left)} '<image>' placeholders "
+            f"for {len(image_tokens)} images"
+        )
+    if turns[-1].speaker == "human":
+        pieces.append((template.assistant_prefix, False))
+
+    def ids_of(text: str) -> list[int]:
+        return list(tokenizer(text, add_special_tokens=False)["input_ids"])
+
+    input_ids: list[int] = []
+    labels: list[int] = []
+    if getattr(tokenizer, "add_bos_token", False) and tokenizer.bos_token_id is not None:
+        input_ids.append(tokenizer.bos_token_id)
+        labels.append(IGNORE_INDEX)
+    num_prefix = len(ids_of(template.assistant_prefix))
+    num_trailing = len(ids_of(template.separator)) - 1
+    for text, learned in pieces:
+        ids = ids_of(text)
+        input_ids += ids
+        if learned:
+            stop = len(ids) - num_trailing
+            labels += [IGNORE_INDEX] * num_prefix + ids[num_prefix:stop] + [IGNORE_INDEX] * num_trailing
+        else:
+            labels += [IGNORE_INDEX] * len(ids)
+    return EncodedConversation(input_ids, labels)

@@ -1,0 +1,66 @@
+"""A checkpoint opened for prediction: model, tokenizer, encoder and the dataset it is asked about."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+
+from internvl_chat.contracts import UserError
+from internvl_chat.data.annotations import DatasetEntry, load_meta, read_samples
+from internvl_chat.data.dataset import PROMPT_CONFIG_NAME, PromptConfig, SampleEncoder
+from internvl_chat.data.prompt import PromptForm
+from internvl_chat.data.video import VideoBackend
+from internvl_chat.evaluation.predict import newest_checkpoint
+from internvl_chat.model.checkpoint import load_captioner
+
+
+class SessionArguments(Protocol):
+    """The flags that name a checkpoint and a dataset."""
+
+    checkpoint_path: Path | None
+    work_dirs: Path
+    model_name_or_path: str | None
+    meta_path: Path
+    video_backend: VideoBackend
+
+
+@dataclass(frozen=True)
+class PredictionSession:
+    """`form` is the prompt form that the dataset's annotations were written in."""
+
+    checkpoint: Path
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    encoder: SampleEncoder
+    entry: DatasetEntry
+    form: PromptForm
+
+
+def open_session(args: SessionArguments) -> PredictionSession:
+    """Load what `args` names; files are checked before weights are read.
+
+    Raises:
+        UserError: no checkpoint, or one that does not say how it was prompted; or the meta JSON cannot be used.
+    """
+    checkpoint = args.checkpoint_path or newest_checkpoint(args.work_dirs)
+    if checkpoint is None:
+        raise UserError(f"no checkpoint found under {args.work_dirs}: train one, or give --checkpoint_path")
+    if not checkpoint.is_dir():
+        raise UserError(f"--checkpoint_path {checkpoint}: is no folder")
+    if not (checkpoint / PROMPT_CONFIG_NAME).is_file():
+        raise UserError(f"{checkpoint}: holds no {PROMPT_CONFIG_NAME}; is it a checkpoint of this training script?")
+    entry = load_meta(args.meta_path)[0]
+    form = PromptForm.of(read_samples(entry)[0].turns[0].text)
+    on_gpu = torch.cuda.is_available()
+    model = load_captioner(
+        checkpoint, base_path=args.model_name_or_path, dtype=torch.bfloat16 if on_gpu else torch.float32
+    )
+    if on_gpu:
+        model.to("cuda")
+    tokenizer = AutoTokenizer.from_pretrained(checkpoint)
+    encoder = SampleEncoder(tokenizer, PromptConfig.load(checkpoint), args.video_backend)
+    return PredictionSession(checkpoint, model, tokenizer, encoder, entry, form)

@@ -1,0 +1,73 @@
+"""The IntentVC challenge's files: which ids are asked for, and the submission."""
+
+from __future__ import annotations
+
+import os
+import zipfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Literal
+
+from internvl_chat.contracts import UserError
+from internvl_chat.data.annotations import read_json, write_json
+
+Split = Literal["public", "private"]
+SPLITS: tuple[Split, ...] = ("public", "private")
+# Videos 15 to 17 of a category are the public test set, 18 to 20 the private one.
+_TEST_NUMBERS = {"public": range(15, 18), "private": range(18, 21)}
+
+
+def test_ids(root: Path, split: Split) -> list[str]:
+    """The video ids of a test split.
+
+    They are those of `sample_result_<split>.json` in the dataset's root, where it lies; otherwise the challenge's
+    numbering picks them from the folders.
+
+    Raises:
+        UserError: neither gives an id.
+    """
+    example = root / f"sample_result_{split}.json"
+    if example.is_file():
+        return list(read_json(example)["captions"])
+    ids = [
+        f"{category.name}-{number}"
+        for category in sorted(path for path in root.iterdir() if path.is_dir())
+        for number in _TEST_NUMBERS[split]
+        if (category / f"{category.name}-{number}").is_dir()
+    ]
+    if not ids:
+        raise UserError(f"{root}: holds no {split} test videos and no {example.name}; which ids are to be captioned?")
+    return ids
+
+
+def read_ids(path: Path) -> list[str]:
+    """Video ids from a JSON list, or the keys of a captions file in the challenge's form."""
+    content = read_json(path)
+    ids = content.get("captions", content) if isinstance(content, dict) else content
+    if not ids or not all(isinstance(i, str) for i in ids):
+        raise UserError(f"{path}: expected a JSON list of ids, or {{'captions': {{id: ...}}}}")
+    return list(ids)
+
+
+def write_results(folder: Path, captions: Mapping[Split, Mapping[str, str]], version: str) -> list[Path]:
+    """Write `result_<split>.json` for each split and, in one step, `result.zip` with them all.
+
+    Returns:
+        The files, the zip last.
+    """
+    paths = []
+    for split, texts in captions.items():
+        paths.append(folder / f"result_{split}.json")
+        write_json(paths[-1], {"version": version, "captions": dict(texts)})
+    archive = folder / "result.zip"
+    temporary = archive.with_name(f".{archive.name}.{os.getpid()}.tmp")
+    with zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as file:
+        for path in paths:
+            file.write(path, path.name)
+    os.replace(temporary, archive)
+    return [*paths, archive]
+
+
+def missing_ids(ids: Sequence[str], captions: Mapping[str, object]) -> list[str]:
+    """Ids without an entry."""
+    return [i for i in ids if i not in captions]

@@ -1,0 +1,13 @@
+"""Tensors to loss or tokens. Importing it registers the model with transformers' Auto classes."""
+
+from internvl_chat.model.captioner import IntentVCNetForConditionalGeneration, IntentVCNetModel
+from internvl_chat.model.configuration import IntentVCNetConfig, IntentVCNetVisionConfig
+from internvl_chat.model.vision import IntentVCNetVisionModel
+
+__all__ = [
+    "IntentVCNetConfig",
+    "IntentVCNetForConditionalGeneration",
+    "IntentVCNetModel",
+    "IntentVCNetVisionConfig",
+    "IntentVCNetVisionModel",
+]

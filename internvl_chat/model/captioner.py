@@ -1,0 +1,98 @@
+"""InternVL that captions what a box points at: the native model with boxes handed to its vision tower.
+
+Shape letters: B samples, L text positions, D the language model's width, F frames of all samples together.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import AutoModel, AutoModelForImageTextToText, InternVLForConditionalGeneration, InternVLModel
+from transformers.conversion_mapping import get_checkpoint_conversion_mapping, register_checkpoint_conversion_mapping
+from transformers.models.internvl.modeling_internvl import InternVLPreTrainedModel
+
+from internvl_chat.model.configuration import IntentVCNetConfig
+from internvl_chat.model.vision import IntentVCNetVisionModel  # noqa: F401  (registers the vision tower)
+
+
+class IntentVCNetModel(InternVLModel):
+    """The native InternVL without its head; its vision tower is built from `IntentVCNetVisionConfig`."""
+
+    config_class = IntentVCNetConfig
+
+    def embed_prompt(
+        self, input_ids: torch.Tensor, pixel_values: torch.Tensor, boxes: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Text embeddings with the frames' tokens in the places of `<IMG_CONTEXT>`.
+
+        Args:
+            input_ids: [B, L].
+            pixel_values: [F, 3, S, S], frames of all samples in order.
+            boxes: [F, 4] in thousandths, or None for the plain base model.
+        Returns:
+            [B, L, D].
+        Raises:
+            ValueError: the number of `<IMG_CONTEXT>` tokens is not that of the frames' tokens.
+        """
+        inputs_embeds = self.get_input_embeddings()(input_ids)
+        features = self.get_image_features(pixel_values=pixel_values, boxes=boxes, return_dict=True).pooler_output
+        mask = self.get_placeholder_mask(input_ids, inputs_embeds=inputs_embeds, image_features=features)
+        return inputs_embeds.masked_scatter(mask, features.to(inputs_embeds.dtype))
+
+    def forward(
+        self,
+        input_ids: torch.Tensor | None = None,
+        pixel_values: torch.Tensor | None = None,
+        boxes: torch.Tensor | None = None,
+        inputs_embeds: torch.Tensor | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        """As the native model, with `boxes` [F, 4] beside `pixel_values` [F, 3, S, S]."""
+        if pixel_values is not None and input_ids is not None and inputs_embeds is None:
+            inputs_embeds = self.embed_prompt(input_ids, pixel_values, boxes)
+            return super().forward(inputs_embeds=inputs_embeds, **kwargs)
+        return super().forward(input_ids=input_ids, pixel_values=pixel_values, inputs_embeds=inputs_embeds, **kwargs)
+
+
+class IntentVCNetForConditionalGeneration(InternVLForConditionalGeneration):
+    """The native InternVL with boxes: `forward(..., pixel_values, boxes)` and `generate(..., pixel_values, boxes)`."""
+
+    config_class = IntentVCNetConfig
+
+    def __init__(self, config: IntentVCNetConfig) -> None:
+        # The parent's constructor would first build, and allocate, the model without boxes.
+        InternVLPreTrainedModel.__init__(self, config)
+        self.model = IntentVCNetModel(config)
+        self.lm_head = nn.Linear(config.text_config.hidden_size, config.text_config.vocab_size, bias=False)
+        self.post_init()
+
+    def generate(  # type: ignore[override]
+        self,
+        inputs: torch.Tensor | None = None,
+        *,
+        input_ids: torch.Tensor | None = None,
+        pixel_values: torch.Tensor | None = None,
+        boxes: torch.Tensor | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        """`GenerationMixin.generate` for prompts with frames and boxes.
+
+        The prompt is embedded once, before beams or candidates are spread out: the generic code would repeat the
+        frames one by one and so mix them up between beams. With frames, only the new token ids are returned.
+        """
+        input_ids = inputs if input_ids is None else input_ids
+        if pixel_values is None:
+            return super().generate(input_ids, **kwargs)
+        with torch.no_grad():
+            inputs_embeds = self.model.embed_prompt(input_ids, pixel_values, boxes)
+        return super().generate(inputs_embeds=inputs_embeds, **kwargs)
+
+
+# The names in the files are those of InternVL's `-hf` checkpoints, so that any of them can serve as the base.
+register_checkpoint_conversion_mapping(
+    IntentVCNetConfig.model_type, get_checkpoint_conversion_mapping("internvl"), overwrite=True
+)
+AutoModel.register(IntentVCNetConfig, IntentVCNetModel)
+AutoModelForImageTextToText.register(IntentVCNetConfig, IntentVCNetForConditionalGeneration)

@@ -1,0 +1,64 @@
+"""Configuration: InternVL's own, plus how many of the ViT's layers are followed by a box adapter."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from transformers import AutoConfig, InternVLConfig, InternVLVisionConfig
+
+
+class IntentVCNetVisionConfig(InternVLVisionConfig):
+    """InternViT with box adapters.
+
+    Args:
+        num_adapter_layers: a box adapter follows each of the last `num_adapter_layers` layers. 5 is IntentVCNet's
+            multi-layer model, 1 its single-layer one (an adapter on the ViT's output), 0 the plain ViT.
+    """
+
+    model_type = "intentvcnet_vision"
+    base_config_key = "vision_config"
+
+    num_adapter_layers: int = 5
+
+    def __post_init__(self, **kwargs: Any) -> None:
+        if not 0 <= self.num_adapter_layers <= self.num_hidden_layers:
+            raise ValueError(
+                f"num_adapter_layers is {self.num_adapter_layers}: expected 0 to {self.num_hidden_layers}, "
+                "the number of ViT layers"
+            )
+        super().__post_init__(**kwargs)
+
+
+class IntentVCNetConfig(InternVLConfig):
+    """InternVL whose vision tower is an `IntentVCNetVisionConfig`; every other field is InternVL's.
+
+    Args:
+        base_model_name_or_path: the base that a training checkpoint belongs to, folder or hub id.
+    """
+
+    model_type = "intentvcnet"
+
+    base_model_name_or_path: str | None = None
+
+    def __post_init__(self, **kwargs: Any) -> None:
+        if not isinstance(self.vision_config, IntentVCNetVisionConfig):
+            fields = self.vision_config or {}
+            if not isinstance(fields, dict):
+                fields = fields.to_dict()
+            self.vision_config = IntentVCNetVisionConfig(**{k: v for k, v in fields.items() if k != "model_type"})
+        super().__post_init__(**kwargs)
+        if self.vision_config.num_adapter_layers and self.vision_feature_layer != -1:
+            raise ValueError(
+                f"vision_feature_layer is {self.vision_feature_layer}: box adapters need the last ViT layer (-1)"
+            )
+
+    @classmethod
+    def from_base(cls, base: InternVLConfig, num_adapter_layers: int) -> IntentVCNetConfig:
+        """The configuration of `base` with box adapters added."""
+        fields = {k: v for k, v in base.to_dict().items() if k not in ("model_type", "architectures")}
+        fields["vision_config"] = {**fields["vision_config"], "num_adapter_layers": num_adapter_layers}
+        return cls(**fields)
+
+
+AutoConfig.register(IntentVCNetConfig.model_type, IntentVCNetConfig)
+AutoConfig.register(IntentVCNetVisionConfig.model_type, IntentVCNetVisionConfig)

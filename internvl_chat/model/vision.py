@@ -1,0 +1,74 @@
+"""InternViT with a box adapter after each of its last layers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import AutoModel, InternVLVisionModel
+from transformers import initialization as init
+from transformers.models.internvl.modeling_internvl import InternVLVisionModelOutputWithPooling
+
+from internvl_chat.model.configuration import IntentVCNetVisionConfig
+from internvl_chat.model.roi_attention import BoxAdapter, ChannelRMSNorm, FanInConv2d, FanInLinear, ZeroInitLinear
+
+
+class IntentVCNetVisionModel(InternVLVisionModel):
+    """The native InternViT; with boxes, its last `num_adapter_layers` layers are each followed by a box adapter."""
+
+    config_class = IntentVCNetVisionConfig
+
+    def __init__(self, config: IntentVCNetVisionConfig) -> None:
+        super().__init__(config)
+        self.box_adapters = nn.ModuleList(BoxAdapter(config.hidden_size) for _ in range(config.num_adapter_layers))
+        self.post_init()
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        # Here and not in the adapter's constructor: under ZeRO-3 a constructor sees empty shards, and weights that a
+        # checkpoint lacks are only ever initialised by this method.
+        if isinstance(module, (FanInLinear, FanInConv2d)):
+            init.normal_(module.weight, mean=0.0, std=module.fan_in**-0.5)
+            if module.bias is not None:
+                init.zeros_(module.bias)
+        elif isinstance(module, ZeroInitLinear):
+            init.zeros_(module.weight)
+            if module.bias is not None:
+                init.zeros_(module.bias)
+        elif isinstance(module, ChannelRMSNorm):
+            init.ones_(module.weight)
+        else:
+            super()._init_weights(module)
+
+    def forward(
+        self,
+        pixel_values: torch.Tensor,
+        bool_masked_pos: torch.Tensor | None = None,
+        boxes: torch.Tensor | None = None,
+        **kwargs: Any,
+    ) -> InternVLVisionModelOutputWithPooling:
+        """Encode frames; without boxes this is the plain InternViT.
+
+        Args:
+            pixel_values: [F, 3, S, S].
+            boxes: [F, 4], x1 y1 x2 y2 in thousandths of the side; all zero = absent.
+        Returns:
+            `last_hidden_state` is [F, 1 + N, C], the class token first.
+        """
+        if boxes is None or not self.box_adapters:
+            return super().forward(pixel_values, bool_masked_pos=bool_masked_pos, **kwargs)
+
+        patch_height, patch_width = self.embeddings.patch_size
+        grid_HW = (pixel_values.shape[-2] // patch_height, pixel_values.shape[-1] // patch_width)
+        hidden = self.embeddings(pixel_values, bool_masked_pos=bool_masked_pos)
+        first_adapted = len(self.encoder.layer) - len(self.box_adapters)
+        for layer in self.encoder.layer[:first_adapted]:
+            hidden = layer(hidden)
+        for layer, adapter in zip(self.encoder.layer[first_adapted:], self.box_adapters, strict=True):
+            hidden = layer(hidden)
+            hidden = torch.cat([hidden[:, :1], adapter(hidden[:, 1:], boxes, grid_HW)], dim=1)
+        return InternVLVisionModelOutputWithPooling(last_hidden_state=self.layernorm(hidden))
+
+
+AutoModel.register(IntentVCNetVisionConfig, IntentVCNetVisionModel)

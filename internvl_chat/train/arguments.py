@@ -1,0 +1,97 @@
+"""The training script's flags. Each lives in one dataclass under the name it has on the command line."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+from transformers import TrainingArguments
+
+from internvl_chat.contracts import UserError
+
+
+@dataclass
+class ModelArguments:
+    """Which model, and which parts of it are trained."""
+
+    model_name_or_path: str = field(metadata={"help": "Base InternVL: a folder or a hub id."})
+    num_adapter_layers: int = field(
+        default=5,
+        metadata={"help": "A box adapter follows each of the last N ViT layers; 1 = single-layer variant, 0 = none."},
+    )
+    use_llm_lora: int = field(default=0, metadata={"help": "LoRA rank on the language model (alpha = 2 x rank); 0 = none."})
+    lora_dropout: float = field(default=0.05, metadata={"help": "Dropout in front of LoRA's first matrix."})
+    freeze_llm: bool = field(default=False, metadata={"help": "Freeze the language model; with LoRA it always is."})
+    freeze_mlp: bool = field(default=False, metadata={"help": "Freeze the projector between ViT and language model."})
+    freeze_backbone: bool = field(default=False, metadata={"help": "Freeze the ViT (box adapters are always trained)."})
+    vision_select_layer: int = field(default=-1, metadata={"help": "ViT layer whose output is used; only -1, the last."})
+    drop_path_rate: float = field(default=0.0, metadata={"help": "Stochastic depth of the ViT; only 0."})
+    ps_version: Literal["v2"] = field(default="v2", metadata={"help": "Pixel shuffle; only v2."})
+    grad_checkpoint: bool = field(default=True, metadata={"help": "Recompute layers in the backward pass to save memory."})
+    use_fast_tokenizer: bool = field(default=False, metadata={"help": "Passed on to the tokenizer's loader."})
+    attn_implementation: str | None = field(
+        default=None, metadata={"help": "'sdpa' (default), 'eager' or 'flash_attention_2'."}
+    )
+
+    def __post_init__(self) -> None:
+        for flag, value, supported in (
+            ("vision_select_layer", self.vision_select_layer, -1),
+            ("drop_path_rate", self.drop_path_rate, 0.0),
+            ("ps_version", self.ps_version, "v2"),
+        ):
+            if value != supported:
+                raise UserError(f"--{flag} {value} is not supported: the native InternVL computes {supported}")
+
+
+@dataclass
+class DataArguments:
+    """Which data, and how a sample becomes a prompt."""
+
+    meta_path: str = field(metadata={"help": "Meta JSON that lists the datasets."})
+    conv_style: str = field(default="internvl2_5", metadata={"help": "Conversation template."})
+    force_image_size: int = field(default=448, metadata={"help": "Side of the tile a frame is squashed to, pixels."})
+    down_sample_ratio: float = field(default=0.5, metadata={"help": "Pixel-shuffle ratio; must be the checkpoint's."})
+    min_num_frame: int = field(default=8, metadata={"help": "Fewest frames shown of a video."})
+    max_num_frame: int = field(default=32, metadata={"help": "Most frames shown of a video."})
+    sampling_method: Literal["rand", "middle"] = field(default="rand", metadata={"help": "Which frame of a segment."})
+    max_seq_length: int = field(default=8192, metadata={"help": "Tokens a sample may have; more is an error."})
+    absent_boxes: Literal["absent", "zeros"] = field(
+        default="absent", metadata={"help": "How the prompt writes an absent box; 'zeros' is [[0, 0, 0, 0]]."}
+    )
+    video_backend: Literal["pyav", "decord"] = field(default="pyav", metadata={"help": "Video reader."})
+    dynamic_image_size: bool = field(default=False, metadata={"help": "Tile images dynamically; videos never are."})
+    max_dynamic_patch: int = field(default=12, metadata={"help": "Most tiles of an image; videos have one a frame."})
+    use_thumbnail: bool = field(default=False, metadata={"help": "Add a thumbnail to a tiled image; not for videos."})
+
+
+@dataclass
+class FinetuneArguments(TrainingArguments):
+    """HF's training arguments under the names of InternVL's scripts; on a machine without a GPU they train on CPU."""
+
+    overwrite_output_dir: bool = field(
+        default=False, metadata={"help": "Start anew in a used output_dir; without it training resumes."}
+    )
+    evaluation_strategy: str | None = field(default=None, metadata={"help": "Old name of --eval_strategy."})
+    group_by_length: bool = field(default=False, metadata={"help": "Put samples of similar length into a step."})
+    warmup_ratio: float = field(default=0.0, metadata={"help": "Share of all steps that warm the learning rate up."})
+
+    def __post_init__(self) -> None:
+        if not torch.cuda.is_available():
+            self.use_cpu = True
+            self.dataloader_pin_memory = False
+        if self.evaluation_strategy is not None:
+            self.eval_strategy = self.evaluation_strategy
+        if self.warmup_ratio:
+            if self.warmup_steps:
+                raise UserError("give --warmup_ratio or --warmup_steps, not both")
+            if not 0 <= self.warmup_ratio < 1:
+                raise UserError(f"--warmup_ratio {self.warmup_ratio}: expected 0 to 1")
+            # The trainer reads a number below 1 as a share of all steps.
+            self.warmup_steps = self.warmup_ratio
+        # Gradient checkpointing is a matter of the model's arguments: it is set up once, in the entry.
+        self.gradient_checkpointing = False
+        self.remove_unused_columns = False
+        # LoRA alone cannot say which parameters of a batch go unused; with boxes in every batch none do.
+        self.ddp_find_unused_parameters = False
+        super().__post_init__()

@@ -1,0 +1,218 @@
+"""Fine-tune InternVL with LoRA and box adapters; started by the scripts in `shell/` under torchrun.
+
+    torchrun --nproc_per_node 4 internvl_chat/train/finetune_w_bboxes_ml.py --model_name_or_path ... --meta_path ...
+
+A single argument `settings.json` is accepted instead of flags. On a machine without a GPU the ranks train on CPU.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+import transformers
+from peft import LoraConfig, PeftModel, get_peft_model
+from transformers import AutoProcessor, AutoTokenizer, HfArgumentParser, PreTrainedTokenizerBase, ProcessorMixin, set_seed
+
+from internvl_chat.contracts import UserError
+from internvl_chat.data.annotations import load_meta, read_samples, write_json
+from internvl_chat.data.collator import Collator
+from internvl_chat.data.dataset import CaptionDataset, PromptConfig, SampleEncoder
+from internvl_chat.model.checkpoint import complete_checkpoints, half_written_checkpoints, load_base, load_config
+from internvl_chat.model.configuration import IntentVCNetConfig
+from internvl_chat.model.trainable import TrainablePart, lora_target_pattern
+from internvl_chat.train.arguments import DataArguments, FinetuneArguments, ModelArguments
+from internvl_chat.train.trainer import BoxCaptionTrainer
+
+logger = logging.getLogger("internvl_chat.train")
+
+
+def parse_arguments(argv: list[str]) -> tuple[ModelArguments, DataArguments, FinetuneArguments]:
+    parser = HfArgumentParser((ModelArguments, DataArguments, FinetuneArguments), description=__doc__)
+    if len(argv) == 1 and argv[0].endswith(".json"):
+        return parser.parse_json_file(argv[0])
+    return parser.parse_args_into_dataclasses(argv)
+
+
+def init_cpu_ranks() -> None:
+    """Without a GPU, DeepSpeed's ranks talk over gloo; the group must exist before the model is built."""
+    import deepspeed
+
+    deepspeed.init_distributed(dist_backend="gloo", verbose=False)
+
+
+def checkpoint_to_resume(args: FinetuneArguments) -> Path | None:
+    """Where to go on: the flag's checkpoint, or the newest complete one of a used output folder.
+
+    Raises:
+        UserError: the output folder holds files but no checkpoint, and `--overwrite_output_dir` is off.
+    """
+    if args.resume_from_checkpoint not in (None, "True", "true"):
+        return Path(args.resume_from_checkpoint)
+    output_dir = Path(args.output_dir)
+    if args.overwrite_output_dir or not output_dir.is_dir():
+        return None
+    for folder in half_written_checkpoints(output_dir):
+        logger.warning("%s was cut off while being written and is skipped", folder)
+    checkpoints = complete_checkpoints(output_dir)
+    if checkpoints:
+        logger.warning("resuming from %s; --overwrite_output_dir True starts anew", checkpoints[-1])
+        return checkpoints[-1]
+    # The log that the shell script writes, and the folders it makes, are there before training starts.
+    leftovers = [p.name for p in output_dir.iterdir() if p.name not in ("training_log.txt", "runs", "run.json")]
+    if leftovers:
+        raise UserError(
+            f"--output_dir {output_dir} holds files ({', '.join(sorted(leftovers)[:3])}, ...) but no checkpoint: "
+            "give a new folder, or --overwrite_output_dir True"
+        )
+    return None
+
+
+def tokens_per_frame(config: IntentVCNetConfig, image_size_px: int) -> int:
+    """`<IMG_CONTEXT>` tokens of one tile: the patch grid after pixel shuffle.
+
+    Raises:
+        UserError: the tile is no whole number of shuffled patches.
+    """
+    patch_px = config.vision_config.patch_size[0]
+    cell_px = round(patch_px / config.downsample_ratio)
+    if image_size_px % cell_px:
+        raise UserError(f"--force_image_size {image_size_px}: expected a multiple of {cell_px} pixels for this model")
+    return (image_size_px // cell_px) ** 2
+
+
+def load_text_processing(args: ModelArguments) -> tuple[PreTrainedTokenizerBase, ProcessorMixin | None]:
+    """The base's tokenizer, and its processor where it ships one."""
+    tokenizer = AutoTokenizer.from_pretrained(args.model_name_or_path, use_fast=args.use_fast_tokenizer)
+    try:
+        return tokenizer, AutoProcessor.from_pretrained(args.model_name_or_path)
+    except (OSError, ValueError, AttributeError):
+        return tokenizer, None
+
+
+def build_model(args: ModelArguments, dtype: torch.dtype) -> tuple[torch.nn.Module, TrainablePart]:
+    """The base with box adapters and LoRA, and what of it is trained."""
+    model = load_base(
+        args.model_name_or_path,
+        num_adapter_layers=args.num_adapter_layers,
+        dtype=dtype,
+        attn_implementation=args.attn_implementation,
+    )
+    model.config.use_cache = False
+    trained = TrainablePart(args.use_llm_lora, args.freeze_llm, args.freeze_mlp, args.freeze_backbone)
+    if args.grad_checkpoint:
+        model.gradient_checkpointing_enable({"use_reentrant": False})
+    wrapped: torch.nn.Module = model
+    if args.use_llm_lora:
+        lora = LoraConfig(
+            r=args.use_llm_lora,
+            lora_alpha=2 * args.use_llm_lora,
+            lora_dropout=args.lora_dropout,
+            target_modules=lora_target_pattern(model.config.text_config.model_type),
+            task_type="CAUSAL_LM",
+        )
+        # ZeRO-3 wants one dtype, so LoRA's matrices stay in the model's.
+        wrapped = get_peft_model(model, lora, autocast_adapter_dtype=False)
+    trained.mark(wrapped)
+    return wrapped, trained
+
+
+def write_run_record(
+    folder: Path, args: tuple[ModelArguments, DataArguments, FinetuneArguments], facts: dict[str, object]
+) -> None:
+    """`run.json`: the effective configuration, the versions, and the size of what is trained."""
+    model_args, data_args, training_args = args
+    packages = ("torch", "transformers", "peft", "deepspeed", "accelerate", "numpy", "av")
+    write_json(
+        folder / "run.json",
+        {
+            "command": sys.argv,
+            "model": asdict(model_args),
+            "data": asdict(data_args),
+            "training": training_args.to_sanitized_dict(),
+            "versions": {"python": sys.version.split()[0], **{name: version(name) for name in packages}},
+            **facts,
+        },
+    )
+
+
+def train(model_args: ModelArguments, data_args: DataArguments, args: FinetuneArguments) -> None:
+    transformers.logging.set_verbosity_warning()
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.INFO if args.should_log else logging.ERROR)
+    resume_from = checkpoint_to_resume(args)
+    set_seed(args.seed)
+
+    config = load_config(model_args.model_name_or_path)
+    if data_args.down_sample_ratio != config.downsample_ratio:
+        raise UserError(
+            f"--down_sample_ratio {data_args.down_sample_ratio}: the projector of {model_args.model_name_or_path} "
+            f"was made for {config.downsample_ratio}"
+        )
+    prompt_config = PromptConfig(
+        data_args.conv_style,
+        data_args.force_image_size,
+        tokens_per_frame(config, data_args.force_image_size),
+        data_args.absent_boxes,
+        data_args.max_seq_length,
+    )
+    tokenizer, processor = load_text_processing(model_args)
+    samples = [s for entry in load_meta(Path(data_args.meta_path)) for s in read_samples(entry)]
+    dataset = CaptionDataset(
+        samples,
+        SampleEncoder(tokenizer, prompt_config, data_args.video_backend),
+        min_num_frame=data_args.min_num_frame,
+        max_num_frame=data_args.max_num_frame,
+        sampling_method=data_args.sampling_method,
+        seed=args.data_seed or args.seed,
+    )
+    _ = dataset[0]  # a broken setup is told now, not after minutes of loading weights
+
+    model, trained = build_model(model_args, torch.bfloat16 if args.bf16 else torch.float32)
+    trainer = BoxCaptionTrainer(
+        model=model,
+        args=args,
+        train_dataset=dataset,
+        data_collator=Collator(tokenizer.pad_token_id),
+        processing_class=processor or tokenizer,
+        trained=trained,
+        prompt_config=prompt_config,
+    )
+    # Under ZeRO-3 a parameter's local shard is empty; `ds_numel` is its true size.
+    sizes = [(p.requires_grad, getattr(p, "ds_numel", p.numel())) for p in model.parameters()]
+    facts = {
+        "samples": len(samples),
+        "parameters": sum(size for _, size in sizes),
+        "parameters_trained": sum(size for is_trained, size in sizes if is_trained),
+        "world_size": args.world_size,
+        "lora": isinstance(model, PeftModel),
+    }
+    logger.info("training %(parameters_trained)d of %(parameters)d parameters on %(samples)d samples", facts)
+    if args.should_save:
+        write_run_record(Path(args.output_dir), (model_args, data_args, args), facts)
+
+    started = time.monotonic()
+    result = trainer.train(resume_from_checkpoint=str(resume_from) if resume_from else None)
+    trainer.save_model()
+    trainer.save_state()
+    logger.info("trained to step %d in %.0f s: %s", result.global_step, time.monotonic() - started, args.output_dir)
+
+
+def main() -> None:
+    if not torch.cuda.is_available() and "--deepspeed" in sys.argv:
+        init_cpu_ranks()
+    try:
+        train(*parse_arguments(sys.argv[1:]))
+    except UserError as error:
+        sys.exit(f"error: {error}")
+    finally:
+        if torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,338 @@
+"""Recipe of the tiny base model: a native InternVL that describes clips of moving shapes, without any box.
+
+    python quickstart/pretrain_base.py --output_dir quickstart/base
+
+Next-token loss alone leaves such a small model on the language prior for thousands of steps, so the ViT's patches are
+also asked which coloured shape they show; the head for that is thrown away afterwards. The clips are rendered on the
+fly and never repeat. Scores of the product are written to `SCORES.json` beside it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+from torch import nn
+from torch.utils.data import Dataset
+from transformers import (
+    GotOcr2ImageProcessor,
+    InternVLConfig,
+    InternVLForConditionalGeneration,
+    InternVLProcessor,
+    InternVLVideoProcessor,
+    PreTrainedTokenizerFast,
+    Trainer,
+    TrainingArguments,
+    set_seed,
+)
+
+from internvl_chat.boxes import thousandths_from_pixels
+from internvl_chat.constants import IGNORE_INDEX, IMG_CONTEXT, IMG_END, IMG_START, SPECIAL_TOKENS, VIDEO_PLACEHOLDER
+from internvl_chat.contracts import Turn
+from internvl_chat.data.prompt import (
+    CONVERSATION_TEMPLATES,
+    PromptForm,
+    coordinate_list,
+    encode_conversation,
+    expand_video,
+)
+from internvl_chat.data.shapes import (
+    COLOURS,
+    HEIGHT_PX,
+    MOTIONS,
+    NUM_FRAMES,
+    SHAPES,
+    WIDTH_PX,
+    Clip,
+    MovingShape,
+    sample_clip,
+)
+from internvl_chat.data.transforms import TileTransform
+
+FRAMES = 6
+IMAGE_SIZE_PX, PATCH_SIZE_PX = 80, 10
+GRID = IMAGE_SIZE_PX // PATCH_SIZE_PX
+TOKENS_PER_FRAME = (GRID // 2) ** 2
+TEMPLATE = CONVERSATION_TEMPLATES["internvl2_5"]
+EVERY_OBJECT = "Describe every object in this video."
+
+
+def build_tokenizer() -> PreTrainedTokenizerFast:
+    """A byte-level BPE over this task's text, digits one by one, with Qwen2's chat and InternVL's special tokens."""
+    rng = np.random.default_rng(0)
+    no_boxes = np.zeros((0, 4))
+    objects = [MovingShape(c, s, m, no_boxes) for c in COLOURS for s in SHAPES for m in MOTIONS]
+    corpus = [caption for item in objects for caption in item.captions()]
+    corpus += [how_question(item) for item in objects] + [EVERY_OBJECT] * 40
+    for form in PromptForm:
+        corpus += [form.question("object") + " The coordinates in each frame are:\n"] * 40
+    corpus += [coordinate_list("object", rng.integers(0, 1000, (FRAMES, 4))) for _ in range(20)]
+    corpus += [TEMPLATE.system_prefix + TEMPLATE.system_message, "Frame-1: Frame-2: \nuser\nassistant\n"] * 40
+
+    chat_tokens = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(r"\d| ?\p{L}+| ?[^\s\p{L}\d]+|\s+"), behavior="isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.train_from_iterator(
+        corpus,
+        trainers.BpeTrainer(
+            vocab_size=600,
+            special_tokens=chat_tokens,
+            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+            show_progress=False,
+        ),
+    )
+    tokenizer.add_special_tokens([*SPECIAL_TOKENS, VIDEO_PLACEHOLDER])
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        eos_token="<|im_end|>",
+        pad_token="<|endoftext|>",
+        additional_special_tokens=["<|im_start|>", *SPECIAL_TOKENS],
+        extra_special_tokens={
+            "start_image_token": IMG_START,
+            "end_image_token": IMG_END,
+            "context_image_token": IMG_CONTEXT,
+            "video_token": VIDEO_PLACEHOLDER,
+        },
+        clean_up_tokenization_spaces=False,
+        model_max_length=8192,
+    )
+
+
+def build_model(tokenizer: PreTrainedTokenizerFast) -> InternVLForConditionalGeneration:
+    """The tiny geometry, with enough ViT layers for a box adapter after each of the last five."""
+    config = InternVLConfig(
+        vision_config={
+            "hidden_size": 96,
+            "num_hidden_layers": 6,
+            "num_attention_heads": 4,
+            "intermediate_size": 320,
+            "attention_bias": True,
+            "image_size": [IMAGE_SIZE_PX] * 2,
+            "patch_size": [PATCH_SIZE_PX] * 2,
+            "layer_scale_init_value": 1.0,
+        },
+        text_config={
+            "model_type": "qwen2",
+            "hidden_size": 128,
+            "num_hidden_layers": 4,
+            "num_attention_heads": 4,
+            "num_key_value_heads": 2,
+            "intermediate_size": 352,
+            "vocab_size": len(tokenizer),
+            "max_position_embeddings": 8192,
+            "rope_theta": 10000.0,
+            "tie_word_embeddings": False,
+            "bos_token_id": None,
+            "eos_token_id": tokenizer.eos_token_id,
+            "pad_token_id": tokenizer.pad_token_id,
+        },
+        image_token_id=tokenizer.convert_tokens_to_ids(IMG_CONTEXT),
+        image_seq_length=TOKENS_PER_FRAME,
+        tie_word_embeddings=False,
+    )
+    return InternVLForConditionalGeneration(config)
+
+
+def how_question(item: MovingShape) -> str:
+    """A question that names its object by its looks."""
+    return f"How does the {item.colour} {item.shape} move?"
+
+
+def patch_labels(clip: Clip, frame_indices: np.ndarray) -> np.ndarray:
+    """[F, GRID * GRID]: 0 where a patch's centre shows the ground, otherwise 1 + its coloured shape's number."""
+    labels = np.zeros((len(frame_indices), GRID, GRID), dtype=np.int64)
+    centres = (np.arange(GRID) + 0.5) / GRID * 1000
+    for item in clip.objects:
+        kind = 1 + list(COLOURS).index(item.colour) * len(SHAPES) + SHAPES.index(item.shape)
+        boxes = thousandths_from_pixels(item.boxes_px[frame_indices], WIDTH_PX, HEIGHT_PX)
+        inside_x = (centres >= boxes[:, :1]) & (centres <= boxes[:, 2:3])
+        inside_y = (centres >= boxes[:, 1:2]) & (centres <= boxes[:, 3:4])
+        labels[inside_y[:, :, None] & inside_x[:, None, :]] = kind
+    return labels.reshape(len(frame_indices), -1)
+
+
+class ShapesQuestions(Dataset):
+    """Sample `index` is a clip and a question about it, both drawn from `(seed, index)` alone."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerFast, length: int, seed: int) -> None:
+        self.tokenizer, self.length, self.seed = tokenizer, length, seed
+        self.transform = TileTransform(IMAGE_SIZE_PX)
+
+    def __len__(self) -> int:
+        return self.length
+
+    def draw(self, index: int) -> tuple[Clip, np.ndarray, str, list[str]]:
+        """The clip, its sampled frames, the question, and the answers that count as right."""
+        rng = np.random.default_rng([self.seed, index])
+        clip = sample_clip(rng)
+        bounds = np.linspace(0, NUM_FRAMES, FRAMES + 1).astype(int)
+        frame_indices = rng.integers(bounds[:-1], bounds[1:])
+        item = clip.objects[int(rng.integers(len(clip.objects)))]
+        kind = rng.choice(3, p=(0.35, 0.3, 0.35))
+        if kind == 0:
+            return clip, frame_indices, PromptForm.TEXT_ONLY.question(""), item.captions()
+        if kind == 1:
+            left_to_right = sorted(clip.objects, key=lambda o: o.boxes_px[frame_indices[0], 0])
+            return clip, frame_indices, EVERY_OBJECT, ["; ".join(o.captions()[0] for o in left_to_right)]
+        return clip, frame_indices, how_question(item), item.captions()
+
+    def pixels(self, clip: Clip, frame_indices: np.ndarray) -> torch.Tensor:
+        return self.transform(np.stack([clip.frame(int(t)) for t in frame_indices]))
+
+    def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
+        clip, frame_indices, question, answers = self.draw(index)
+        answer = answers[index % len(answers)]
+        turns = [Turn("human", expand_video(f"{VIDEO_PLACEHOLDER}\n{question}", FRAMES)), Turn("gpt", answer)]
+        encoded = encode_conversation(turns, self.tokenizer, TEMPLATE, [TOKENS_PER_FRAME] * FRAMES)
+        return {
+            "input_ids": torch.tensor(encoded.input_ids),
+            "labels": torch.tensor(encoded.labels),
+            "pixel_values": self.pixels(clip, frame_indices),
+            "patch_labels": torch.from_numpy(patch_labels(clip, frame_indices)),
+        }
+
+
+def collate(samples: list[dict[str, torch.Tensor]], pad_id: int) -> dict[str, torch.Tensor]:
+    """Right-pad the text; concatenate the frames."""
+    pad = nn.utils.rnn.pad_sequence
+    lengths = [len(s["input_ids"]) for s in samples]
+    return {
+        "input_ids": pad([s["input_ids"] for s in samples], batch_first=True, padding_value=pad_id),
+        "labels": pad([s["labels"] for s in samples], batch_first=True, padding_value=IGNORE_INDEX),
+        "attention_mask": pad([torch.ones(n, dtype=torch.long) for n in lengths], batch_first=True),
+        "pixel_values": torch.cat([s["pixel_values"] for s in samples]),
+        "patch_labels": torch.cat([s["patch_labels"] for s in samples]),
+    }
+
+
+class PretrainTrainer(Trainer):
+    """Adds the loss of the patches to that of the next token."""
+
+    def __init__(self, *args: Any, patch_head: nn.Linear, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.patch_head = patch_head
+
+    def create_optimizer(self, *args: Any, **kwargs: Any) -> torch.optim.Optimizer:
+        optimizer = super().create_optimizer(*args, **kwargs)
+        optimizer.add_param_group({"params": list(self.patch_head.parameters()), "weight_decay": 0.0})
+        return optimizer
+
+    def compute_loss(self, model: nn.Module, inputs: dict, return_outputs: bool = False, **kwargs: Any) -> Any:
+        labels = inputs.pop("patch_labels")
+        features: list[torch.Tensor] = []
+        hook = model.model.vision_tower.register_forward_hook(lambda _m, _i, out: features.append(out[0][:, 1:]))
+        outputs = model(**inputs)
+        hook.remove()
+        patch_loss = nn.functional.cross_entropy(self.patch_head(features[0]).flatten(0, 1), labels.flatten())
+        if self.state.global_step % self.args.logging_steps == 0:
+            self.log({"text_loss": outputs.loss.item(), "patch_loss": patch_loss.item()})
+        return outputs.loss + patch_loss
+
+
+@torch.no_grad()
+def score(model: InternVLForConditionalGeneration, questions: ShapesQuestions, batch_size: int = 32) -> dict[str, float]:
+    """Share of exact greedy answers by kind of question."""
+    model.eval()
+    tokenizer = questions.tokenizer
+    right: dict[str, list[bool]] = {}
+    for first in range(0, len(questions), batch_size):
+        drawn = [questions.draw(i) for i in range(first, min(first + batch_size, len(questions)))]
+        prompts = []
+        for _, _, question, _ in drawn:
+            turns = [Turn("human", expand_video(f"{VIDEO_PLACEHOLDER}\n{question}", FRAMES))]
+            prompts.append(
+                encode_conversation(turns, tokenizer, TEMPLATE, [TOKENS_PER_FRAME] * FRAMES).input_ids
+            )
+        padded = tokenizer.pad({"input_ids": prompts}, padding_side="left", return_tensors="pt")
+        pixels = torch.cat([questions.pixels(clip, indices) for clip, indices, _, _ in drawn])
+        output = model.generate(**padded, pixel_values=pixels.to(model.dtype), max_new_tokens=64, do_sample=False)
+        texts = tokenizer.batch_decode(output[:, padded["input_ids"].shape[1] :], skip_special_tokens=True)
+        for text, (clip, _, question, answers) in zip(texts, drawn, strict=True):
+            if question == EVERY_OBJECT:
+                right.setdefault("every_object", []).append(text in answers)
+            elif question.startswith("How"):
+                right.setdefault("named_object", []).append(text in answers)
+            else:
+                anyone = [caption for item in clip.objects for caption in item.captions()]
+                right.setdefault("any_object", []).append(text in anyone)
+    return {kind: float(np.mean(values)) for kind, values in sorted(right.items())}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--output_dir", type=Path, default=Path("quickstart/base"))
+    parser.add_argument("--steps", type=int, default=2200)
+    parser.add_argument("--batch_size", type=int, default=32)
+    parser.add_argument("--learning_rate", type=float, default=1.5e-3)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--scored_questions", type=int, default=600)
+    parser.add_argument("--workers", type=int, default=1)
+    args = parser.parse_args()
+
+    set_seed(args.seed)
+    started = time.time()
+    tokenizer = build_tokenizer()
+    model = build_model(tokenizer)
+    patch_head = nn.Linear(model.config.vision_config.hidden_size, 1 + len(COLOURS) * len(SHAPES))
+    trainer = PretrainTrainer(
+        model=model,
+        patch_head=patch_head,
+        args=TrainingArguments(
+            output_dir=str(args.output_dir / "training"),
+            max_steps=args.steps,
+            per_device_train_batch_size=args.batch_size,
+            learning_rate=args.learning_rate,
+            lr_scheduler_type="cosine",
+            warmup_steps=100,
+            weight_decay=0.05,
+            max_grad_norm=1.0,
+            logging_steps=25,
+            save_steps=300,
+            save_total_limit=1,
+            bf16=True,
+            disable_tqdm=True,
+            report_to=[],
+            remove_unused_columns=False,
+            dataloader_num_workers=args.workers,
+            seed=args.seed,
+            use_cpu=True,
+        ),
+        train_dataset=ShapesQuestions(tokenizer, args.steps * args.batch_size, args.seed),
+        data_collator=lambda samples: collate(samples, tokenizer.pad_token_id),
+    )
+    trainer.train()
+
+    model.to(torch.bfloat16)
+    model.generation_config.eos_token_id = tokenizer.eos_token_id
+    model.generation_config.pad_token_id = tokenizer.pad_token_id
+    model.save_pretrained(args.output_dir)
+    InternVLProcessor(
+        image_processor=GotOcr2ImageProcessor(size={"height": IMAGE_SIZE_PX, "width": IMAGE_SIZE_PX}),
+        tokenizer=tokenizer,
+        video_processor=InternVLVideoProcessor(size={"height": IMAGE_SIZE_PX, "width": IMAGE_SIZE_PX}),
+        image_seq_length=TOKENS_PER_FRAME,
+    ).save_pretrained(args.output_dir)
+    scores: dict[str, Any] = {
+        "exact": score(model.float(), ShapesQuestions(tokenizer, args.scored_questions, args.seed + 1)),
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "steps": args.steps,
+        "batch_size": args.batch_size,
+        "minutes": round((time.time() - started) / 60, 1),
+    }
+    (args.output_dir / "SCORES.json").write_text(json.dumps(scores, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
