@@ -2,8 +2,9 @@
 
     python quickstart/pretrain_base.py --output_dir quickstart/base
 
-Next-token loss alone leaves such a small model on the language prior for thousands of steps, so the ViT's patches are
-also asked which coloured shape they show; the head for that is thrown away afterwards. The clips are rendered on the
+Next-token loss alone leaves such a small model on the language prior for thousands of steps, so two heads that are
+thrown away afterwards ask for more: the ViT's patches which coloured shape they show, and the language model's image
+tokens, half-way up, how the object there moves. The clips are rendered on the
 fly and never repeat. Scores of the product are written to `SCORES.json` beside it.
 """
 
@@ -12,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -150,12 +152,24 @@ def how_question(item: MovingShape) -> str:
     return f"How does the {item.colour} {item.shape} move?"
 
 
-def patch_labels(clip: Clip, frame_indices: np.ndarray) -> np.ndarray:
-    """[F, GRID * GRID]: 0 where a patch's centre shows the ground, otherwise 1 + its coloured shape's number."""
-    labels = np.zeros((len(frame_indices), GRID, GRID), dtype=np.int64)
-    centres = (np.arange(GRID) + 0.5) / GRID * 1000
+def looks_of(item: MovingShape) -> int:
+    """The number of a coloured shape, from 0."""
+    return list(COLOURS).index(item.colour) * len(SHAPES) + SHAPES.index(item.shape)
+
+
+def motion_of(item: MovingShape) -> int:
+    """The number of an object's motion, from 0."""
+    return list(MOTIONS).index(item.motion)
+
+
+def grid_labels(
+    clip: Clip, frame_indices: np.ndarray, grid: int, kind_of: Callable[[MovingShape], int]
+) -> np.ndarray:
+    """[F, grid * grid]: 0 where a cell's centre shows the ground, otherwise 1 + the kind of the object there."""
+    labels = np.zeros((len(frame_indices), grid, grid), dtype=np.int64)
+    centres = (np.arange(grid) + 0.5) / grid * 1000
     for item in clip.objects:
-        kind = 1 + list(COLOURS).index(item.colour) * len(SHAPES) + SHAPES.index(item.shape)
+        kind = 1 + kind_of(item)
         boxes = thousandths_from_pixels(item.boxes_px[frame_indices], WIDTH_PX, HEIGHT_PX)
         inside_x = (centres >= boxes[:, :1]) & (centres <= boxes[:, 2:3])
         inside_y = (centres >= boxes[:, 1:2]) & (centres <= boxes[:, 3:4])
@@ -200,7 +214,8 @@ class ShapesQuestions(Dataset):
             "input_ids": torch.tensor(encoded.input_ids),
             "labels": torch.tensor(encoded.labels),
             "pixel_values": self.pixels(clip, frame_indices),
-            "patch_labels": torch.from_numpy(patch_labels(clip, frame_indices)),
+            "patch_labels": torch.from_numpy(grid_labels(clip, frame_indices, GRID, looks_of)),
+            "motion_labels": torch.from_numpy(grid_labels(clip, frame_indices, GRID // 2, motion_of)),
         }
 
 
@@ -213,32 +228,38 @@ def collate(samples: list[dict[str, torch.Tensor]], pad_id: int) -> dict[str, to
         "labels": pad([s["labels"] for s in samples], batch_first=True, padding_value=IGNORE_INDEX),
         "attention_mask": pad([torch.ones(n, dtype=torch.long) for n in lengths], batch_first=True),
         "pixel_values": torch.cat([s["pixel_values"] for s in samples]),
-        "patch_labels": torch.cat([s["patch_labels"] for s in samples]),
+        **{key: torch.cat([s[key] for s in samples]) for key in ("patch_labels", "motion_labels")},
     }
 
 
 class PretrainTrainer(Trainer):
-    """Adds the loss of the patches to that of the next token."""
+    """Adds to the next token's loss what the patches show and, half-way up the language model, how it moves."""
 
-    def __init__(self, *args: Any, patch_head: nn.Linear, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, heads: nn.ModuleDict, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.patch_head = patch_head
+        self.heads = heads
 
     def create_optimizer(self, *args: Any, **kwargs: Any) -> torch.optim.Optimizer:
         optimizer = super().create_optimizer(*args, **kwargs)
-        optimizer.add_param_group({"params": list(self.patch_head.parameters()), "weight_decay": 0.0})
+        optimizer.add_param_group({"params": list(self.heads.parameters()), "weight_decay": 0.0})
         return optimizer
 
     def compute_loss(self, model: nn.Module, inputs: dict, return_outputs: bool = False, **kwargs: Any) -> Any:
-        labels = inputs.pop("patch_labels")
+        patch_labels, motion_labels = inputs.pop("patch_labels"), inputs.pop("motion_labels")
         features: list[torch.Tensor] = []
         hook = model.model.vision_tower.register_forward_hook(lambda _m, _i, out: features.append(out[0][:, 1:]))
-        outputs = model(**inputs)
+        outputs = model(**inputs, output_hidden_states=True)
         hook.remove()
-        patch_loss = nn.functional.cross_entropy(self.patch_head(features[0]).flatten(0, 1), labels.flatten())
+        half_way = outputs.hidden_states[len(outputs.hidden_states) // 2]
+        seen = half_way[inputs["input_ids"] == model.config.image_token_id]
+        losses = {
+            "text_loss": outputs.loss,
+            "patch_loss": nn.functional.cross_entropy(self.heads["looks"](features[0]).flatten(0, 1), patch_labels.flatten()),
+            "motion_loss": nn.functional.cross_entropy(self.heads["motion"](seen), motion_labels.flatten()),
+        }
         if self.state.global_step % self.args.logging_steps == 0:
-            self.log({"text_loss": outputs.loss.item(), "patch_loss": patch_loss.item()})
-        return outputs.loss + patch_loss
+            self.log({name: loss.item() for name, loss in losses.items()})
+        return torch.stack(list(losses.values())).sum()
 
 
 @torch.no_grad()
@@ -285,10 +306,15 @@ def main() -> None:
     started = time.time()
     tokenizer = build_tokenizer()
     model = build_model(tokenizer)
-    patch_head = nn.Linear(model.config.vision_config.hidden_size, 1 + len(COLOURS) * len(SHAPES))
+    heads = nn.ModuleDict(
+        {
+            "looks": nn.Linear(model.config.vision_config.hidden_size, 1 + len(COLOURS) * len(SHAPES)),
+            "motion": nn.Linear(model.config.text_config.hidden_size, 1 + len(MOTIONS)),
+        }
+    )
     trainer = PretrainTrainer(
         model=model,
-        patch_head=patch_head,
+        heads=heads,
         args=TrainingArguments(
             output_dir=str(args.output_dir / "training"),
             max_steps=args.steps,
