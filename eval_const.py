@@ -14,6 +14,7 @@ import json
 import sys
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from internvl_chat.commands.options import add_prediction_options
 
@@ -43,7 +44,7 @@ def run(args: argparse.Namespace) -> None:
     session = open_session(args)
     root = session.entry.root
     if args.ids:
-        parts = {"": read_ids(args.ids)}
+        parts: dict[Any, list[str]] = {"": read_ids(args.ids)}
     else:
         parts = {split: test_ids(root, split) for split in SPLITS if args.split in (split, "both")}
     form = PromptForm(args.prompt_form) if args.prompt_form else session.form

@@ -25,7 +25,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--root", type=Path, help="the dataset's folder (default: each 'root' of the meta JSON)")
     parser.add_argument(
-        "--meta_path", type=Path, default=Path("shell/data/intentvc_caption.json"), help="meta JSON (default: %(default)s)"
+        "--meta_path",
+        type=Path,
+        default=Path("shell/data/intentvc_caption.json"),
+        help="meta JSON (default: %(default)s)",
     )
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes (default: %(default)s)")
     parser.add_argument("--overwrite", action="store_true", help="write again what is up to date")

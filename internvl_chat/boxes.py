@@ -104,4 +104,3 @@ def load_boxes(path: Path) -> BoxArray:
             "boxes in pixels are converted by generate_npy_bboxes.py"
         )
     return boxes.astype(np.int64)
-

@@ -1,6 +1,6 @@
 """Recipe of the tiny base model: a native InternVL that describes clips of moving shapes, without any box.
 
-    python quickstart/pretrain_base.py --output_dir quickstart/base
+    python -m quickstart.pretrain_base --output_dir quickstart/base
 
 Next-token loss alone leaves such a small model on the language prior for thousands of steps, so two heads that are
 thrown away afterwards ask for more: the ViT's patches which coloured shape they show, and the language model's image
@@ -162,9 +162,7 @@ def motion_of(item: MovingShape) -> int:
     return list(MOTIONS).index(item.motion)
 
 
-def grid_labels(
-    clip: Clip, frame_indices: np.ndarray, grid: int, kind_of: Callable[[MovingShape], int]
-) -> np.ndarray:
+def grid_labels(clip: Clip, frame_indices: np.ndarray, grid: int, kind_of: Callable[[MovingShape], int]) -> np.ndarray:
     """[F, grid * grid]: 0 where a cell's centre shows the ground, otherwise 1 + the kind of the object there."""
     labels = np.zeros((len(frame_indices), grid, grid), dtype=np.int64)
     centres = (np.arange(grid) + 0.5) / grid * 1000
@@ -244,7 +242,7 @@ class PretrainTrainer(Trainer):
         optimizer.add_param_group({"params": list(self.heads.parameters()), "weight_decay": 0.0})
         return optimizer
 
-    def compute_loss(self, model: nn.Module, inputs: dict, return_outputs: bool = False, **kwargs: Any) -> Any:
+    def compute_loss(self, model: Any, inputs: dict, return_outputs: bool = False, **kwargs: Any) -> Any:
         patch_labels, motion_labels = inputs.pop("patch_labels"), inputs.pop("motion_labels")
         features: list[torch.Tensor] = []
         hook = model.model.vision_tower.register_forward_hook(lambda _m, _i, out: features.append(out[0][:, 1:]))
@@ -254,7 +252,9 @@ class PretrainTrainer(Trainer):
         seen = half_way[inputs["input_ids"] == model.config.image_token_id]
         losses = {
             "text_loss": outputs.loss,
-            "patch_loss": nn.functional.cross_entropy(self.heads["looks"](features[0]).flatten(0, 1), patch_labels.flatten()),
+            "patch_loss": nn.functional.cross_entropy(
+                self.heads["looks"](features[0]).flatten(0, 1), patch_labels.flatten()
+            ),
             "motion_loss": nn.functional.cross_entropy(self.heads["motion"](seen), motion_labels.flatten()),
         }
         if self.state.global_step % self.args.logging_steps == 0:
@@ -263,7 +263,9 @@ class PretrainTrainer(Trainer):
 
 
 @torch.no_grad()
-def score(model: InternVLForConditionalGeneration, questions: ShapesQuestions, batch_size: int = 32) -> dict[str, float]:
+def score(
+    model: InternVLForConditionalGeneration, questions: ShapesQuestions, batch_size: int = 32
+) -> dict[str, float]:
     """Share of exact greedy answers by kind of question."""
     model.eval()
     tokenizer = questions.tokenizer
@@ -273,9 +275,7 @@ def score(model: InternVLForConditionalGeneration, questions: ShapesQuestions, b
         prompts = []
         for _, _, question, _ in drawn:
             turns = [Turn("human", expand_video(f"{VIDEO_PLACEHOLDER}\n{question}", FRAMES))]
-            prompts.append(
-                encode_conversation(turns, tokenizer, TEMPLATE, [TOKENS_PER_FRAME] * FRAMES).input_ids
-            )
+            prompts.append(encode_conversation(turns, tokenizer, TEMPLATE, [TOKENS_PER_FRAME] * FRAMES).input_ids)
         padded = tokenizer.pad({"input_ids": prompts}, padding_side="left", return_tensors="pt")
         pixels = torch.cat([questions.pixels(clip, indices) for clip, indices, _, _ in drawn])
         output = model.generate(**padded, pixel_values=pixels.to(model.dtype), max_new_tokens=64, do_sample=False)

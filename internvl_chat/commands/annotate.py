@@ -39,6 +39,8 @@ def run(args: argparse.Namespace) -> int:
     count = write_jsonl(args.out, records)
     if args.meta_out:
         entry = {"root": str(args.root), "annotation": str(args.out), "data_augment": False, "repeat_time": 1}
-        write_json(args.meta_out, {"captions": {**entry, "length": count, **({"object_names": names} if names else {})}})
+        write_json(
+            args.meta_out, {"captions": {**entry, "length": count, **({"object_names": names} if names else {})}}
+        )
     sys.stdout.write(f"{args.out}: {count} captions\n")
     return 0

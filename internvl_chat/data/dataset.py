@@ -79,7 +79,7 @@ def draw_red_boxes(frames_FHW3: npt.NDArray[np.uint8], boxes: BoxArray, width_px
 
 
 class SampleEncoder:
-    """Turns a sample and frame numbers into features: frames, boxes, text. Training, prediction and pictures share it."""
+    """Turns a sample and frame numbers into features: frames, boxes, text. Training and prediction share it."""
 
     def __init__(
         self, tokenizer: PreTrainedTokenizerBase, config: PromptConfig, video_backend: VideoBackend = "pyav"
@@ -111,7 +111,7 @@ class SampleEncoder:
         Raises:
             UserError: the first question does not hold exactly one `<video>` line.
         """
-        turns = []
+        turns: list[Turn] = []
         for turn in sample.turns:
             text = turn.text
             if turn.speaker == "human":
@@ -167,7 +167,9 @@ class CaptionDataset(Dataset[Features]):
         seed: int = 0,
     ) -> None:
         if not 1 <= min_num_frame <= max_num_frame:
-            raise UserError(f"--min_num_frame {min_num_frame} and --max_num_frame {max_num_frame}: expected 1 <= min <= max")
+            raise UserError(
+                f"--min_num_frame {min_num_frame} and --max_num_frame {max_num_frame}: expected 1 <= min <= max"
+            )
         self.samples = samples
         self.encoder = encoder
         self.num_frames_range = (min_num_frame, max_num_frame)

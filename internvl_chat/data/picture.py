@@ -26,7 +26,9 @@ class Strip:
     lines: Sequence[str]
 
 
-def _frame_with_box(frame: npt.NDArray[np.uint8], box: npt.NDArray, absent: bool, size_px: tuple[int, int]) -> Image.Image:
+def _frame_with_box(
+    frame: npt.NDArray[np.uint8], box: npt.NDArray, absent: bool, size_px: tuple[int, int]
+) -> Image.Image:
     image = Image.fromarray(frame).resize(size_px, Image.Resampling.BICUBIC)
     draw = ImageDraw.Draw(image)
     if absent:

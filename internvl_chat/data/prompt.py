@@ -127,9 +127,7 @@ def coordinate_list(object_name: str, boxes: BoxArray, absent_style: AbsentStyle
     return "".join(lines)
 
 
-def with_coordinates(
-    question: str, object_name: str, boxes: BoxArray, absent_style: AbsentStyle = "absent"
-) -> str:
+def with_coordinates(question: str, object_name: str, boxes: BoxArray, absent_style: AbsentStyle = "absent") -> str:
     """The question followed by its coordinate list, if its form has one; otherwise the question as it is."""
     form = PromptForm.of(question)
     if not form.lists_coordinates:
@@ -161,9 +159,7 @@ def expand_images(text: str, image_tokens: Sequence[int]) -> str:
     """
     parts = text.split(IMAGE_PLACEHOLDER)
     if len(parts) - 1 != len(image_tokens):
-        raise ValueError(
-            f"the conversation has {len(parts) - 1} '<image>' placeholders for {len(image_tokens)} images"
-        )
+        raise ValueError(f"the conversation has {len(parts) - 1} '<image>' placeholders for {len(image_tokens)} images")
     expanded = [parts[0]]
     for count, part in zip(image_tokens, parts[1:], strict=True):
         expanded.append(IMG_START + IMG_CONTEXT * count + IMG_END + part)

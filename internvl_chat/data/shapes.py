@@ -154,7 +154,9 @@ def _write_video(path: Path, clip: Clip) -> None:
     import av
 
     with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", rate=Fraction(FPS), options={"preset": "veryfast", "crf": "18", "threads": "1"})
+        stream = container.add_stream(
+            "libx264", rate=Fraction(FPS), options={"preset": "veryfast", "crf": "18", "threads": "1"}
+        )
         stream.width, stream.height, stream.pix_fmt = WIDTH_PX, HEIGHT_PX, "yuv420p"
         for t in range(NUM_FRAMES):
             container.mux(stream.encode(av.VideoFrame.from_ndarray(clip.frame(t), format="rgb24")))

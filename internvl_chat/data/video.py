@@ -56,9 +56,7 @@ def read_header(path: Path) -> VideoHeader:
     return header
 
 
-def read_frames(
-    path: Path, indices: npt.NDArray[np.integer], backend: VideoBackend = "pyav"
-) -> npt.NDArray[np.uint8]:
+def read_frames(path: Path, indices: npt.NDArray[np.integer], backend: VideoBackend = "pyav") -> npt.NDArray[np.uint8]:
     """Decode chosen frames.
 
     Args:

@@ -29,7 +29,9 @@ class ControlResult:
         `right_box`: with its own box, a reference of the object. `swapped_box`: with the other object's box, a
         reference of that other object. `swapped_box_same_category`: the same where both objects share their category.
         """
-        twins = [i for i, other in self.other_target.items() if i in self.right and category_of(i) == category_of(other)]
+        twins = [
+            i for i, other in self.other_target.items() if i in self.right and category_of(i) == category_of(other)
+        ]
 
         def obeys(video_id: str) -> bool:
             return self.swapped[video_id] in self.references[self.other_target[video_id]]

@@ -81,7 +81,9 @@ def generate_captions(
         num_workers=settings.num_workers,
         collate_fn=Collator(tokenizer.pad_token_id, padding_side="left"),
     )
-    sampling = {"do_sample": True, "temperature": settings.temperature} if settings.temperature else {"do_sample": False}
+    sampling = (
+        {"do_sample": True, "temperature": settings.temperature} if settings.temperature else {"do_sample": False}
+    )
     for batch in loader:
         with torch.inference_mode():
             ids = model.generate(

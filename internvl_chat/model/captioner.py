@@ -68,7 +68,7 @@ class IntentVCNetForConditionalGeneration(InternVLForConditionalGeneration):
         self.lm_head = nn.Linear(config.text_config.hidden_size, config.text_config.vocab_size, bias=False)
         self.post_init()
 
-    def generate(  # type: ignore[override]
+    def generate(
         self,
         inputs: torch.Tensor | None = None,
         *,
@@ -83,7 +83,7 @@ class IntentVCNetForConditionalGeneration(InternVLForConditionalGeneration):
         frames one by one and so mix them up between beams. With frames, only the new token ids are returned.
         """
         input_ids = inputs if input_ids is None else input_ids
-        if pixel_values is None:
+        if pixel_values is None or input_ids is None:
             return super().generate(input_ids, **kwargs)
         with torch.no_grad():
             inputs_embeds = self.model.embed_prompt(input_ids, pixel_values, boxes)

@@ -39,6 +39,7 @@ class IntentVCNetConfig(InternVLConfig):
     model_type = "intentvcnet"
 
     base_model_name_or_path: str | None = None
+    vision_config: Any = None
 
     def __post_init__(self, **kwargs: Any) -> None:
         if not isinstance(self.vision_config, IntentVCNetVisionConfig):

@@ -20,15 +20,21 @@ class ModelArguments:
         default=5,
         metadata={"help": "A box adapter follows each of the last N ViT layers; 1 = single-layer variant, 0 = none."},
     )
-    use_llm_lora: int = field(default=0, metadata={"help": "LoRA rank on the language model (alpha = 2 x rank); 0 = none."})
+    use_llm_lora: int = field(
+        default=0, metadata={"help": "LoRA rank on the language model (alpha = 2 x rank); 0 = none."}
+    )
     lora_dropout: float = field(default=0.05, metadata={"help": "Dropout in front of LoRA's first matrix."})
     freeze_llm: bool = field(default=False, metadata={"help": "Freeze the language model; with LoRA it always is."})
     freeze_mlp: bool = field(default=False, metadata={"help": "Freeze the projector between ViT and language model."})
     freeze_backbone: bool = field(default=False, metadata={"help": "Freeze the ViT (box adapters are always trained)."})
-    vision_select_layer: int = field(default=-1, metadata={"help": "ViT layer whose output is used; only -1, the last."})
+    vision_select_layer: int = field(
+        default=-1, metadata={"help": "ViT layer whose output is used; only -1, the last."}
+    )
     drop_path_rate: float = field(default=0.0, metadata={"help": "Stochastic depth of the ViT; only 0."})
     ps_version: Literal["v2"] = field(default="v2", metadata={"help": "Pixel shuffle; only v2."})
-    grad_checkpoint: bool = field(default=True, metadata={"help": "Recompute layers in the backward pass to save memory."})
+    grad_checkpoint: bool = field(
+        default=True, metadata={"help": "Recompute layers in the backward pass to save memory."}
+    )
     use_fast_tokenizer: bool = field(default=False, metadata={"help": "Passed on to the tokenizer's loader."})
     attn_implementation: str | None = field(
         default=None, metadata={"help": "'sdpa' (default), 'eager' or 'flash_attention_2'."}
@@ -80,10 +86,15 @@ class FinetuneArguments(TrainingArguments):
         if not torch.cuda.is_available():
             self.use_cpu = True
             self.dataloader_pin_memory = False
+        if self.gradient_accumulation_steps < 1:
+            raise UserError(
+                f"--gradient_accumulation_steps {self.gradient_accumulation_steps}: the global batch must hold "
+                "at least one sample a process (BATCH_SIZE >= PER_DEVICE_BATCH_SIZE x GPUS x NNODES)"
+            )
         if self.evaluation_strategy is not None:
             self.eval_strategy = self.evaluation_strategy
         if self.warmup_ratio:
-            if self.warmup_steps:
+            if self.warmup_steps:  # type: ignore[has-type]
                 raise UserError("give --warmup_ratio or --warmup_steps, not both")
             if not 0 <= self.warmup_ratio < 1:
                 raise UserError(f"--warmup_ratio {self.warmup_ratio}: expected 0 to 1")

@@ -7,17 +7,25 @@ A single argument `settings.json` is accepted instead of flags. On a machine wit
 
 from __future__ import annotations
 
+import difflib
 import logging
 import sys
 import time
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from importlib.metadata import version
 from pathlib import Path
 
 import torch
 import transformers
 from peft import LoraConfig, PeftModel, get_peft_model
-from transformers import AutoProcessor, AutoTokenizer, HfArgumentParser, PreTrainedTokenizerBase, ProcessorMixin, set_seed
+from transformers import (
+    AutoProcessor,
+    AutoTokenizer,
+    HfArgumentParser,
+    PreTrainedTokenizerBase,
+    ProcessorMixin,
+    set_seed,
+)
 
 from internvl_chat.contracts import UserError
 from internvl_chat.data.annotations import load_meta, read_samples, write_json
@@ -33,10 +41,18 @@ logger = logging.getLogger("internvl_chat.train")
 
 
 def parse_arguments(argv: list[str]) -> tuple[ModelArguments, DataArguments, FinetuneArguments]:
-    parser = HfArgumentParser((ModelArguments, DataArguments, FinetuneArguments), description=__doc__)
+    kinds = (ModelArguments, DataArguments, FinetuneArguments)
+    parser = HfArgumentParser(kinds, description=__doc__)
     if len(argv) == 1 and argv[0].endswith(".json"):
         return parser.parse_json_file(argv[0])
-    return parser.parse_args_into_dataclasses(argv)
+    *arguments, unknown = parser.parse_args_into_dataclasses(argv, return_remaining_strings=True)
+    flags = [word for word in unknown if word.startswith("--")]
+    if unknown:
+        known = [f"--{flag.name}" for kind in kinds for flag in fields(kind)]
+        similar = difflib.get_close_matches((flags or unknown)[0], known, n=1)
+        hint = f"did you mean {similar[0]}?" if similar else "--help lists the flags"
+        raise UserError(f"unknown flag {(flags or unknown)[0]}: {hint}")
+    return tuple(arguments)
 
 
 def init_cpu_ranks() -> None:
@@ -143,7 +159,9 @@ def write_run_record(
 
 def train(model_args: ModelArguments, data_args: DataArguments, args: FinetuneArguments) -> None:
     transformers.logging.set_verbosity_warning()
-    logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.INFO if args.should_log else logging.ERROR)
+    logging.basicConfig(
+        format="%(asctime)s %(levelname)s %(message)s", level=logging.INFO if args.should_log else logging.ERROR
+    )
     resume_from = checkpoint_to_resume(args)
     set_seed(args.seed)
 
@@ -178,7 +196,7 @@ def train(model_args: ModelArguments, data_args: DataArguments, args: FinetuneAr
         args=args,
         train_dataset=dataset,
         data_collator=Collator(tokenizer.pad_token_id),
-        processing_class=processor or tokenizer,
+        processing_class=tokenizer if processor is None else processor,
         trained=trained,
         prompt_config=prompt_config,
     )

@@ -1,0 +1,37 @@
+# Each target makes its own virtual environment where there is none.
+PYTHON ?= python3
+BIN := .venv/bin
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+# The quickstart reports how long it took from here on, set-up included.
+export MAKE_STARTED := $(shell date +%s)
+
+.PHONY: venv quickstart control-table real-clips test check format
+
+venv: .venv/.complete
+
+.venv/.complete: requirements/internvl_chat.txt requirements/dev.txt requirements/constraints.txt pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --requirement requirements/dev.txt --constraint requirements/constraints.txt
+	$(BIN)/python -m pip install --quiet --no-deps --editable .
+	touch $@
+
+quickstart: venv
+	python -m quickstart.run
+
+control-table: venv
+	python -m quickstart.control_table
+
+real-clips: venv
+	python -m quickstart.real_clips $(if $(CLIPS),--clips $(CLIPS))
+
+check: venv
+	ruff check .
+	ruff format --check .
+	mypy
+
+test: check
+	pytest
+
+format: venv
+	ruff check --fix .
+	ruff format .

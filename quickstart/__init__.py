@@ -1,0 +1,1 @@
+"""The embedded default: a tiny base model, a dataset whose truth is known, and the whole path over both."""

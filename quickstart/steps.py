@@ -1,0 +1,133 @@
+"""The steps that the quickstart, the control table and the real clips share: each runs a documented command."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+BASE_MODEL = REPOSITORY / "quickstart" / "base"
+SCRIPT = "shell/internvl3.0/2nd_finetune/roiattention_ml.sh"
+
+# What differs from InternVL3's own geometry and from a GPU node: the tiny base sees six frames of 80 pixels.
+TINY_FLAGS = [
+    *("--force_image_size", "80", "--min_num_frame", "6", "--max_num_frame", "6", "--dataloader_num_workers", "1"),
+    *("--grad_checkpoint", "False", "--learning_rate", "1e-3", "--logging_steps", "25"),
+]
+PREDICTION_FLAGS = ["--num_frames", "6", "--batch_size", "20", "--max_new_tokens", "24"]
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One way to tell the model which object is meant.
+
+    `num_adapter_layers` box adapters; with `lists_coordinates` the prompt writes the boxes out.
+    """
+
+    name: str
+    num_adapter_layers: int
+    lists_coordinates: bool
+
+    @property
+    def prompt_form(self) -> str:
+        return "coordinates" if self.lists_coordinates else "text_only"
+
+
+BOTH = Arm("both", 5, True)
+
+
+class StepFailed(SystemExit):
+    """A command of the path failed; its own output says why."""
+
+
+def run(command: Sequence[object], extra_env: Mapping[str, str] | None = None, log: Path | None = None) -> str:
+    """Run a command from the repository's root, shown as one would type it; returns what it printed.
+
+    With `log`, its output goes to that file instead of the screen.
+    """
+    words = [str(word) for word in command]
+    settings = "".join(f"{key}={shlex.quote(value)} " for key, value in (extra_env or {}).items())
+    sys.stdout.write(f"\n$ {settings}{shlex.join(words)}\n")
+    sys.stdout.flush()
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "TOKENIZERS_PARALLELISM": "false", **(extra_env or {})}
+    with subprocess.Popen(
+        words,
+        cwd=REPOSITORY,
+        env=environment,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT if log else None,
+    ) as process:
+        assert process.stdout is not None
+        lines = []
+        with (log or Path(os.devnull)).open("w") as file:
+            for line in process.stdout:
+                lines.append(line)
+                file.write(line)
+                if log is None:
+                    sys.stdout.write(line)
+                    sys.stdout.flush()
+    if process.returncode:
+        if log:
+            sys.stdout.write("".join(lines[-30:]))
+        raise StepFailed(
+            f"the command above failed with exit code {process.returncode}" + (f": see {log}" if log else "")
+        )
+    return "".join(lines)
+
+
+def make_shapes(folder: Path, train_clips: int, test_clips: int, seed: int = 0) -> None:
+    """Generate the dataset and its npy boxes, unless the folder already holds them."""
+    if not (folder / "other_target.json").is_file():
+        python = [sys.executable, "-m", "internvl_chat"]
+        sizes = f"--train_clips {train_clips} --public_clips {test_clips} --private_clips {test_clips} --seed {seed}"
+        run([*python, "shapes", "--out", folder, *sizes.split()])
+    run([sys.executable, "generate_npy_bboxes.py", "--root", folder])
+
+
+def annotate(data: Path, prompt_form: str, categories: Sequence[str] = ()) -> Path:
+    """Write annotation and meta JSON in a prompt form; `categories` are all called "object", so that no name helps."""
+    meta = data.parent / f"{data.name}_{prompt_form}.json"
+    names = [word for category in categories for word in ("--object_name", f"{category}=object")]
+    annotation = meta.with_suffix(".jsonl")
+    captions = next(p for p in (data / "train.json", data / "captions.json") if p.is_file())
+    run(
+        [sys.executable, "-m", "internvl_chat", "annotate", "--captions", captions, "--prompt_form", prompt_form]
+        + ["--out", annotation, "--meta_out", meta, "--root", data, *names]
+    )
+    return meta
+
+
+def finetune(
+    meta: Path, output_dir: Path, arm: Arm, *, max_steps: int, seed: int = 42, flags: Sequence[str] = ()
+) -> None:
+    """Train with the shell script on two CPU ranks under ZeRO-3."""
+    environment = {
+        "GPUS": "2",
+        "BATCH_SIZE": "16",
+        "PER_DEVICE_BATCH_SIZE": "8",
+        "MODEL_PATH": str(BASE_MODEL),
+        "META_PATH": str(meta),
+        "OUTPUT_DIR": str(output_dir),
+        "OMP_NUM_THREADS": "1",
+    }
+    chosen = (
+        f"--num_adapter_layers {arm.num_adapter_layers} --max_steps {max_steps} --save_steps {max_steps} --seed {seed}"
+    )
+    output_dir.mkdir(parents=True, exist_ok=True)
+    run(["sh", SCRIPT, *TINY_FLAGS, *chosen.split(), *flags], environment, log=output_dir / "launch.log")
+
+
+def measure_control(checkpoint: Path, meta: Path, flags: Sequence[object] = ()) -> dict[str, float]:
+    """Shares of exact captions with the right box and with the other object's."""
+    printed = run(
+        [sys.executable, "-m", "internvl_chat", "control", "--checkpoint_path", checkpoint, "--meta_path", meta]
+        + [*PREDICTION_FLAGS, *flags]
+    )
+    return json.loads(printed.strip().splitlines()[-1])

@@ -1,0 +1,68 @@
+"""What the process tests share: a few clips, and the real shell script on two CPU ranks."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from internvl_chat.data.annotations import caption_records, read_captions, write_json, write_jsonl
+from internvl_chat.data.prepare import find_videos, write_boxes_beside
+from internvl_chat.data.prompt import PromptForm
+from internvl_chat.data.shapes import write_dataset
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+BASE_MODEL = REPOSITORY / "quickstart" / "base"
+SCRIPTS = REPOSITORY / "shell" / "internvl3.0" / "2nd_finetune"
+SMALL_RUN = (
+    "--force_image_size 80 --min_num_frame 2 --max_num_frame 3 --dataloader_num_workers 1 --num_adapter_layers 2 "
+    "--use_llm_lora 4 --max_steps 4 --save_steps 2 --save_total_limit 2"
+).split()
+
+StartScript = Callable[..., subprocess.Popen[str]]
+
+
+@pytest.fixture(scope="session")
+def shapes_meta(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Meta JSON of a dataset of three clips, six ids, with its npy boxes."""
+    folder = tmp_path_factory.mktemp("shapes")
+    root = folder / "clips"
+    write_dataset(root, train_clips=3, public_clips=1, private_clips=1, seed=5)
+    for video in find_videos(root):
+        write_boxes_beside(video)
+    write_jsonl(folder / "train.jsonl", caption_records(read_captions(root / "train.json"), PromptForm.COORDINATES))
+    write_json(folder / "meta.json", {"shapes": {"root": str(root), "annotation": str(folder / "train.jsonl")}})
+    return folder / "meta.json"
+
+
+@pytest.fixture(scope="session")
+def start_script(shapes_meta: Path) -> StartScript:
+    """Start a training script as a user would; returns the running process."""
+
+    def start(output_dir: Path, *flags: str, script: str = "roiattention_ml.sh", **settings: str) -> subprocess.Popen[str]:
+        environment = {
+            **os.environ,
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+            "GPUS": "2",
+            "BATCH_SIZE": "4",
+            "PER_DEVICE_BATCH_SIZE": "1",
+            "MODEL_PATH": str(BASE_MODEL),
+            "META_PATH": str(shapes_meta),
+            "OUTPUT_DIR": str(output_dir),
+            "OMP_NUM_THREADS": "1",
+            **settings,
+        }
+        return subprocess.Popen(
+            ["sh", str(SCRIPTS / script), *SMALL_RUN, *flags],
+            cwd=REPOSITORY,
+            env=environment,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
+
+    return start

@@ -1,0 +1,114 @@
+"""Tier 3: the real shell script under torchrun and ZeRO-3 on two CPU ranks, killed and resumed."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+from safetensors import safe_open
+from tests.train.conftest import BASE_MODEL, StartScript
+
+from internvl_chat.model.checkpoint import TRAINED_MODULES_NAME, complete_checkpoints, load_captioner
+
+
+def finish(process: subprocess.Popen[str]) -> str:
+    output, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, output[-6000:]
+    return output
+
+
+def kill_with_children(process: subprocess.Popen[str]) -> None:
+    family = [*psutil.Process(process.pid).children(recursive=True), psutil.Process(process.pid)]
+    for member in family:
+        member.kill()
+    psutil.wait_procs(family, timeout=30)
+    process.communicate()
+
+
+def losses(output_dir: Path) -> dict[int, float]:
+    history = json.loads((output_dir / "trainer_state.json").read_text())["log_history"]
+    return {entry["step"]: entry["loss"] for entry in history if "loss" in entry}
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory, start_script: StartScript) -> Path:
+    output_dir = tmp_path_factory.mktemp("undisturbed") / "run"
+    finish(start_script(output_dir))
+    return output_dir
+
+
+def test_run_leaves_checkpoint_record_and_scalars(undisturbed: Path) -> None:
+    record = json.loads((undisturbed / "run.json").read_text())
+    assert record["world_size"] == 2
+    assert record["model"]["num_adapter_layers"] == 2
+    assert record["training"]["warmup_steps"] == 0.03
+    assert 0 < record["parameters_trained"] < record["parameters"]
+    assert record["versions"]["torch"]
+    assert list((undisturbed / "runs").glob("*/events.out.tfevents.*"))
+    assert [folder.name for folder in complete_checkpoints(undisturbed)] == ["checkpoint-2", "checkpoint-4"]
+    assert "100%" in (undisturbed / "training_log.txt").read_text()
+
+
+def test_checkpoint_holds_only_what_was_trained(undisturbed: Path) -> None:
+    with safe_open(undisturbed / "checkpoint-4" / TRAINED_MODULES_NAME, "pt") as file:
+        names = set(file.keys())
+    assert names
+    assert all("box_adapters." in name or "multi_modal_projector." in name for name in names)
+    with safe_open(undisturbed / "checkpoint-4" / "adapter_model.safetensors", "pt") as file:
+        assert all("lora_" in name and "language_model" in name for name in file.keys())
+
+
+def test_checkpoint_loads_on_top_of_its_base(undisturbed: Path) -> None:
+    model = load_captioner(undisturbed / "checkpoint-4")
+    adapters = [p for name, p in model.named_parameters() if ".box_adapters." in name and "attention_out.weight" in name]
+    assert len(adapters) == 2
+    assert all(bool(p.any()) for p in adapters), "training left an adapter at its zero start"
+
+
+def test_killed_run_goes_on_with_the_same_losses(undisturbed: Path, start_script: StartScript, tmp_path: Path) -> None:
+    output_dir = tmp_path / "run"
+    process = start_script(output_dir)
+    deadline = time.monotonic() + 240
+    while not complete_checkpoints(output_dir):
+        assert process.poll() is None, process.communicate()[0][-6000:]
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    kill_with_children(process)
+    assert not (output_dir / "trainer_state.json").exists(), "the run was over before it was killed"
+    cut_off = output_dir / "checkpoint-3"
+    cut_off.mkdir()
+
+    output = finish(start_script(output_dir, "--overwrite_output_dir", "False"))
+
+    assert "checkpoint-3 was cut off while being written and is skipped" in output
+    assert "resuming from" in output
+    expected = losses(undisturbed)
+    assert sorted(expected) == [1, 2, 3, 4]
+    assert losses(output_dir) == expected
+
+
+@pytest.mark.parametrize(
+    ("flags", "settings", "message"),
+    [
+        (["--conv_style", "internvl9"], {}, "unknown --conv_style 'internvl9'"),
+        ([], {"META_PATH": "missing.json"}, "missing.json: not found"),
+        ([], {"MODEL_PATH": "tests"}, "tests: is neither a checkpoint folder nor a model of the hub"),
+    ],
+)
+def test_wrong_settings_give_one_message_and_a_non_zero_exit(
+    start_script: StartScript, tmp_path: Path, flags: list[str], settings: dict[str, str], message: str
+) -> None:
+    process = start_script(tmp_path / "run", *flags, GPUS="1", **settings)
+    output, _ = process.communicate(timeout=200)
+    assert process.returncode != 0
+    assert f"error: {message}" in output
+    assert "Traceback (most recent call last):\n  File \"/" not in output.split("error: ")[0]
+
+
+def test_base_ships_with_the_repository() -> None:
+    weights = BASE_MODEL / "model.safetensors"
+    assert weights.stat().st_size <= 4 * 2**20

@@ -1,0 +1,73 @@
+"""Tier 3: initialisation and gradients under ZeRO-3, where constructors see empty shards."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from tests.train.conftest import BASE_MODEL, REPOSITORY
+
+from internvl_chat.model.checkpoint import load_base
+
+
+@pytest.fixture(scope="module")
+def gathered(tmp_path_factory: pytest.TempPathFactory) -> dict[str, torch.Tensor]:
+    out = tmp_path_factory.mktemp("zero3") / "gathered.safetensors"
+    probe = Path(__file__).with_name("zero3_probe.py")
+    done = subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "34731"]
+        + [str(probe), str(BASE_MODEL), str(out)],
+        cwd=REPOSITORY,
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"},
+        text=True,
+        capture_output=True,
+        timeout=240,
+    )
+    assert done.returncode == 0, (done.stdout + done.stderr)[-6000:]
+    return load_file(out)
+
+
+def adapter_weights(tensors: dict[str, torch.Tensor], end: str) -> list[torch.Tensor]:
+    found = [t for name, t in tensors.items() if ".box_adapters." in name and name.endswith(end)]
+    assert len(found) >= 2, f"no adapter weights end with {end}"
+    return found
+
+
+def plain_weights() -> dict[str, torch.Tensor]:
+    model = load_base(str(BASE_MODEL), num_adapter_layers=2, dtype=torch.float32)
+    return {f"weight.{name}": p.detach() for name, p in model.named_parameters()}
+
+
+@pytest.mark.parametrize("how", ["plain", "zero3"])
+def test_adapters_are_initialised_through_from_pretrained(how: str, request: pytest.FixtureRequest) -> None:
+    tensors = request.getfixturevalue("gathered") if how == "zero3" else plain_weights()
+    weights = {name: t for name, t in tensors.items() if name.startswith("weight.")}
+    for end in ("attention_out.weight", "attention_out.bias", "ffn_out.weight", "roi_conv.bias", "query.bias"):
+        assert all(not bool(t.any()) for t in adapter_weights(weights, end)), end
+    for end in ("attention_norm.weight", "ffn_norm.weight"):
+        assert all(bool((t == 1).all()) for t in adapter_weights(weights, end)), end
+    for end in ("roi_conv.weight", "roi_proj.weight", "query.weight", "ffn_in.weight", "ffn_depthwise.weight"):
+        for t in adapter_weights(weights, end):
+            fan_in = t[0].numel()
+            assert t.std().item() * fan_in**0.5 == pytest.approx(1, abs=0.1), end
+            assert abs(t.mean().item()) < 0.1 * fan_in**-0.5, end
+
+
+def test_adapters_differ_from_each_other(gathered: dict[str, torch.Tensor]) -> None:
+    first, second = adapter_weights(gathered, "query.weight")[:2]
+    assert not torch.equal(first, second)
+
+
+def test_every_trained_parameter_gets_a_gradient(gathered: dict[str, torch.Tensor]) -> None:
+    gradients = {name: t for name, t in gathered.items() if name.startswith("gradient.")}
+    assert any(".lora_A." in name for name in gradients)
+    assert any(".multi_modal_projector." in name for name in gradients)
+    assert any(".box_adapters.1.key.weight" in name for name in gradients)
+    # A key's bias shifts all scores of a query alike, which softmax cannot see.
+    idle = [name for name, t in gradients.items() if not bool(t.any()) and not name.endswith("key.bias")]
+    assert not idle
