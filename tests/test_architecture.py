@@ -1,0 +1,165 @@
+"""The house's plan: imports go down only, light commands stay light, and nothing of the kind the house forbids."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.helpers import ROOT, run_python
+
+PACKAGE = ROOT / "internvl_chat"
+FLOOR_OF_ROOM = {
+    "boxes": 0,
+    "constants": 0,
+    "contracts": 0,
+    "data": 1,
+    "model": 1,
+    "train": 2,
+    "evaluation": 2,
+    "commands": 3,
+    "__main__": 3,
+}
+ENTRIES = {"internvl_chat.train.finetune_w_bboxes_ml", "eval_const", "generate_npy_bboxes"}
+SOURCES = sorted(PACKAGE.rglob("*.py"))
+ROOT_SCRIPTS = sorted(ROOT.glob("*.py"))
+
+
+def name_of(path: Path) -> str:
+    """`internvl_chat/data/video.py` -> `internvl_chat.data.video`."""
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def is_module(name: str) -> bool:
+    path = ROOT.joinpath(*name.split("."))
+    return path.with_suffix(".py").is_file() or (path / "__init__.py").is_file()
+
+
+def imports_of(path: Path) -> Iterator[str]:
+    """Every module of the repository that a file imports, at its top or inside a function."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}:{node.lineno}: relative import"
+            inside = [f"{node.module}.{alias.name}" for alias in node.names]
+            names = [name if is_module(name) else str(node.module) for name in inside]
+        else:
+            continue
+        yield from (n for n in names if n.split(".")[0] in ("internvl_chat", "quickstart", "tests") or n in ENTRIES)
+
+
+def floor_of(module: str) -> int:
+    if module in ENTRIES:
+        return 3
+    room = module.split(".")[1:2]
+    return FLOOR_OF_ROOM[room[0]] if room else 0
+
+
+EDGES = [(name_of(path), target) for path in [*SOURCES, *ROOT_SCRIPTS] for target in imports_of(path)]
+
+
+def test_every_room_has_a_floor() -> None:
+    rooms = {name_of(path).split(".")[1] for path in SOURCES if path != PACKAGE / "__init__.py"}
+    assert rooms == FLOOR_OF_ROOM.keys()
+
+
+def test_imports_go_down_only() -> None:
+    assert len(EDGES) > 50
+    assert [f"{a} imports {b}" for a, b in EDGES if floor_of(b) > floor_of(a)] == []
+
+
+def test_rooms_of_one_floor_do_not_import_each_other() -> None:
+    pairs = [("data", "model"), ("train", "evaluation")]
+
+    def between_rooms(a: str, b: str) -> bool:
+        rooms = (a.split(".")[1:2] or [""])[0], (b.split(".")[1:2] or [""])[0]
+        return rooms in pairs or rooms[::-1] in pairs
+
+    assert [f"{a} imports {b}" for a, b in EDGES if between_rooms(a, b)] == []
+
+
+def test_nobody_imports_an_entry() -> None:
+    """Commands are reached through the command line; only their shared flags are open to the root scripts."""
+
+    def allowed(source: str, target: str) -> bool:
+        if target == "internvl_chat.commands.options":
+            return source.startswith("internvl_chat.commands.") or source in ENTRIES
+        return source == "internvl_chat.__main__"
+
+    assert [f"{a} imports {b}" for a, b in EDGES if floor_of(b) == 3 and not allowed(a, b)] == []
+
+
+def test_the_package_needs_neither_the_quickstart_nor_the_tests() -> None:
+    assert [f"{a} imports {b}" for a, b in EDGES if not b.startswith("internvl_chat")] == []
+
+
+def test_importing_the_package_imports_no_torch() -> None:
+    result = run_python("-c", "import sys, internvl_chat; sys.exit('torch' in sys.modules)")
+    assert result.returncode == 0, result.stderr
+
+
+# Runs a module or script with arguments and reports its exit code and whether torch was imported.
+_PROBE = """
+import runpy, sys
+target, *sys.argv[1:] = sys.argv[1:]
+sys.argv[0] = target
+try:
+    run = runpy.run_path if target.endswith(".py") else runpy.run_module
+    run(target, run_name="__main__")
+    code = 0
+except SystemExit as error:
+    code = error.code
+sys.stderr.write(f"code={code} torch={'torch' in sys.modules}")
+"""
+
+
+@pytest.mark.parametrize(
+    ("argv", "code"),
+    [
+        (["internvl_chat", "--help"], 0),
+        (["internvl_chat", "shapes", "--help"], 0),
+        (["internvl_chat", "annotate", "--help"], 0),
+        (["internvl_chat", "picture", "--help"], 0),
+        (["internvl_chat", "control", "--help"], 0),
+        (["internvl_chat"], 2),
+        (["internvl_chat", "no-such-command"], 2),
+        (["internvl_chat", "annotate", "--out", "x.jsonl"], 2),
+        (["internvl_chat", "control", "--num_frames", "many"], 2),
+        (["eval_const.py", "--help"], 0),
+        (["eval_const.py", "--split", "secret"], 2),
+        (["generate_npy_bboxes.py", "--help"], 0),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_help_and_usage_errors_cost_no_torch(argv: list[str], code: int) -> None:
+    result = run_python("-c", _PROBE, *argv)
+    assert result.stderr.endswith(f"code={code} torch=False"), result.stderr
+
+
+def test_every_command_is_probed_for_its_imports() -> None:
+    from internvl_chat.__main__ import COMMANDS
+
+    modules = {path.stem for path in (PACKAGE / "commands").glob("*.py")} - {"__init__", "options"}
+    assert modules == set(COMMANDS) == {"shapes", "annotate", "picture", "control"}
+
+
+@pytest.mark.parametrize("forbidden", ["trust_remote_code=True", "/data3"])
+def test_no_remote_code_and_no_path_of_another_machine(forbidden: str) -> None:
+    shell = [path for path in (ROOT / "shell").rglob("*") if path.is_file()]
+    assert shell
+    files = [*SOURCES, *ROOT_SCRIPTS, *shell]
+    assert [str(path) for path in files if forbidden in path.read_text(encoding="utf-8")] == []
+
+
+def test_no_print_in_the_package() -> None:
+    calls = [
+        f"{path}:{node.lineno}"
+        for path in SOURCES
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "print"
+    ]
+    assert calls == []

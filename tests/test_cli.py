@@ -1,0 +1,107 @@
+"""The command line: what each command does, and how it fails."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from internvl_chat.__main__ import COMMANDS, main
+from internvl_chat.commands.options import PROMPT_FORMS, VIDEO_BACKENDS
+from internvl_chat.data.annotations import DatasetEntry
+from internvl_chat.data.prompt import PromptForm
+from internvl_chat.data.video import VIDEO_BACKENDS as READERS
+from tests.helpers import run_python
+
+
+def test_help_lists_every_command_with_a_line() -> None:
+    text = run_python("-m", "internvl_chat", "--help").stdout
+    for command in COMMANDS:
+        assert re.search(rf"^ +{command} +\w+", text, re.MULTILINE), command
+
+
+def test_choices_of_the_flags_are_those_of_the_code() -> None:
+    assert {form.value for form in PromptForm} == set(PROMPT_FORMS)
+    assert set(READERS) == set(VIDEO_BACKENDS)
+
+
+def test_a_users_error_is_one_line_and_exit_code_one(tmp_path: Path) -> None:
+    argv = ["annotate", "--captions", tmp_path / "none.json", "--out", tmp_path / "lines.jsonl"]
+    result = run_python("-m", "internvl_chat", *argv)
+    assert (result.returncode, result.stdout) == (1, "")
+    assert result.stderr == f"error: {tmp_path / 'none.json'}: not found\n"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_shapes_writes_a_dataset(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    argv = ["shapes", "--out", str(tmp_path / "set"), "--train_clips", "2", "--public_clips", "1"]
+    assert main([*argv, "--private_clips", "0"]) == 0
+    assert capsys.readouterr().out == f"{tmp_path / 'set'}: 4 train, 2 public, 0 private ids\n"
+    assert len(list((tmp_path / "set").glob("*/*/*.mp4"))) == 6
+    assert main(argv) == 1
+    assert "not empty" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("form", PROMPT_FORMS)
+def test_annotate_asks_the_question_of_its_form(form: str, shapes_entry: DatasetEntry, tmp_path: Path) -> None:
+    out = tmp_path / "deep" / "lines.jsonl"
+    argv = ["annotate", "--captions", shapes_entry.root / "train.json", "--out", out, "--prompt_form", form]
+    assert main([*map(str, argv), "--object_name", "square=blue box", "--object_name", "circle=ball"]) == 0
+    records = [json.loads(line) for line in out.read_text().splitlines()]
+    names = {"square": "blue box", "circle": "ball"}
+    assert len(records) == 30
+    for record in records:
+        category = record["id"].split("-")[0]
+        question = PromptForm(form).question(names.get(category, category))
+        assert record["conversations"][0]["value"] == f"<video>\n{question}"
+
+
+@pytest.mark.parametrize("flag", [["--meta_out", "meta.json"], ["--root", "."], ["--object_name", "square"]])
+def test_annotate_refuses_half_of_a_setting(
+    flag: list[str], shapes_entry: DatasetEntry, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    argv = ["annotate", "--captions", shapes_entry.root / "train.json", "--out", tmp_path / "lines.jsonl", *flag]
+    assert main([str(arg) for arg in argv]) == 1
+    assert flag[0] in capsys.readouterr().err
+    assert not (tmp_path / "lines.jsonl").exists()
+
+
+def test_picture_draws_any_line(shapes_meta: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pictures = []
+    for line in ("1", "30"):
+        out = tmp_path / "new" / f"{line}.png"
+        assert (
+            main(["picture", "--meta_path", str(shapes_meta), "--line", line, "--out", str(out), "--num_frames", "2"])
+            == 0
+        )
+        pictures.append(np.asarray(Image.open(out)))
+    first, last = capsys.readouterr().out.splitlines()
+    assert first.endswith("frames [5, 17]") and "-0, " in first and "-4, " in last
+    assert pictures[0].shape != pictures[1].shape or not np.array_equal(*pictures)
+
+
+@pytest.mark.parametrize("line", ["0", "31", "-1"])
+def test_picture_refuses_a_line_that_is_not_there(
+    line: str, shapes_meta: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    argv = ["picture", "--meta_path", shapes_meta, "--line", line, "--out", tmp_path / "x.png"]
+    assert main([str(arg) for arg in argv]) == 1
+    assert re.search(rf"--line {line}: .* 30 lines", capsys.readouterr().err)
+    assert not (tmp_path / "x.png").exists()
+
+
+@pytest.mark.parametrize("frames", ["0", "-2"])
+def test_picture_refuses_an_impossible_number_of_frames(
+    frames: str, shapes_meta: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    argv = ["picture", "--meta_path", shapes_meta, "--num_frames", frames, "--out", tmp_path / "x.png"]
+    try:
+        code: object = main([str(arg) for arg in argv])
+    except SystemExit as error:
+        code = error.code
+    assert code in (1, 2)
+    assert "frames" in capsys.readouterr().err

@@ -1,0 +1,60 @@
+"""What is written is run: the README's commands, paths and defaults are those of the code."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from internvl_chat.__main__ import COMMANDS, build_parser
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+CODE_LINES = [line.strip() for block in re.findall(r"```bash\n(.*?)```", README, re.DOTALL) for line in block.splitlines()]
+COMMAND_LINES = [line.split("#")[0].strip() for line in CODE_LINES + re.findall(r"\| `(python [^`]+)` \|", README)]
+
+
+@pytest.mark.parametrize("line", sorted({line for line in COMMAND_LINES if line.startswith("python -m internvl_chat ")}))
+def test_command_parses(line: str) -> None:
+    args = build_parser().parse_args(shlex.split(line)[3:])
+    assert args.command in COMMANDS
+
+
+def test_every_command_is_in_the_readme() -> None:
+    shown = {shlex.split(line)[3] for line in COMMAND_LINES if line.startswith("python -m internvl_chat ")}
+    assert shown == set(COMMANDS)
+
+
+@pytest.mark.parametrize("target", sorted(set(re.findall(r"\bmake ([a-z-]+)", README))))
+def test_make_target_exists(target: str) -> None:
+    done = subprocess.run(["make", "--dry-run", target], cwd=REPOSITORY, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("script", ["generate_npy_bboxes.py", "eval_const.py"])
+def test_root_script_explains_itself(script: str) -> None:
+    assert f"python {script}" in README
+    done = subprocess.run([sys.executable, script, "--help"], cwd=REPOSITORY, capture_output=True, text=True)
+    assert done.returncode == 0
+    assert script in done.stdout
+
+
+def test_paths_exist() -> None:
+    named = set(re.findall(r"\b((?:shell|quickstart|requirements|docs|tests|benchmarks|internvl_chat)/[\w./-]*\w)", README))
+    generated = {"shell/data/intentvc_data-text.jsonl"}
+    missing = sorted(path for path in named - generated if not (REPOSITORY / path).exists())
+    assert not missing
+
+
+def test_documented_defaults_are_those_of_the_shell_script() -> None:
+    script = (REPOSITORY / "shell/internvl3.0/2nd_finetune/roiattention_ml.sh").read_text(encoding="utf-8")
+    defaults = dict(re.findall(r"(\w+)=\$\{\1:-([^}]*)\}", script))
+    for variable in ("MODEL_PATH", "META_PATH", "OUTPUT_DIR"):
+        row = next(line for line in README.splitlines() if line.strip().startswith(f"| `{variable}`"))
+        assert defaults[variable].removeprefix("./") in row
+    assert (defaults["GPUS"], defaults["BATCH_SIZE"], defaults["PER_DEVICE_BATCH_SIZE"]) == ("4", "16", "1")
+    assert "| 4, 16, 1 |" in README
