@@ -39,14 +39,14 @@ def run(args: argparse.Namespace) -> None:
     from internvl_chat.evaluation.predict import GenerationSettings, generate_captions, question_sample
     from internvl_chat.evaluation.scores import caption_scores
     from internvl_chat.evaluation.session import open_session
-    from internvl_chat.evaluation.submission import SPLITS, read_ids, test_ids, write_results
+    from internvl_chat.evaluation.submission import SPLITS, ids_of_split, read_ids, write_results
 
     session = open_session(args)
     root = session.entry.root
     if args.ids:
         parts: dict[Any, list[str]] = {"": read_ids(args.ids)}
     else:
-        parts = {split: test_ids(root, split) for split in SPLITS if args.split in (split, "both")}
+        parts = {split: ids_of_split(root, split) for split in SPLITS if args.split in (split, "both")}
     form = PromptForm(args.prompt_form) if args.prompt_form else session.form
     samples = [question_sample(session.entry, video_id, form) for ids in parts.values() for video_id in ids]
     missing = [str(s.video_path) for s in samples if not s.video_path.is_file()]

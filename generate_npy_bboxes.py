@@ -16,6 +16,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from internvl_chat.commands.options import DEFAULT_META
 from internvl_chat.contracts import UserError
 from internvl_chat.data.annotations import load_roots
 from internvl_chat.data.prepare import PrepareReport, find_videos, prepare_boxes
@@ -27,7 +28,7 @@ def main() -> int:
     parser.add_argument(
         "--meta_path",
         type=Path,
-        default=Path("shell/data/intentvc_caption.json"),
+        default=DEFAULT_META,
         help="meta JSON (default: %(default)s)",
     )
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes (default: %(default)s)")

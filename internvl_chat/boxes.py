@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,8 @@ from internvl_chat.constants import BOX_SCALE
 from internvl_chat.contracts import UserError
 
 BoxArray = npt.NDArray[np.integer]
+
+_FIELD_SEPARATOR = re.compile(r"\s*,\s*|\s+")
 
 
 def is_absent(boxes: npt.NDArray) -> npt.NDArray[np.bool_]:
@@ -62,7 +65,7 @@ def parse_box_text(path: Path) -> npt.NDArray[np.float64]:
     rows = np.empty((len(lines), 4))
     for index, line in enumerate(lines):
         try:
-            values = [float(v) for v in line.replace(",", " ").split()]
+            values = [float(v) for v in _FIELD_SEPARATOR.split(line.strip())]
         except ValueError:
             values = []
         if len(values) != 4 or not all(math.isfinite(v) for v in values):
@@ -96,6 +99,8 @@ def load_boxes(path: Path) -> BoxArray:
         boxes = np.load(path, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
         raise UserError(f"{path}: is not a readable npy file ({error}); write it again with --overwrite") from error
+    if not isinstance(boxes, np.ndarray):
+        raise UserError(f"{path}: is an archive of arrays, expected one array; write it again with --overwrite")
     if boxes.ndim != 2 or boxes.shape[1] != 4 or boxes.dtype.kind not in "iu":
         raise UserError(f"{path}: expected an integer array [T, 4], got {boxes.dtype} {list(boxes.shape)}")
     if boxes.size and (boxes.min() < 0 or boxes.max() > BOX_SCALE):

@@ -14,11 +14,15 @@ from internvl_chat.__main__ import COMMANDS, build_parser
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
-CODE_LINES = [line.strip() for block in re.findall(r"```bash\n(.*?)```", README, re.DOTALL) for line in block.splitlines()]
+CODE_LINES = [
+    line.strip() for block in re.findall(r"```bash\n(.*?)```", README, re.DOTALL) for line in block.splitlines()
+]
 COMMAND_LINES = [line.split("#")[0].strip() for line in CODE_LINES + re.findall(r"\| `(python [^`]+)` \|", README)]
 
 
-@pytest.mark.parametrize("line", sorted({line for line in COMMAND_LINES if line.startswith("python -m internvl_chat ")}))
+@pytest.mark.parametrize(
+    "line", sorted({line for line in COMMAND_LINES if line.startswith("python -m internvl_chat ")})
+)
 def test_command_parses(line: str) -> None:
     args = build_parser().parse_args(shlex.split(line)[3:])
     assert args.command in COMMANDS
@@ -44,7 +48,9 @@ def test_root_script_explains_itself(script: str) -> None:
 
 
 def test_paths_exist() -> None:
-    named = set(re.findall(r"\b((?:shell|quickstart|requirements|docs|tests|benchmarks|internvl_chat)/[\w./-]*\w)", README))
+    named = set(
+        re.findall(r"\b((?:shell|quickstart|requirements|docs|tests|benchmarks|internvl_chat)/[\w./-]*\w)", README)
+    )
     generated = {"shell/data/intentvc_data-text.jsonl"}
     missing = sorted(path for path in named - generated if not (REPOSITORY / path).exists())
     assert not missing

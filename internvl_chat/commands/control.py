@@ -33,11 +33,11 @@ def run(args: argparse.Namespace) -> int:
     from internvl_chat.evaluation.control import measure_control
     from internvl_chat.evaluation.predict import GenerationSettings, generate_captions, question_sample
     from internvl_chat.evaluation.session import open_session
-    from internvl_chat.evaluation.submission import SPLITS, read_ids, test_ids
+    from internvl_chat.evaluation.submission import SPLITS, ids_of_split, read_ids
 
     session = open_session(args)
     root = session.entry.root
-    ids = read_ids(args.ids) if args.ids else [i for split in SPLITS for i in test_ids(root, split)]
+    ids = read_ids(args.ids) if args.ids else [i for split in SPLITS for i in ids_of_split(root, split)]
     form = PromptForm(args.prompt_form) if args.prompt_form else session.form
     samples = [question_sample(session.entry, video_id, form) for video_id in ids]
     settings = GenerationSettings.from_arguments(args)

@@ -10,6 +10,14 @@ PROMPT_FORMS = ("coordinates", "red_box", "red_box_coordinates", "text_only")
 VIDEO_BACKENDS = ("pyav", "decord")
 
 
+def positive_int(text: str) -> int:
+    """An argparse type: a whole number from 1."""
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{value}: expected 1 or more")
+    return value
+
+
 def add_meta_path(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--meta_path", type=Path, default=DEFAULT_META, help="meta JSON (default: %(default)s)")
 
@@ -22,10 +30,10 @@ def add_prediction_options(parser: argparse.ArgumentParser) -> None:
     add("--model_name_or_path", help="the checkpoint's base, if it was moved since training")
     add_meta_path(parser)
     add("--prompt_form", choices=PROMPT_FORMS, help="the question (default: that of the meta JSON's annotations)")
-    add("--num_frames", type=int, default=32, help="frames shown of a video (default: %(default)s)")
-    add("--num_beams", type=int, default=1, help="beams (default: %(default)s)")
-    add("--max_new_tokens", type=int, default=128, help="longest caption (default: %(default)s)")
+    add("--num_frames", type=positive_int, default=32, help="frames shown of a video (default: %(default)s)")
+    add("--num_beams", type=positive_int, default=1, help="beams (default: %(default)s)")
+    add("--max_new_tokens", type=positive_int, default=128, help="longest caption (default: %(default)s)")
     add("--temperature", type=float, default=0.0, help="above 0: sample (default: greedy or beam search)")
-    add("--batch_size", type=int, default=1, help="videos at a time (default: %(default)s)")
+    add("--batch_size", type=positive_int, default=1, help="videos at a time (default: %(default)s)")
     add("--num_workers", type=int, default=1, help="processes that decode videos (default: %(default)s)")
     add("--video_backend", choices=VIDEO_BACKENDS, default="pyav", help="video reader (default: %(default)s)")

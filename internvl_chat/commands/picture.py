@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from internvl_chat.commands.options import VIDEO_BACKENDS, add_meta_path
+from internvl_chat.commands.options import VIDEO_BACKENDS, add_meta_path, positive_int
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -15,7 +15,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--line", type=int, default=1, help="line of the annotation file, from 1 (default: %(default)s)"
     )
     parser.add_argument("--out", type=Path, default=Path("picture.png"), help="PNG to write (default: %(default)s)")
-    parser.add_argument("--num_frames", type=int, default=8, help="frames to show (default: %(default)s)")
+    parser.add_argument("--num_frames", type=positive_int, default=8, help="frames to show (default: %(default)s)")
     parser.add_argument("--video_backend", choices=VIDEO_BACKENDS, default="pyav", help="(default: %(default)s)")
 
 

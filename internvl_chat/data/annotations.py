@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -23,7 +24,15 @@ OBJECT_NAMES = {
 }
 
 
-_META_KEYS = {"root", "annotation", "data_augment", "repeat_time", "length", "max_dynamic_patch", "object_names"}
+_META_KEYS: dict[str, tuple[type, ...]] = {
+    "root": (str,),
+    "annotation": (str,),
+    "data_augment": (bool,),
+    "repeat_time": (int, float),
+    "length": (int,),
+    "max_dynamic_patch": (int,),
+    "object_names": (dict,),
+}
 
 
 @dataclass(frozen=True)
@@ -68,10 +77,20 @@ def _read_meta(path: Path) -> dict[str, dict[str, Any]]:
     for name, fields in content.items():
         if not isinstance(fields, dict) or not {"root", "annotation"} <= fields.keys():
             raise UserError(f"{path}: entry {name!r} needs 'root' and 'annotation'")
-        unknown = sorted(fields.keys() - _META_KEYS)
+        unknown = sorted(fields.keys() - _META_KEYS.keys())
         if unknown:
             raise UserError(f"{path}: entry {name!r} has unknown keys {unknown}; known are {sorted(_META_KEYS)}")
+        for key, value in fields.items():
+            if not isinstance(value, _META_KEYS[key]):
+                raise UserError(f"{path}: {key!r} of {name!r} is {value!r}: expected {_kinds(_META_KEYS[key])}")
+        if fields.get("repeat_time", 1) <= 0:
+            raise UserError(f"{path}: 'repeat_time' of {name!r} is {fields['repeat_time']}: expected more than 0")
     return content
+
+
+def _kinds(types: tuple[type, ...]) -> str:
+    words = {str: "a text", int: "a number", float: "a number", bool: "true or false", dict: "an object"}
+    return " or ".join(dict.fromkeys(words[kind] for kind in types))
 
 
 def _root_of(path: Path, name: str, fields: Mapping[str, Any]) -> Path:
@@ -107,9 +126,7 @@ def load_meta(path: Path) -> list[DatasetEntry]:
                 "'python -m internvl_chat annotate' builds it from the challenge's train.json"
             )
         entries.append(
-            DatasetEntry(
-                name, root, annotation, float(fields.get("repeat_time", 1)), dict(fields.get("object_names") or {})
-            )
+            DatasetEntry(name, root, annotation, fields.get("repeat_time", 1), fields.get("object_names", {}))
         )
     return entries
 
@@ -140,38 +157,36 @@ def read_samples(entry: DatasetEntry) -> list[Sample]:
     Raises:
         UserError: a line is not valid JSON or not a record; the message names file and line.
     """
-    samples = []
-    with entry.annotation.open(encoding="utf-8") as file:
-        for number, line in enumerate(file, start=1):
-            if not line.strip():
-                continue
-            source = f"{entry.annotation}:{number}"
-            try:
-                record = json.loads(line)
-                turns = tuple(Turn(str(turn["from"]), str(turn["value"])) for turn in record["conversations"])
-                sample_id, video = str(record["id"]), Path(record["video"])
-            except json.JSONDecodeError as error:
-                raise UserError(f"{source}: is not valid JSON: {error.msg}") from error
-            except (KeyError, TypeError) as error:
-                raise UserError(
-                    f"{source}: expected 'id', 'video' and 'conversations' with 'from' and 'value', missing {error}"
-                ) from error
-            category = category_of(video.name)
-            video_path = entry.root / category / video
-            samples.append(
-                Sample(
-                    sample_id,
-                    video_path,
-                    boxes_path_of(video_path),
-                    object_name_of(category, entry.object_names),
-                    turns,
-                    source,
-                )
-            )
+    try:
+        lines = entry.annotation.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{entry.annotation}: cannot be read ({error})") from error
+    samples = [
+        _read_sample(entry, line, f"{entry.annotation}:{number}")
+        for number, line in enumerate(lines, start=1)
+        if line.strip()
+    ]
     if not samples:
         raise UserError(f"{entry.annotation}: holds no records")
     whole, part = divmod(entry.repeat_time, 1)
-    return samples * int(whole) + samples[: round(part * len(samples))]
+    return samples * int(whole) + samples[: math.ceil(part * len(samples))]
+
+
+def _read_sample(entry: DatasetEntry, line: str, source: str) -> Sample:
+    try:
+        record = json.loads(line)
+        turns = tuple(Turn(str(turn["from"]), str(turn["value"])) for turn in record["conversations"])
+        sample_id, video = str(record["id"]), Path(record["video"])
+    except json.JSONDecodeError as error:
+        raise UserError(f"{source}: is not valid JSON: {error.msg}") from error
+    except (KeyError, TypeError) as error:
+        raise UserError(
+            f"{source}: expected 'id', 'video' and 'conversations' with 'from' and 'value', missing {error}"
+        ) from error
+    category = category_of(video.name)
+    video_path = entry.root / category / video
+    name = object_name_of(category, entry.object_names)
+    return Sample(sample_id, video_path, boxes_path_of(video_path), name, turns, source)
 
 
 def read_captions(path: Path) -> dict[str, list[str]]:

@@ -63,7 +63,11 @@ class PromptConfig:
 
     @staticmethod
     def load(folder: Path) -> PromptConfig:
-        return PromptConfig(**read_json(folder / PROMPT_CONFIG_NAME))
+        path = folder / PROMPT_CONFIG_NAME
+        try:
+            return PromptConfig(**read_json(path))
+        except TypeError as error:
+            raise UserError(f"{path}: is not what training writes ({error})") from error
 
 
 def draw_red_boxes(frames_FHW3: npt.NDArray[np.uint8], boxes: BoxArray, width_px: int = 3) -> npt.NDArray[np.uint8]:
@@ -109,18 +113,15 @@ class SampleEncoder:
         """The conversation with coordinates and one `<image>` a frame written out.
 
         Raises:
-            UserError: the first question does not hold exactly one `<video>` line.
+            ValueError: the first question does not hold exactly one `<video>` line.
         """
         turns: list[Turn] = []
         for turn in sample.turns:
             text = turn.text
             if turn.speaker == "human":
                 text = with_coordinates(text, sample.object_name, boxes, self.config.absent_boxes)
-                if VIDEO_PLACEHOLDER in text or not turns:
-                    try:
-                        text = expand_video(text, len(boxes))
-                    except ValueError as error:
-                        raise UserError(f"{sample.source}: {error}") from error
+                if VIDEO_PLACEHOLDER in text or not any(earlier.speaker == "human" for earlier in turns):
+                    text = expand_video(text, len(boxes))
             turns.append(Turn(turn.speaker, text))
         return turns
 
@@ -139,7 +140,10 @@ class SampleEncoder:
         """
         boxes = load_boxes(sample.boxes_path)[frame_indices]
         image_tokens = [self.config.tokens_per_frame] * len(frame_indices)
-        encoded = encode_conversation(self.text(sample, boxes), self.tokenizer, self.template, image_tokens)
+        try:
+            encoded = encode_conversation(self.text(sample, boxes), self.tokenizer, self.template, image_tokens)
+        except ValueError as error:
+            raise UserError(f"{sample.source}: sample {sample.id!r}: {error}") from error
         if len(encoded.input_ids) > self.config.max_seq_length:
             raise UserError(
                 f"{sample.source}: sample {sample.id!r} has {len(encoded.input_ids)} tokens with {len(boxes)} frames, "
@@ -190,7 +194,7 @@ class CaptionDataset(Dataset[Features]):
         return int(rng.integers(*self.num_frames_range, endpoint=True))
 
     def lengths(self) -> list[int]:
-        """Each sample's number of frames in this epoch, which its length grows with; no file is read."""
+        """Each sample's number of frames in this epoch: what its length grows with, known without reading a file."""
         return [self._draw_num_frames(self._rng(index)) for index in range(len(self))]
 
     def __getitem__(self, index: int) -> Features:

@@ -38,8 +38,10 @@ def find_videos(root: Path) -> list[Path]:
     return videos
 
 
-def _is_up_to_date(source: Path, target: Path) -> bool:
-    if not target.is_file() or not source.is_file() or target.stat().st_mtime < source.stat().st_mtime:
+def _is_up_to_date(video_path: Path, source: Path, target: Path) -> bool:
+    if not target.is_file() or not source.is_file():
+        return False
+    if target.stat().st_mtime < max(source.stat().st_mtime, video_path.stat().st_mtime):
         return False
     try:
         load_boxes(target)
@@ -57,13 +59,14 @@ def write_boxes_beside(video_path: Path, overwrite: bool = False) -> bool:
         UserError: box file or video cannot be used, or they disagree about the number of frames.
     """
     source, target = video_path.with_name(BOX_TEXT_NAME), boxes_path_of(video_path)
-    if not overwrite and _is_up_to_date(source, target):
+    if not overwrite and _is_up_to_date(video_path, source, target):
         return False
     boxes_px = parse_box_text(source)
     header = read_header(video_path)
     if header.num_frames and len(boxes_px) != header.num_frames:
+        line = min(len(boxes_px), header.num_frames + 1)
         raise UserError(
-            f"{source}:{len(boxes_px)}: the file ends after {len(boxes_px)} lines, "
+            f"{source}:{line}: the file has {len(boxes_px)} lines, "
             f"expected one a frame: {video_path.name} has {header.num_frames}"
         )
     save_boxes(target, thousandths_from_pixels(boxes_px, header.width_px, header.height_px))

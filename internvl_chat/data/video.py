@@ -68,6 +68,8 @@ def read_frames(path: Path, indices: npt.NDArray[np.integer], backend: VideoBack
     """
     if not path.is_file():
         raise UserError(f"{path}: video not found")
+    if not len(indices) or indices[0] < 0 or np.any(np.diff(indices) < 0):
+        raise ValueError(f"expected ascending frame numbers from 0, got {indices.tolist()}")
     if backend == "pyav":
         return _read_frames_pyav(path, indices)
     if backend == "decord":

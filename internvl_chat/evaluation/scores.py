@@ -51,10 +51,3 @@ def caption_scores(predictions: Mapping[str, str], references: Mapping[str, Sequ
         for name, scorer in (("METEOR", Meteor()), ("CIDEr", Cider()), ("ROUGE-L", Rouge())):
             scores[name] = float(scorer.compute_score(truth, predicted)[0])
     return scores
-
-
-def exact_share(predictions: Mapping[str, str], references: Mapping[str, Sequence[str]]) -> float:
-    """Share of the predictions that equal one of their references."""
-    if not predictions:
-        raise UserError("there are no predictions to score")
-    return sum(text in references[i] for i, text in predictions.items()) / len(predictions)

@@ -54,7 +54,7 @@ def open_session(args: SessionArguments) -> PredictionSession:
     if not (checkpoint / PROMPT_CONFIG_NAME).is_file():
         raise UserError(f"{checkpoint}: holds no {PROMPT_CONFIG_NAME}; is it a checkpoint of this training script?")
     entry = load_meta(args.meta_path)[0]
-    form = PromptForm.of(read_samples(entry)[0].turns[0].text)
+    form = PromptForm.of(next(turn.text for turn in read_samples(entry)[0].turns if turn.speaker == "human"))
     on_gpu = torch.cuda.is_available()
     model = load_captioner(
         checkpoint, base_path=args.model_name_or_path, dtype=torch.bfloat16 if on_gpu else torch.float32

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -17,7 +17,7 @@ SPLITS: tuple[Split, ...] = ("public", "private")
 _TEST_NUMBERS = {"public": range(15, 18), "private": range(18, 21)}
 
 
-def test_ids(root: Path, split: Split) -> list[str]:
+def ids_of_split(root: Path, split: Split) -> list[str]:
     """The video ids of a test split.
 
     They are those of `sample_result_<split>.json` in the dataset's root, where it lies; otherwise the challenge's
@@ -44,7 +44,7 @@ def read_ids(path: Path) -> list[str]:
     """Video ids from a JSON list, or the keys of a captions file in the challenge's form."""
     content = read_json(path)
     ids = content.get("captions", content) if isinstance(content, dict) else content
-    if not ids or not all(isinstance(i, str) for i in ids):
+    if not isinstance(ids, (dict, list)) or not ids or not all(isinstance(i, str) for i in ids):
         raise UserError(f"{path}: expected a JSON list of ids, or {{'captions': {{id: ...}}}}")
     return list(ids)
 
@@ -66,8 +66,3 @@ def write_results(folder: Path, captions: Mapping[Split, Mapping[str, str]], ver
             file.write(path, path.name)
     os.replace(temporary, archive)
     return [*paths, archive]
-
-
-def missing_ids(ids: Sequence[str], captions: Mapping[str, object]) -> list[str]:
-    """Ids without an entry."""
-    return [i for i in ids if i not in captions]

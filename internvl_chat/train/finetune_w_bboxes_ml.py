@@ -186,7 +186,7 @@ def train(model_args: ModelArguments, data_args: DataArguments, args: FinetuneAr
         min_num_frame=data_args.min_num_frame,
         max_num_frame=data_args.max_num_frame,
         sampling_method=data_args.sampling_method,
-        seed=args.data_seed or args.seed,
+        seed=args.seed if args.data_seed is None else args.data_seed,
     )
     _ = dataset[0]  # a broken setup is told now, not after minutes of loading weights
 

@@ -28,7 +28,7 @@ class BoxCaptionTrainer(Trainer):
         assert isinstance(dataset, CaptionDataset)
         args = self.args
         step_size = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
-        return EpochSampler(dataset, args.data_seed or args.seed, step_size if args.group_by_length else None)
+        return EpochSampler(dataset, dataset.seed, step_size if args.group_by_length else None)
 
     def _save(self, output_dir: str | None = None, state_dict: Mapping[str, torch.Tensor] | None = None) -> None:
         """Called on every rank; under ZeRO-3 `state_dict` holds the gathered parameters that require a gradient."""

@@ -53,7 +53,7 @@ def test_both_splits_are_captioned_and_packed(
     assert {p.name for p in out.iterdir()} == {"result_public.json", "result_private.json", "result.zip"}
     for split in submission.SPLITS:
         captions = captions_in(out / f"result_{split}.json")
-        assert list(captions) == submission.test_ids(own_entry.root, split)
+        assert list(captions) == submission.ids_of_split(own_entry.root, split)
         assert all(isinstance(text, str) for text in captions.values())
     with zipfile.ZipFile(out / "result.zip") as archive:
         assert archive.namelist() == ["result_public.json", "result_private.json"]
@@ -76,7 +76,7 @@ def test_chosen_ids_are_captioned_alike_in_any_batch(captioner_folder: Path, met
 def test_a_missing_test_video_is_told_before_any_caption(
     captioner_folder: Path, meta: Path, own_entry: DatasetEntry, tmp_path: Path
 ) -> None:
-    video_id = submission.test_ids(own_entry.root, "private")[1]
+    video_id = submission.ids_of_split(own_entry.root, "private")[1]
     path = own_entry.root / video_id.split("-")[0] / video_id / f"{video_id}.mp4"
     path.unlink()
     with pytest.raises(UserError, match=f"1 of 6 .*{path}"):
@@ -103,7 +103,7 @@ def test_the_box_reaches_the_model_and_not_only_the_text(
     """Asked without coordinates, the random model still answers another box with another caption."""
     model = load_captioner(captioner_folder).float()
     encoder = SampleEncoder(tokenizer, PromptConfig.load(captioner_folder))
-    ids = submission.test_ids(shapes_entry.root, "public")
+    ids = submission.ids_of_split(shapes_entry.root, "public")
     a, b = (question_sample(shapes_entry, video_id, PromptForm.TEXT_ONLY) for video_id in ids[:2])
     settings = GenerationSettings(num_frames=4, max_new_tokens=12, num_workers=0)
     own, swapped = generate_captions(model, tokenizer, encoder, [a, with_boxes_of(a, b)], settings)

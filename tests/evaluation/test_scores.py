@@ -8,7 +8,7 @@ import pytest
 
 from internvl_chat.contracts import UserError
 from internvl_chat.data.annotations import read_captions
-from internvl_chat.evaluation.scores import caption_scores, exact_share
+from internvl_chat.evaluation.scores import caption_scores
 from tests.helpers import shared
 
 
@@ -26,13 +26,3 @@ def test_one_human_against_the_four_others(capsys: pytest.CaptureFixture[str]) -
 def test_predictions_of_another_split_are_refused() -> None:
     with pytest.raises(UserError, match="references"):
         caption_scores({"dog-18": "a dog"}, {"dog-15": ["a dog"]})
-
-
-def test_exact_share_counts_captions_that_equal_a_reference() -> None:
-    references = {"a": ["one", "two"], "b": ["three"], "c": ["four"], "d": ["five"]}
-    assert exact_share({"a": "two", "b": "three ", "c": "one", "d": "five"}, references) == 0.5
-
-
-def test_exact_share_of_nothing_is_refused() -> None:
-    with pytest.raises(UserError, match="no predictions"):
-        exact_share({}, {"a": ["one"]})

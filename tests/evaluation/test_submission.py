@@ -21,7 +21,7 @@ SPLITS: tuple[Split, ...] = ("public", "private")
 def test_ids_are_those_of_the_example_submission(split: Split, tmp_path: Path) -> None:
     example = shared(f"data/intentvc/sample_result_{split}.json")
     shutil.copy(example, tmp_path)
-    ids = submission.test_ids(tmp_path, split)
+    ids = submission.ids_of_split(tmp_path, split)
     assert len(set(ids)) == len(ids) == 210
     assert ids == list(json.loads(example.read_text())["captions"])
 
@@ -33,7 +33,7 @@ def test_ids_of_the_example_are_those_of_the_numbering(tmp_path: Path) -> None:
             (tmp_path / video_id.split("-")[0] / video_id).mkdir(parents=True)
     for split in SPLITS:
         expected = submission.read_ids(shared(f"data/intentvc/sample_result_{split}.json"))
-        assert sorted(submission.test_ids(tmp_path, split)) == sorted(expected)
+        assert sorted(submission.ids_of_split(tmp_path, split)) == sorted(expected)
 
 
 def test_without_an_example_the_folders_are_numbered(tmp_path: Path) -> None:
@@ -41,13 +41,13 @@ def test_without_an_example_the_folders_are_numbered(tmp_path: Path) -> None:
         (tmp_path / "dog" / f"dog-{number}").mkdir(parents=True)
     (tmp_path / "cat" / "cat-16").mkdir(parents=True)
     (tmp_path / "train.json").touch()
-    assert submission.test_ids(tmp_path, "public") == ["cat-16", "dog-15", "dog-17"]
-    assert submission.test_ids(tmp_path, "private") == ["dog-18", "dog-20"]
+    assert submission.ids_of_split(tmp_path, "public") == ["cat-16", "dog-15", "dog-17"]
+    assert submission.ids_of_split(tmp_path, "private") == ["dog-18", "dog-20"]
 
 
 def test_a_root_without_test_videos_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=f"{tmp_path}.*private"):
-        submission.test_ids(tmp_path, "private")
+        submission.ids_of_split(tmp_path, "private")
 
 
 @pytest.mark.parametrize("content", [["a-1", "b-2"], {"captions": {"a-1": "", "b-2": ""}}, {"a-1": "", "b-2": ""}])

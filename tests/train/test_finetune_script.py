@@ -10,9 +10,9 @@ from pathlib import Path
 import psutil
 import pytest
 from safetensors import safe_open
-from tests.train.conftest import BASE_MODEL, StartScript
 
 from internvl_chat.model.checkpoint import TRAINED_MODULES_NAME, complete_checkpoints, load_captioner
+from tests.train.conftest import BASE_MODEL, StartScript
 
 
 def finish(process: subprocess.Popen[str]) -> str:
@@ -64,7 +64,9 @@ def test_checkpoint_holds_only_what_was_trained(undisturbed: Path) -> None:
 
 def test_checkpoint_loads_on_top_of_its_base(undisturbed: Path) -> None:
     model = load_captioner(undisturbed / "checkpoint-4")
-    adapters = [p for name, p in model.named_parameters() if ".box_adapters." in name and "attention_out.weight" in name]
+    adapters = [
+        p for name, p in model.named_parameters() if ".box_adapters." in name and "attention_out.weight" in name
+    ]
     assert len(adapters) == 2
     assert all(bool(p.any()) for p in adapters), "training left an adapter at its zero start"
 
@@ -106,7 +108,7 @@ def test_wrong_settings_give_one_message_and_a_non_zero_exit(
     output, _ = process.communicate(timeout=200)
     assert process.returncode != 0
     assert f"error: {message}" in output
-    assert "Traceback (most recent call last):\n  File \"/" not in output.split("error: ")[0]
+    assert 'Traceback (most recent call last):\n  File "/' not in output.split("error: ")[0]
 
 
 def test_base_ships_with_the_repository() -> None:

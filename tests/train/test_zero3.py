@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from tests.train.conftest import BASE_MODEL, REPOSITORY
 
 from internvl_chat.model.checkpoint import load_base
+from tests.train.conftest import BASE_MODEL, REPOSITORY
 
 
 @pytest.fixture(scope="module")
