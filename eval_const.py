@@ -35,7 +35,6 @@ def run(args: argparse.Namespace) -> None:
 
     from internvl_chat.contracts import UserError
     from internvl_chat.data.annotations import read_captions, write_json
-    from internvl_chat.data.prompt import PromptForm
     from internvl_chat.evaluation.predict import GenerationSettings, generate_captions, question_sample
     from internvl_chat.evaluation.scores import caption_scores
     from internvl_chat.evaluation.session import open_session
@@ -47,8 +46,7 @@ def run(args: argparse.Namespace) -> None:
         parts: dict[Any, list[str]] = {"": read_ids(args.ids)}
     else:
         parts = {split: ids_of_split(root, split) for split in SPLITS if args.split in (split, "both")}
-    form = PromptForm(args.prompt_form) if args.prompt_form else session.form
-    samples = [question_sample(session.entry, video_id, form) for ids in parts.values() for video_id in ids]
+    samples = [question_sample(session.entry, video_id, session.ask) for ids in parts.values() for video_id in ids]
     missing = [str(s.video_path) for s in samples if not s.video_path.is_file()]
     if missing:
         raise UserError(f"{len(missing)} of {len(samples)} test videos are missing, such as {missing[0]}")

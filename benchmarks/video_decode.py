@@ -20,7 +20,7 @@ import av
 import numpy as np
 
 from internvl_chat.data.frame_sampling import sample_frames
-from internvl_chat.data.video import VIDEO_BACKENDS, read_frames
+from internvl_chat.data.video import VIDEO_BACKENDS, VideoBackend, read_frames
 
 WIDTH_PX, HEIGHT_PX, FRAMES_READ, REPEATS = 640, 360, 40, 5
 
@@ -39,7 +39,7 @@ def write_video(path: Path, num_frames: int) -> None:
         container.mux(stream.encode())
 
 
-def median_ms(path: Path, num_frames: int, backend: str) -> float:
+def median_ms(path: Path, num_frames: int, backend: VideoBackend) -> float:
     indices = sample_frames(FRAMES_READ, num_frames, "centre")
     seconds = []
     for _ in range(REPEATS):

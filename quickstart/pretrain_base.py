@@ -67,7 +67,7 @@ GRID = IMAGE_SIZE_PX // PATCH_SIZE_PX
 TOKENS_PER_FRAME = (GRID // 2) ** 2
 TEMPLATE = CONVERSATION_TEMPLATES["internvl2_5"]
 EVERY_OBJECT = "Describe every object in this video."
-BATCH_SIZE, LEARNING_RATE = 16, 1.5e-3
+BATCH_SIZE = 16
 # The usual 0.02 belongs to layers a thousand wide; here it would leave attention nearly uniform for thousands of steps.
 INITIALIZER_RANGE = 0.08
 
@@ -79,10 +79,10 @@ class Stage:
     steps: int
     schedule_steps: int
     warmup_steps: int
-    asks_motion: bool
+    learning_rate: float
 
 
-STAGES = (Stage(2400, 2400, 100, True),)
+STAGES = (Stage(1200, 2400, 100, 1.5e-3), Stage(400, 400, 20, 1e-3))
 
 
 def build_tokenizer() -> PreTrainedTokenizerFast:
@@ -255,10 +255,9 @@ def collate(samples: list[dict[str, torch.Tensor]], pad_id: int) -> dict[str, to
 class PretrainTrainer(Trainer):
     """Adds to the next token's loss what the patches show and, half-way up the language model, how it moves."""
 
-    def __init__(self, *args: Any, heads: nn.ModuleDict, asks_motion: bool, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, heads: nn.ModuleDict, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.heads = heads
-        self.asks_motion = asks_motion
 
     def create_optimizer(self, *args: Any, **kwargs: Any) -> torch.optim.Optimizer:
         optimizer = super().create_optimizer(*args, **kwargs)
@@ -277,9 +276,8 @@ class PretrainTrainer(Trainer):
         losses = {
             "text_loss": outputs.loss,
             "patch_loss": cross_entropy(self.heads["looks"](features[0]).flatten(0, 1), patch_labels.flatten()),
+            "motion_loss": cross_entropy(self.heads["motion"](seen), motion_labels.flatten()),
         }
-        if self.asks_motion:
-            losses["motion_loss"] = cross_entropy(self.heads["motion"](seen), motion_labels.flatten())
         if self.state.global_step % self.args.logging_steps == 0:
             self.log({name: loss.item() for name, loss in losses.items()})
         return torch.stack(list(losses.values())).sum()
@@ -341,19 +339,17 @@ def train_stage(
     trainer = PretrainTrainer(
         model=model,
         heads=heads,
-        asks_motion=stage.asks_motion,
         args=TrainingArguments(
             output_dir=str(out),
             max_steps=stage.schedule_steps,
             per_device_train_batch_size=BATCH_SIZE,
-            learning_rate=LEARNING_RATE,
+            learning_rate=stage.learning_rate,
             lr_scheduler_type="cosine",
             warmup_steps=stage.warmup_steps,
             weight_decay=0.05,
             max_grad_norm=1.0,
             logging_steps=25,
-            save_steps=200,
-            save_total_limit=1,
+            save_strategy="no",
             bf16=True,
             disable_tqdm=True,
             report_to=[],

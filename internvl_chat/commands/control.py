@@ -29,7 +29,6 @@ def run(args: argparse.Namespace) -> int:
     from tqdm import tqdm
 
     from internvl_chat.data.annotations import read_captions, read_json, write_json
-    from internvl_chat.data.prompt import PromptForm
     from internvl_chat.evaluation.control import measure_control
     from internvl_chat.evaluation.predict import GenerationSettings, generate_captions, question_sample
     from internvl_chat.evaluation.session import open_session
@@ -38,8 +37,7 @@ def run(args: argparse.Namespace) -> int:
     session = open_session(args)
     root = session.entry.root
     ids = read_ids(args.ids) if args.ids else [i for split in SPLITS for i in ids_of_split(root, split)]
-    form = PromptForm(args.prompt_form) if args.prompt_form else session.form
-    samples = [question_sample(session.entry, video_id, form) for video_id in ids]
+    samples = [question_sample(session.entry, video_id, session.ask) for video_id in ids]
     settings = GenerationSettings.from_arguments(args)
     result = measure_control(
         samples,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from argparse import Namespace
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from internvl_chat.data.annotations import DatasetEntry, boxes_path_of, category
 from internvl_chat.data.collator import Collator
 from internvl_chat.data.dataset import SampleEncoder
 from internvl_chat.data.frame_sampling import sample_frames
-from internvl_chat.data.prompt import PromptForm
+from internvl_chat.model.checkpoint import COMPLETION_MARK_NAME, is_training_checkpoint
 
 
 @dataclass(frozen=True)
@@ -37,11 +37,15 @@ class GenerationSettings:
         return cls(**{field.name: getattr(args, field.name) for field in fields(cls)})
 
 
-def question_sample(entry: DatasetEntry, video_id: str, form: PromptForm) -> Sample:
-    """What is asked about a video of `entry`: the question alone, boxes from beside the video."""
+def question_sample(entry: DatasetEntry, video_id: str, ask: Callable[[str], str]) -> Sample:
+    """What is asked about a video of `entry`: the question alone, boxes from beside the video.
+
+    Args:
+        ask: gives the question about an object of this name, without the video placeholder.
+    """
     name = object_name_of(category_of(video_id), entry.object_names)
     video_path = video_path_of(entry.root, video_id)
-    question = Turn("human", f"{VIDEO_PLACEHOLDER}\n{form.question(name)}")
+    question = Turn("human", f"{VIDEO_PLACEHOLDER}\n{ask(name)}")
     return Sample(video_id, video_path, boxes_path_of(video_path), name, (question,), str(video_path))
 
 
@@ -100,7 +104,7 @@ def generate_captions(
 
 
 def newest_checkpoint(work_dirs: Path) -> Path | None:
-    """The training checkpoint below `work_dirs` that was written last, or None."""
-    marks = work_dirs.glob("**/trained_modules.safetensors")
+    """The complete training checkpoint below `work_dirs` that was written last, or None."""
+    marks = [mark for mark in work_dirs.glob(f"**/{COMPLETION_MARK_NAME}") if is_training_checkpoint(mark.parent)]
     newest = max(marks, key=lambda mark: mark.stat().st_mtime, default=None)
     return newest.parent if newest else None

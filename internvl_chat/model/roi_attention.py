@@ -90,6 +90,7 @@ class BoxAdapter(GradientCheckpointingLayer):
         self.roi_conv = FanInConv2d(channels, 2 * channels, kernel_size=3, padding=1)
         self.roi_proj = FanInLinear(2 * channels, channels)
         self.query = FanInLinear(channels, channels)
+        # Its bias shifts all scores of a query alike, which softmax cancels; the original's checkpoints have one.
         self.key = FanInLinear(channels, channels)
         self.value = FanInLinear(channels, channels)
         self.attention_out = ZeroInitLinear(channels, channels)

@@ -104,14 +104,14 @@ def test_the_box_reaches_the_model_and_not_only_the_text(
     model = load_captioner(captioner_folder).float()
     encoder = SampleEncoder(tokenizer, PromptConfig.load(captioner_folder))
     ids = submission.ids_of_split(shapes_entry.root, "public")
-    a, b = (question_sample(shapes_entry, video_id, PromptForm.TEXT_ONLY) for video_id in ids[:2])
+    a, b = (question_sample(shapes_entry, video_id, PromptForm.TEXT_ONLY.question) for video_id in ids[:2])
     settings = GenerationSettings(num_frames=4, max_new_tokens=12, num_workers=0)
     own, swapped = generate_captions(model, tokenizer, encoder, [a, with_boxes_of(a, b)], settings)
     assert own != swapped
 
 
 def test_a_question_has_its_video_name_and_boxes(shapes_entry: DatasetEntry) -> None:
-    sample = question_sample(shapes_entry, "square-1", PromptForm.COORDINATES)
+    sample = question_sample(shapes_entry, "square-1", PromptForm.COORDINATES.question)
     assert sample.video_path.is_file() and len(load_boxes(sample.boxes_path)) == 24
     assert [t.text for t in sample.turns] == [
         "<video>\nDescribe this video in one sentence, and focus on square located in the coordinate list."
@@ -135,8 +135,11 @@ def test_the_newest_checkpoint_of_any_run_is_taken(tmp_path: Path) -> None:
     assert newest_checkpoint(tmp_path) is None
     for age, name in ((20, "run-b/checkpoint-100"), (10, "run-a/checkpoint-9"), (30, "run-c")):
         (tmp_path / name).mkdir(parents=True)
-        mark = tmp_path / name / "trained_modules.safetensors"
+        (tmp_path / name / "trained_modules.safetensors").touch()
+        mark = tmp_path / name / "trainer_state.json"
         mark.touch()
         os.utime(mark, (1000 - age, 1000 - age))
-    (tmp_path / "run-d").mkdir()
+    half_written = tmp_path / "run-d" / "checkpoint-3"
+    half_written.mkdir(parents=True)
+    (half_written / "trained_modules.safetensors").touch()
     assert newest_checkpoint(tmp_path) == tmp_path / "run-a" / "checkpoint-9"

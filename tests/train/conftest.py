@@ -17,27 +17,11 @@ from internvl_chat.data.shapes import write_dataset
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 BASE_MODEL = REPOSITORY / "quickstart" / "base"
-SCRIPTS = REPOSITORY / "shell" / "internvl3.0" / "2nd_finetune"
-SMALL_RUN = [
-    "--force_image_size",
-    "80",
-    "--min_num_frame",
-    "2",
-    "--max_num_frame",
-    "3",
-    "--dataloader_num_workers",
-    "1",
-    "--num_adapter_layers",
-    "2",
-    "--use_llm_lora",
-    "4",
-    "--max_steps",
-    "4",
-    "--save_steps",
-    "2",
-    "--save_total_limit",
-    "2",
-]
+SCRIPT = REPOSITORY / "shell" / "internvl3.0" / "2nd_finetune" / "roiattention_ml.sh"
+SMALL_RUN = (
+    "--force_image_size 80 --min_num_frame 2 --max_num_frame 3 --dataloader_num_workers 1 --num_adapter_layers 2 "
+    "--use_llm_lora 4 --max_steps 4 --save_steps 2 --save_total_limit 2"
+).split()
 
 StartScript = Callable[..., subprocess.Popen[str]]
 
@@ -59,9 +43,7 @@ def shapes_meta(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def start_script(shapes_meta: Path) -> StartScript:
     """Start a training script as a user would; returns the running process."""
 
-    def start(
-        output_dir: Path, *flags: str, script: str = "roiattention_ml.sh", **settings: str
-    ) -> subprocess.Popen[str]:
+    def start(output_dir: Path, *flags: str, **settings: str) -> subprocess.Popen[str]:
         environment = {
             **os.environ,
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
@@ -75,7 +57,7 @@ def start_script(shapes_meta: Path) -> StartScript:
             **settings,
         }
         return subprocess.Popen(
-            ["sh", str(SCRIPTS / script), *SMALL_RUN, *flags],
+            ["sh", str(SCRIPT), *SMALL_RUN, *flags],
             cwd=REPOSITORY,
             env=environment,
             text=True,

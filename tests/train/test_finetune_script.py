@@ -9,9 +9,14 @@ from pathlib import Path
 
 import psutil
 import pytest
-from safetensors import safe_open
+from safetensors.torch import load_file
 
-from internvl_chat.model.checkpoint import TRAINED_MODULES_NAME, complete_checkpoints, load_captioner
+from internvl_chat.model.checkpoint import (
+    LORA_WEIGHTS_NAME,
+    TRAINED_MODULES_NAME,
+    complete_checkpoints,
+    load_captioner,
+)
 from tests.train.conftest import BASE_MODEL, StartScript
 
 
@@ -54,12 +59,12 @@ def test_run_leaves_checkpoint_record_and_scalars(undisturbed: Path) -> None:
 
 
 def test_checkpoint_holds_only_what_was_trained(undisturbed: Path) -> None:
-    with safe_open(undisturbed / "checkpoint-4" / TRAINED_MODULES_NAME, "pt") as file:
-        names = set(file.keys())
-    assert names
-    assert all("box_adapters." in name or "multi_modal_projector." in name for name in names)
-    with safe_open(undisturbed / "checkpoint-4" / "adapter_model.safetensors", "pt") as file:
-        assert all("lora_" in name and "language_model" in name for name in file.keys())
+    modules = load_file(undisturbed / "checkpoint-4" / TRAINED_MODULES_NAME)
+    assert modules
+    assert all("box_adapters." in name or "multi_modal_projector." in name for name in modules)
+    lora = load_file(undisturbed / "checkpoint-4" / LORA_WEIGHTS_NAME)
+    assert lora
+    assert all("lora_" in name and "language_model" in name for name in lora)
 
 
 def test_checkpoint_loads_on_top_of_its_base(undisturbed: Path) -> None:
