@@ -80,9 +80,16 @@ class Stage:
     schedule_steps: int
     warmup_steps: int
     learning_rate: float
+    question_shares: tuple[float, float, float]
 
 
-STAGES = (Stage(1200, 2400, 100, 1.5e-3), Stage(400, 400, 20, 1e-3))
+# How often a question is about any object, about every object, about one that it names.
+EVEN_SHARES, SINGLE_SHARES = (0.35, 0.3, 0.35), (0.3, 0.2, 0.5)
+STAGES = (
+    Stage(1200, 2400, 100, 1.5e-3, EVEN_SHARES),
+    Stage(400, 400, 20, 1e-3, EVEN_SHARES),
+    Stage(800, 800, 20, 1.2e-3, SINGLE_SHARES),
+)
 
 
 def build_tokenizer() -> PreTrainedTokenizerFast:
@@ -200,8 +207,15 @@ def grid_labels(clip: Clip, frame_indices: np.ndarray, grid: int, kind_of: Calla
 class ShapesQuestions(Dataset):
     """Sample `index` is a clip and a question about it, both drawn from `(seed, index)` alone."""
 
-    def __init__(self, tokenizer: PreTrainedTokenizerFast, length: int, seed: int) -> None:
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerFast,
+        length: int,
+        seed: int,
+        question_shares: tuple[float, float, float] = EVEN_SHARES,
+    ) -> None:
         self.tokenizer, self.length, self.seed = tokenizer, length, seed
+        self.question_shares = question_shares
         self.transform = TileTransform(IMAGE_SIZE_PX)
 
     def __len__(self) -> int:
@@ -214,7 +228,7 @@ class ShapesQuestions(Dataset):
         bounds = np.linspace(0, NUM_FRAMES, FRAMES + 1).astype(int)
         frame_indices = rng.integers(bounds[:-1], bounds[1:])
         item = clip.objects[int(rng.integers(len(clip.objects)))]
-        kind = rng.choice(3, p=(0.35, 0.3, 0.35))
+        kind = rng.choice(3, p=self.question_shares)
         if kind == 0:
             return clip, frame_indices, PromptForm.TEXT_ONLY.question(""), item.captions()
         if kind == 1:
@@ -358,7 +372,7 @@ def train_stage(
             seed=seed,
             use_cpu=True,
         ),
-        train_dataset=ShapesQuestions(tokenizer, stage.steps * BATCH_SIZE, seed),
+        train_dataset=ShapesQuestions(tokenizer, stage.steps * BATCH_SIZE, seed, stage.question_shares),
         data_collator=lambda samples: collate(samples, tokenizer.pad_token_id),
         callbacks=[_StopAfter(stage.steps)],
     )

@@ -68,9 +68,7 @@ def open_session(args: SessionArguments) -> PredictionSession:
         raise UserError(f"{checkpoint}: holds no {PROMPT_CONFIG_NAME}; is it a checkpoint of this training script?")
     entries = load_meta(args.meta_path)
     if len(entries) > 1:
-        raise UserError(
-            f"{args.meta_path}: holds {len(entries)} datasets, expected the one to predict"
-        )
+        raise UserError(f"{args.meta_path}: holds {len(entries)} datasets, expected the one to predict")
     entry = entries[0]
     ask = PromptForm(args.prompt_form).question if args.prompt_form else question_of(entry)
     on_gpu = torch.cuda.is_available()
