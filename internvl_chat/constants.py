@@ -9,6 +9,9 @@ BOX_START, BOX_END = "<box>", "</box>"
 # The order in which InternVL's tokenizers append them.
 SPECIAL_TOKENS = (IMG_START, IMG_END, IMG_CONTEXT, "<quad>", "</quad>", REF_START, REF_END, BOX_START, BOX_END)
 
+# What closes a message in the family's chats.
+CHAT_END_TOKENS = ("<|im_end|>", "<|end|>")
+
 # Placeholders in annotations: one `<image>` an image or frame, one `<video>` a video.
 IMAGE_PLACEHOLDER = "<image>"
 VIDEO_PLACEHOLDER = "<video>"

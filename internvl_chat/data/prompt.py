@@ -25,6 +25,8 @@ from internvl_chat.constants import (
     VIDEO_PLACEHOLDER,
 )
 from internvl_chat.contracts import Turn
+from internvl_chat.data.templates import CONVERSATION_TEMPLATES as CONVERSATION_TEMPLATES
+from internvl_chat.data.templates import ConversationTemplate
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -81,31 +83,6 @@ _PATTERNS = {
     PromptForm.COORDINATES: re.compile(r"located in the coordinate list\.$"),
     PromptForm.RED_BOX: re.compile(r"in the red coordinate box\.$"),
     PromptForm.RED_BOX_COORDINATES: re.compile(r"in the red coordinate box, whose coordinates at each frame are:$"),
-}
-
-
-@dataclass(frozen=True)
-class ConversationTemplate:
-    """How a conversation is written as text: system, then role + message + separator for each turn."""
-
-    system_prefix: str
-    system_message: str
-    user_prefix: str
-    assistant_prefix: str
-    separator: str
-
-
-# The default system messages are part of what the checkpoints were trained on.
-CONVERSATION_TEMPLATES = {
-    "internvl2_5": ConversationTemplate(
-        system_prefix="<|im_start|>system\n",
-        system_message=(
-            "你是书生·万象，英文名是InternVL，是由上海人工智能实验室、清华大学及多家合作单位联合开发的多模态大语言模型。"
-        ),
-        user_prefix="<|im_start|>user\n",
-        assistant_prefix="<|im_start|>assistant\n",
-        separator="<|im_end|>\n",
-    ),
 }
 
 
@@ -180,11 +157,12 @@ def encode_conversation(
     template: ConversationTemplate,
     image_tokens: Sequence[int] = (),
 ) -> EncodedConversation:
-    """Tokenise a conversation turn by turn, as InternVL2.5's training does.
+    """Tokenise a conversation as the original's training does for this template.
 
-    Each turn is tokenised alone. Learned are the content of a `gpt` turn and its `<|im_end|>`; its role prefix, the
-    line break after it and every other turn are masked. A conversation that ends with a `human` turn is a prompt: the
-    assistant's prefix is appended, ready for generation.
+    InternVL2.5's tokenises each turn alone: learned are the content of a `gpt` turn and its `<|im_end|>`; its role
+    prefix, the line break after it and every other turn are masked. The others tokenise the whole conversation, see
+    `ConversationTemplate.labels`. A conversation that ends with a `human` turn is a prompt: the assistant's prefix is
+    appended, ready for generation.
 
     Args:
         turns: optionally one `system` turn (it replaces the template's own message), then `human` and `gpt` in turn.
@@ -192,6 +170,22 @@ def encode_conversation(
     Raises:
         ValueError: an unknown speaker, turns out of order, or placeholders that do not match `image_tokens`.
     """
+    pieces = _written_turns(turns, template, image_tokens)
+    is_prompt = turns[-1].speaker == "human"
+    if is_prompt:
+        pieces.append((template.assistant_prefix, False))
+    if template.stretches is None:
+        return _encode_turn_by_turn(pieces, tokenizer, template)
+    text = "".join(piece for piece, _ in pieces)
+    input_ids = list(tokenizer(text)["input_ids"])
+    labels = [IGNORE_INDEX] * len(input_ids) if is_prompt else template.labels(text, input_ids, tokenizer)
+    return EncodedConversation(input_ids, labels)
+
+
+def _written_turns(
+    turns: Sequence[Turn], template: ConversationTemplate, image_tokens: Sequence[int]
+) -> list[tuple[str, bool]]:
+    """Each turn as text with its prefix and separator, the system's first, and whether it is the assistant's."""
     system_message = template.system_message
     if turns and turns[0].speaker == "system":
         system_message, turns = turns[0].text, turns[1:]
@@ -204,27 +198,32 @@ def encode_conversation(
         expected = "gpt" if index % 2 else "human"
         if turn.speaker != expected:
             raise ValueError(f"turn {index + 1} is from {turn.speaker!r}: expected {expected!r}")
+        text = turn.text.strip() if template.strips_messages else turn.text
         if turn.speaker == "human":
-            count = turn.text.count(IMAGE_PLACEHOLDER)
-            text = expand_images(turn.text, placeholders_left[:count])
+            count = text.count(IMAGE_PLACEHOLDER)
+            text = expand_images(text, placeholders_left[:count])
             placeholders_left = placeholders_left[count:]
             pieces.append((template.user_prefix + text + template.separator, False))
         else:
-            pieces.append((template.assistant_prefix + turn.text + template.separator, True))
+            pieces.append((template.assistant_prefix + text + template.separator, True))
     if placeholders_left:
         raise ValueError(
             f"the conversation has {len(image_tokens) - len(placeholders_left)} '<image>' placeholders "
             f"for {len(image_tokens)} images"
         )
-    if turns[-1].speaker == "human":
-        pieces.append((template.assistant_prefix, False))
+    return pieces
 
+
+def _encode_turn_by_turn(
+    pieces: Sequence[tuple[str, bool]], tokenizer: PreTrainedTokenizerBase, template: ConversationTemplate
+) -> EncodedConversation:
     def ids_of(text: str) -> list[int]:
         return list(tokenizer(text, add_special_tokens=False)["input_ids"])
 
     input_ids: list[int] = []
     labels: list[int] = []
-    if getattr(tokenizer, "add_bos_token", False) and tokenizer.bos_token_id is not None:
+    # Asked of the tokenizer's behaviour: transformers 5 says `add_bos_token` of tokenizers that never add one.
+    if tokenizer.bos_token_id is not None and tokenizer("a")["input_ids"][:1] == [tokenizer.bos_token_id]:
         input_ids.append(tokenizer.bos_token_id)
         labels.append(IGNORE_INDEX)
     num_prefix = len(ids_of(template.assistant_prefix))

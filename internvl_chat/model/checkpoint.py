@@ -20,11 +20,21 @@ from peft import PeftModel, get_peft_model_state_dict, set_peft_model_state_dict
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
-from transformers import AutoConfig, InternVLConfig, PreTrainedModel
+from transformers import PreTrainedModel
 
 from internvl_chat.contracts import UserError
 from internvl_chat.model.captioner import IntentVCNetForConditionalGeneration
 from internvl_chat.model.configuration import IntentVCNetConfig
+from internvl_chat.model.conversion.files import open_safetensors
+from internvl_chat.model.loading import (
+    base_fingerprint,
+    load_config,
+    load_weights,
+    open_native,
+    resolve_folder,
+    with_image_size,
+    with_vocabulary,
+)
 
 LORA_WEIGHTS_NAME = "adapter_model.safetensors"
 LORA_CONFIG_NAME = "adapter_config.json"
@@ -59,7 +69,8 @@ def save_trained(model: PreTrainedModel | PeftModel, state_dict: Mapping[str, to
     modules = {
         name.removeprefix(_PEFT_PREFIX): tensor.detach().cpu().contiguous()
         for name, tensor in state_dict.items()
-        if name not in lora
+        # Shared with the embeddings, it would be written, and trained on, twice.
+        if name not in lora and not (name.endswith("lm_head.weight") and model.config.tie_word_embeddings)
     }
     if isinstance(model, PeftModel):
         model.peft_config[model.active_adapter].save_pretrained(str(folder))
@@ -78,12 +89,22 @@ def load_trained(model: PreTrainedModel | PeftModel, folder: Path) -> None:
     """Read what `save_trained` wrote into a model of the same geometry, in place.
 
     Raises:
-        UserError: a file is missing or broken, or its tensors do not fit the model.
+        UserError: a file is missing or broken, its tensors do not fit the model, or it was trained on another base.
     """
     bare = model.get_base_model() if isinstance(model, PeftModel) else model
+    trained = load_config(folder)
+    if isinstance(trained, IntentVCNetConfig):
+        of_model = bare.config
+        _check_same_base(folder, trained, of_model.base_fingerprint, str(of_model.base_model_name_or_path))
     _load_strictly(bare, _read_tensors(folder / TRAINED_MODULES_NAME), folder)
     if isinstance(model, PeftModel):
-        result = set_peft_model_state_dict(model, _read_tensors(folder / LORA_WEIGHTS_NAME))
+        try:
+            result = set_peft_model_state_dict(model, _read_tensors(folder / LORA_WEIGHTS_NAME))
+        except RuntimeError as error:
+            raise UserError(
+                f"{folder / LORA_WEIGHTS_NAME}: does not fit the model: its LoRA has another rank, or was trained on "
+                "another base; give --use_llm_lora as it was trained"
+            ) from error
         missing = [key for key in result.missing_keys if ".lora_" in key]
         if result.unexpected_keys or missing:
             raise UserError(
@@ -119,38 +140,51 @@ def _load_strictly(model: nn.Module, tensors: Mapping[str, torch.Tensor], folder
             own[name].copy_(tensor)
 
 
-def load_config(model_path: str) -> InternVLConfig:
-    """The configuration of a base, a merged model or a training checkpoint.
-
-    Raises:
-        UserError: nothing is there, or it is no InternVL.
-    """
-    try:
-        config = AutoConfig.from_pretrained(model_path)
-    except (OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise UserError(f"{model_path}: is neither a checkpoint folder nor a model of the hub ({reason})") from error
-    if not isinstance(config, InternVLConfig):
-        raise UserError(f"{model_path}: is a {config.model_type!r} model, expected 'internvl' or 'intentvcnet'")
-    return config
-
-
 def load_base(
-    model_path: str, *, num_adapter_layers: int, dtype: torch.dtype, attn_implementation: str | None = None
+    model_path: str,
+    *,
+    num_adapter_layers: int,
+    dtype: torch.dtype,
+    attn_implementation: str | None = None,
+    image_size_px: int | None = None,
+    num_tokens: int | None = None,
+    image_token_id: int | None = None,
 ) -> IntentVCNetForConditionalGeneration:
-    """Load a base InternVL and add freshly initialised box adapters.
+    """Load a base InternVL, in either layout, and add freshly initialised box adapters where it has none.
 
     Args:
         model_path: local folder or hub id.
         dtype: of all weights.
+        image_size_px: side of the tiles it will see, if not the checkpoint's own.
+        num_tokens, image_token_id: of the tokenizer it will be used with, if it may have more than the checkpoint's.
+    Raises:
+        UserError: nothing is there, it is no InternVL, or its files are incomplete or do not fit each other.
     """
-    config = load_config(model_path)
-    if not isinstance(config, IntentVCNetConfig):
+    folder = resolve_folder(model_path)
+    config = load_config(folder)
+    own_adapters = getattr(config.vision_config, "num_adapter_layers", 0)
+    if own_adapters not in (0, num_adapter_layers):
+        raise UserError(
+            f"{model_path}: has box adapters after {own_adapters} layers: expected {num_adapter_layers}; "
+            f"give --num_adapter_layers {own_adapters}"
+        )
+    if not own_adapters:
         config = IntentVCNetConfig.from_base(config, num_adapter_layers)
-    config.base_model_name_or_path = str(Path(model_path).resolve()) if Path(model_path).is_dir() else model_path
-    return IntentVCNetForConditionalGeneration.from_pretrained(
-        model_path, config=config, dtype=dtype, attn_implementation=attn_implementation
+    _set_image_size(config, image_size_px)
+    if num_tokens is not None and image_token_id is not None:
+        with_vocabulary(config, num_tokens, image_token_id)
+    tensors = open_native(folder)
+    config.base_model_name_or_path = str(folder.resolve()) if Path(model_path).is_dir() else model_path
+    config.base_fingerprint = base_fingerprint(tensors)
+    return load_weights(
+        folder, config, tensors, dtype=dtype, adapters_may_lack=True, attn_implementation=attn_implementation
     )
+
+
+def _set_image_size(config: IntentVCNetConfig, image_size_px: int | None = None) -> None:
+    shown_px = image_size_px or (config.original or {}).get("config", {}).get("force_image_size")
+    if shown_px:
+        with_image_size(config, shown_px)
 
 
 def load_captioner(
@@ -164,23 +198,49 @@ def load_captioner(
     Raises:
         UserError: the folder is no checkpoint, its base is not found, or the two do not fit.
     """
+    config = load_config(checkpoint)
+    if not isinstance(config, IntentVCNetConfig):
+        config = IntentVCNetConfig.from_base(config, num_adapter_layers=0)
     if not is_training_checkpoint(checkpoint):
-        config = load_config(str(checkpoint))
-        if not isinstance(config, IntentVCNetConfig):
-            config = IntentVCNetConfig.from_base(config, num_adapter_layers=0)
-        return IntentVCNetForConditionalGeneration.from_pretrained(checkpoint, config=config, dtype=dtype).eval()
+        _set_image_size(config)
+        return load_weights(checkpoint, config, open_native(checkpoint), dtype=dtype).eval()
 
-    config = load_config(str(checkpoint))
+    base = base_of(checkpoint, config, base_path)
+    model: PreTrainedModel | PeftModel = load_weights(
+        base, config, open_native(base), dtype=dtype, adapters_may_lack=True
+    )
+    if (checkpoint / LORA_CONFIG_NAME).is_file():
+        open_safetensors(checkpoint / LORA_WEIGHTS_NAME)  # its header names a missing or broken file before PEFT does
+        model = PeftModel.from_pretrained(model, str(checkpoint), autocast_adapter_dtype=False)
+    load_trained(model, checkpoint)
+    return model.eval()
+
+
+def base_of(checkpoint: Path, config: IntentVCNetConfig, base_path: str | None = None) -> Path:
+    """The folder of the base that a training checkpoint belongs to.
+
+    Args:
+        config: the checkpoint's.
+        base_path: where the base lies now, if it was moved since training.
+    Raises:
+        UserError: it is not there, or is another one.
+    """
     base_path = base_path or config.base_model_name_or_path
+    if base_path is None:
+        raise UserError(f"{checkpoint}: does not say which base it belongs to; give it as --model_name_or_path")
     if os.path.isabs(base_path) and not Path(base_path).is_dir():
         raise UserError(
             f"{checkpoint}: was trained on the base {base_path}, which is not there; "
             "give its new place as --model_name_or_path"
         )
-    model: PreTrainedModel | PeftModel = IntentVCNetForConditionalGeneration.from_pretrained(
-        base_path, config=config, dtype=dtype
-    )
-    if (checkpoint / LORA_CONFIG_NAME).is_file():
-        model = PeftModel.from_pretrained(model, str(checkpoint), autocast_adapter_dtype=False)
-    load_trained(model, checkpoint)
-    return model.eval()
+    folder = resolve_folder(base_path)
+    _check_same_base(checkpoint, config, base_fingerprint(open_native(folder)), str(folder))
+    return folder
+
+
+def _check_same_base(checkpoint: Path, trained: IntentVCNetConfig, fingerprint: str | None, base: str) -> None:
+    if None not in (trained.base_fingerprint, fingerprint) and trained.base_fingerprint != fingerprint:
+        raise UserError(
+            f"{checkpoint}: was trained on another base: expected one with fingerprint {trained.base_fingerprint} "
+            f"(then at {trained.base_model_name_or_path}), {base} has {fingerprint}; give its own base"
+        )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from transformers import AutoConfig, InternVLConfig, InternVLVisionConfig
 
@@ -13,12 +13,15 @@ class IntentVCNetVisionConfig(InternVLVisionConfig):
     Args:
         num_adapter_layers: a box adapter follows each of the last `num_adapter_layers` layers. 5 is IntentVCNet's
             multi-layer model, 1 its single-layer one (an adapter on the ViT's output), 0 the plain ViT.
+        adapter_norm: what the adapters' RMSNorm runs over: `channel`, or `spatial` as in weights that the original
+            code trained, which needs as many patches as channels and works at one tile size only.
     """
 
     model_type = "intentvcnet_vision"
     base_config_key = "vision_config"
 
     num_adapter_layers: int = 5
+    adapter_norm: Literal["channel", "spatial"] = "channel"
 
     def __post_init__(self, **kwargs: Any) -> None:
         if not 0 <= self.num_adapter_layers <= self.num_hidden_layers:
@@ -34,11 +37,18 @@ class IntentVCNetConfig(InternVLConfig):
 
     Args:
         base_model_name_or_path: the base that a training checkpoint belongs to, folder or hub id.
+        base_fingerprint: of that base's weights; a checkpoint is refused on any other.
+        num_added_tokens: rows at the end of the vocabulary that the base's files do not have; they begin as the mean of
+            the others.
+        original: what the config.json of an original-layout checkpoint said, for the way back.
     """
 
     model_type = "intentvcnet"
 
     base_model_name_or_path: str | None = None
+    base_fingerprint: str | None = None
+    num_added_tokens: int = 0
+    original: dict[str, Any] | None = None
     vision_config: Any = None
 
     def __post_init__(self, **kwargs: Any) -> None:

@@ -8,6 +8,7 @@ the start, nothing is written in place, and a frame without a box is left as it 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import nn
@@ -54,6 +55,13 @@ class ChannelRMSNorm(nn.Module):
         return self.weight * normed.to(tokens.dtype)
 
 
+class SpatialRMSNorm(ChannelRMSNorm):
+    """RMSNorm over the patches of each channel, one weight a patch: what weights of the original code expect."""
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        return super().forward(tokens.transpose(1, 2)).transpose(1, 2)
+
+
 def boxes_present(boxes_F4: torch.Tensor) -> torch.Tensor:
     """Which boxes have an area, [F] bool; a box without one says that the object is absent."""
     return (boxes_F4[:, 2] > boxes_F4[:, 0]) & (boxes_F4[:, 3] > boxes_F4[:, 1])
@@ -82,11 +90,15 @@ class BoxAdapter(GradientCheckpointingLayer):
 
     x <- x + out(attention(q(n), k(r), v(r))) with n = norm(x) and r = conv-MLP(RoIAlign(n, box)), single head;
     x <- x + gated feed-forward(norm(x)), with a depthwise 3x3 convolution before the gate.
+
+    Args:
+        make_norm: builds each of the two norms; by default over the channels.
     """
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, make_norm: Callable[[], nn.Module] | None = None) -> None:
         super().__init__()
-        self.attention_norm = ChannelRMSNorm(channels)
+        make_norm = make_norm or (lambda: ChannelRMSNorm(channels))
+        self.attention_norm = make_norm()
         self.roi_conv = FanInConv2d(channels, 2 * channels, kernel_size=3, padding=1)
         self.roi_proj = FanInLinear(2 * channels, channels)
         self.query = FanInLinear(channels, channels)
@@ -94,7 +106,7 @@ class BoxAdapter(GradientCheckpointingLayer):
         self.key = FanInLinear(channels, channels)
         self.value = FanInLinear(channels, channels)
         self.attention_out = ZeroInitLinear(channels, channels)
-        self.ffn_norm = ChannelRMSNorm(channels)
+        self.ffn_norm = make_norm()
         self.ffn_in = FanInLinear(channels, 4 * channels, bias=False)
         self.ffn_depthwise = FanInConv2d(
             4 * channels, 4 * channels, kernel_size=3, padding=1, groups=4 * channels, bias=False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import torch
@@ -11,7 +12,14 @@ from transformers import initialization as init
 from transformers.models.internvl.modeling_internvl import InternVLVisionModelOutputWithPooling
 
 from internvl_chat.model.configuration import IntentVCNetVisionConfig
-from internvl_chat.model.roi_attention import BoxAdapter, ChannelRMSNorm, FanInConv2d, FanInLinear, ZeroInitLinear
+from internvl_chat.model.roi_attention import (
+    BoxAdapter,
+    ChannelRMSNorm,
+    FanInConv2d,
+    FanInLinear,
+    SpatialRMSNorm,
+    ZeroInitLinear,
+)
 
 
 class IntentVCNetVisionModel(InternVLVisionModel):
@@ -21,7 +29,12 @@ class IntentVCNetVisionModel(InternVLVisionModel):
 
     def __init__(self, config: IntentVCNetVisionConfig) -> None:
         super().__init__(config)
-        self.box_adapters = nn.ModuleList(BoxAdapter(config.hidden_size) for _ in range(config.num_adapter_layers))
+        width = config.hidden_size
+        if config.adapter_norm == "spatial":
+            make_norm = partial(SpatialRMSNorm, self.embeddings.patch_embeddings.num_patches)
+        else:
+            make_norm = partial(ChannelRMSNorm, width)
+        self.box_adapters = nn.ModuleList(BoxAdapter(width, make_norm) for _ in range(config.num_adapter_layers))
         self.post_init()
 
     @torch.no_grad()

@@ -27,12 +27,17 @@ from transformers import (
     set_seed,
 )
 
+from internvl_chat.constants import IMG_CONTEXT
 from internvl_chat.contracts import UserError
 from internvl_chat.data.annotations import load_meta, read_samples, write_json
 from internvl_chat.data.collator import Collator
 from internvl_chat.data.dataset import CaptionDataset, PromptConfig, SampleEncoder
+from internvl_chat.data.templates import template_named
+from internvl_chat.data.tokenizer import add_special_tokens, load_tokenizer
 from internvl_chat.model.checkpoint import complete_checkpoints, half_written_checkpoints, load_base, load_config
 from internvl_chat.model.configuration import IntentVCNetConfig
+from internvl_chat.model.conversion.config import is_original, template_of
+from internvl_chat.model.loading import read_config_file, resolve_folder
 from internvl_chat.model.trainable import TrainablePart, lora_target_pattern
 from internvl_chat.train.arguments import DataArguments, FinetuneArguments, ModelArguments
 from internvl_chat.train.trainer import BoxCaptionTrainer
@@ -103,21 +108,33 @@ def tokens_per_frame(config: IntentVCNetConfig, image_size_px: int) -> int:
 
 
 def load_text_processing(args: ModelArguments) -> tuple[PreTrainedTokenizerBase, ProcessorMixin | None]:
-    """The base's tokenizer, and its processor where it ships one."""
+    """The base's tokenizer, with InternVL's special tokens, and its processor where it ships one."""
+    folder = resolve_folder(args.model_name_or_path)
+    if is_original(read_config_file(folder)):
+        return load_tokenizer(folder), None
     tokenizer = AutoTokenizer.from_pretrained(args.model_name_or_path, use_fast=args.use_fast_tokenizer)
+    add_special_tokens(tokenizer)
     try:
         return tokenizer, AutoProcessor.from_pretrained(args.model_name_or_path)
     except (OSError, ValueError, AttributeError):
         return tokenizer, None
 
 
-def build_model(args: ModelArguments, dtype: torch.dtype) -> tuple[torch.nn.Module, TrainablePart]:
-    """The base with box adapters and LoRA, and what of it is trained."""
+def build_model(
+    args: ModelArguments,
+    dtype: torch.dtype,
+    tokenizer: PreTrainedTokenizerBase | None = None,
+    image_size_px: int | None = None,
+) -> tuple[torch.nn.Module, TrainablePart]:
+    """The base with box adapters and LoRA, for a tokenizer and a tile size, and what of it is trained."""
     model = load_base(
         args.model_name_or_path,
         num_adapter_layers=args.num_adapter_layers,
         dtype=dtype,
         attn_implementation=args.attn_implementation,
+        image_size_px=image_size_px,
+        num_tokens=len(tokenizer) if tokenizer else None,
+        image_token_id=tokenizer.convert_tokens_to_ids(IMG_CONTEXT) if tokenizer else None,
     )
     model.config.use_cache = False
     trained = TrainablePart(args.use_llm_lora, args.freeze_llm, args.freeze_mlp, args.freeze_backbone)
@@ -171,6 +188,7 @@ def train(model_args: ModelArguments, data_args: DataArguments, args: FinetuneAr
             f"--down_sample_ratio {data_args.down_sample_ratio}: the projector of {model_args.model_name_or_path} "
             f"was made for {config.downsample_ratio}"
         )
+    template_named(data_args.conv_style, template_of(config))
     prompt_config = PromptConfig(
         data_args.conv_style,
         data_args.force_image_size,
@@ -190,7 +208,8 @@ def train(model_args: ModelArguments, data_args: DataArguments, args: FinetuneAr
     )
     _ = dataset[0]  # a broken setup is told now, not after minutes of loading weights
 
-    model, trained = build_model(model_args, torch.bfloat16 if args.bf16 else torch.float32)
+    dtype = torch.bfloat16 if args.bf16 else torch.float32
+    model, trained = build_model(model_args, dtype, tokenizer, data_args.force_image_size)
     trainer = BoxCaptionTrainer(
         model=model,
         args=args,

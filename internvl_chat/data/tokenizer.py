@@ -1,0 +1,84 @@
+"""Tokenizers from whatever files a checkpoint ships, with InternVL's special tokens in them. No remote code."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from transformers import (
+    AddedToken,
+    LlamaTokenizer,
+    PreTrainedTokenizerBase,
+    PreTrainedTokenizerFast,
+    Qwen2Tokenizer,
+)
+
+from internvl_chat.constants import SPECIAL_TOKENS
+from internvl_chat.contracts import UserError
+
+_FILES = (("tokenizer.json",), ("vocab.json", "merges.txt"), ("tokenizer.model",))
+
+
+def _shipped(folder: Path) -> tuple[str, ...] | None:
+    return next((names for names in _FILES if all((folder / name).is_file() for name in names)), None)
+
+
+def has_tokenizer(folder: Path) -> bool:
+    """Whether a folder holds a tokenizer in one of the forms that can be read."""
+    return _shipped(folder) is not None
+
+
+def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
+    """The tokenizer of a checkpoint folder: tokenizer.json, vocab.json with merges.txt, or tokenizer.model.
+
+    Special tokens of InternVL that it lacks are appended, in the family's order.
+
+    Raises:
+        UserError: the folder holds none of them, or they cannot be read.
+    """
+    shipped = _shipped(folder)
+    if shipped is None:
+        raise UserError(
+            f"{folder}: holds no tokenizer: expected tokenizer.json, vocab.json with merges.txt, or tokenizer.model"
+        )
+    try:
+        if shipped == ("tokenizer.json",):
+            tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
+        elif shipped == ("tokenizer.model",):
+            tokenizer = _load_sentencepiece(folder)
+        else:
+            tokenizer = Qwen2Tokenizer.from_pretrained(folder)
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(f"{folder}: its {' and '.join(shipped)} cannot be read ({error})") from error
+    add_special_tokens(tokenizer)
+    return tokenizer
+
+
+def _load_sentencepiece(folder: Path) -> PreTrainedTokenizerBase:
+    import sentencepiece
+
+    # Whether text begins with a blank of its own is written in the model file; the class would assume that it does.
+    model = sentencepiece.SentencePieceProcessor(model_file=str(folder / "tokenizer.model"))
+    begins_with_blank = model.encode("a", out_type=str)[0].startswith("▁")
+    settings = folder / "tokenizer_config.json"
+    fields = json.loads(settings.read_text(encoding="utf-8")) if settings.is_file() else {}
+    # What a file of this kind means where it does not say.
+    add_bos_token = fields.get("add_bos_token", True)
+    return LlamaTokenizer.from_pretrained(folder, add_prefix_space=begins_with_blank, add_bos_token=add_bos_token)
+
+
+def rewrite_tokenizer(source: Path, target: Path) -> None:
+    """Save the tokenizer of `source` to `target` in the form that `AutoTokenizer` reads without remote code."""
+    if has_tokenizer(source):
+        load_tokenizer(source).save_pretrained(target)
+
+
+def add_special_tokens(tokenizer: PreTrainedTokenizerBase) -> int:
+    """Append those of InternVL's special tokens that are missing, looked up by name.
+
+    Returns:
+        How many were added.
+    """
+    known = tokenizer.get_vocab()
+    missing = [AddedToken(name, special=True, normalized=False) for name in SPECIAL_TOKENS if name not in known]
+    return tokenizer.add_tokens(missing, special_tokens=True) if missing else 0

@@ -1,0 +1,310 @@
+"""Tensor names and shapes, original <-> native, from one table read in both directions.
+
+A rule maps a module path; what follows the path (`.weight`, `.bias`, and the `.base_layer.weight`,
+`.lora_A.default.weight` that PEFT puts there) is kept. So a LoRA-wrapped checkpoint converts like any other, and
+`fold_lora` can add the update in afterwards.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+
+from internvl_chat.contracts import UserError
+from internvl_chat.model.conversion.files import LazyTensor
+
+# What the original's training sets: alpha is twice the rank, and the update is scaled by alpha / rank.
+ORIGINAL_LORA_SCALE = 2.0
+
+MULTI_ADAPTER_PREFIX = "vision_model.encoder.box_attentions."
+SINGLE_ADAPTER = re.compile(r"^((?:.*\.)?box_attention)\.")
+_PEFT_PREFIX = "base_model.model."
+
+
+@dataclass(frozen=True)
+class FusedRows:
+    """How q, k and v share the rows of one projection: `groups` times (the group's q heads, its k, its v).
+
+    InternViT stacks q, k, v: one group whose only "head" is the full width. InternLM2 has a group a key-value head.
+    """
+
+    groups: int
+    heads_per_group: int
+    head_dim: int
+
+    @property
+    def rows(self) -> int:
+        return self.groups * (self.heads_per_group + 2) * self.head_dim
+
+    def part_rows(self, part: int) -> int:
+        return self.groups * self.head_dim * (self.heads_per_group if part == 0 else 1)
+
+    def split(self, fused: torch.Tensor, part: int) -> torch.Tensor:
+        """Rows of q (0), k (1) or v (2) of a fused [rows, ...]."""
+        grouped = fused.unflatten(0, (self.groups, self.heads_per_group + 2, self.head_dim))
+        return grouped.split((self.heads_per_group, 1, 1), dim=1)[part].flatten(0, 2)
+
+    def join(self, parts: Iterable[torch.Tensor]) -> torch.Tensor:
+        """The inverse of `split`: q, k, v to a fused [rows, ...]."""
+        return torch.cat([p.unflatten(0, (self.groups, -1, self.head_dim)) for p in parts], dim=1).flatten(0, 2)
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One module path in both layouts; `{n}` stands for a layer's number.
+
+    Args:
+        native: one path, or the three (q, k, v) that `fused` makes of it.
+        pointwise: a 1x1 convolution there, a linear layer here.
+    """
+
+    original: str
+    native: tuple[str, ...]
+    fused: FusedRows | None = None
+    pointwise: bool = False
+
+
+_PROJECTOR = {"0": "layer_norm", "1": "linear_1", "3": "linear_2"}
+_VIT_EMBEDDINGS = {
+    "class_embedding": "cls_token",
+    "patch_embedding": "patch_embeddings.projection",
+    "position_embedding": "position_embeddings",
+}
+_VIT_LAYER = {
+    "attn.proj": "attention.projection_layer",
+    "attn.q_norm": "attention.q_norm",
+    "attn.k_norm": "attention.k_norm",
+    "norm1": "layernorm_before",
+    "norm2": "layernorm_after",
+    "ls1": "lambda_1",
+    "ls2": "lambda_2",
+    "mlp.fc1": "mlp.fc1",
+    "mlp.fc2": "mlp.fc2",
+}
+_ADAPTER = {
+    "norm1": "attention_norm",
+    "norm2": "ffn_norm",
+    "roi_mlp.0": "roi_conv",
+    "ffn.dwconv": "ffn_depthwise",
+}
+_ADAPTER_POINTWISE = {
+    "roi_mlp.2": "roi_proj",
+    "attention.query_conv": "query",
+    "attention.key_conv": "key",
+    "attention.value_conv": "value",
+    "attn_out": "attention_out",
+    "ffn.project_in": "ffn_in",
+    "ffn.project_out": "ffn_out",
+}
+_INTERNLM2_LAYER = {
+    "attention.wo": "self_attn.o_proj",
+    "feed_forward.w1": "mlp.gate_proj",
+    "feed_forward.w2": "mlp.down_proj",
+    "feed_forward.w3": "mlp.up_proj",
+    "attention_norm": "input_layernorm",
+    "ffn_norm": "post_attention_layernorm",
+}
+
+
+def vision_rules(hidden_size: int) -> list[Rule]:
+    """The ViT with its box adapters, and the projector."""
+    vit, layer, adapter = "model.vision_tower.", "encoder.layer.{n}.", "box_adapters.{n}."
+    rules = [Rule(f"mlp1.{a}", (f"model.multi_modal_projector.{b}",)) for a, b in _PROJECTOR.items()]
+    rules += [Rule(f"vision_model.embeddings.{a}", (f"{vit}embeddings.{b}",)) for a, b in _VIT_EMBEDDINGS.items()]
+    rules += [Rule(f"vision_model.encoder.layers.{{n}}.{a}", (vit + layer + b,)) for a, b in _VIT_LAYER.items()]
+    rules += [
+        Rule(
+            "vision_model.encoder.layers.{n}.attn.qkv",
+            tuple(f"{vit}{layer}attention.{part}_proj" for part in "qkv"),
+            fused=FusedRows(groups=1, heads_per_group=1, head_dim=hidden_size),
+        )
+    ]
+    for names, pointwise in ((_ADAPTER, False), (_ADAPTER_POINTWISE, True)):
+        rules += [
+            Rule(f"{MULTI_ADAPTER_PREFIX}{{n}}.{a}", (vit + adapter + b,), pointwise=pointwise)
+            for a, b in names.items()
+        ]
+    return rules
+
+
+def language_rules() -> list[Rule]:
+    """A language model that the original already names as transformers does: Qwen, Llama, Phi3."""
+    return [Rule("language_model.model", ("model.language_model",)), Rule("language_model.lm_head", ("lm_head",))]
+
+
+def internlm2_rules(num_heads: int, num_key_value_heads: int, head_dim: int) -> list[Rule]:
+    """InternLM2 as Llama."""
+    source, target = "language_model.model.layers.{n}.", "model.language_model.layers.{n}."
+    return [
+        Rule("language_model.model.tok_embeddings", ("model.language_model.embed_tokens",)),
+        Rule("language_model.model.norm", ("model.language_model.norm",)),
+        Rule("language_model.output", ("lm_head",)),
+        *(Rule(source + a, (target + b,)) for a, b in _INTERNLM2_LAYER.items()),
+        Rule(
+            source + "attention.wqkv",
+            tuple(f"{target}self_attn.{part}_proj" for part in "qkv"),
+            fused=FusedRows(num_key_value_heads, num_heads // num_key_value_heads, head_dim),
+        ),
+    ]
+
+
+def _pattern(path: str) -> re.Pattern[str]:
+    return re.compile("^" + re.escape(path).replace(r"\{n\}", r"(?P<n>\d+)") + r"(?P<leaf>\..+)?$")
+
+
+class WeightMap:
+    """The table of one model, applied in either direction.
+
+    Args:
+        rules: every tensor of the model falls under exactly one.
+        single_adapter_prefix: where the original keeps its single box adapter (`box_attention`); None for adapters in
+            a numbered list.
+    """
+
+    def __init__(self, rules: Iterable[Rule], single_adapter_prefix: str | None = None) -> None:
+        rules = list(rules)
+        self.single_adapter_prefix = single_adapter_prefix
+        self._by_original = [(_pattern(rule.original), rule) for rule in rules]
+        self._by_native = [
+            (_pattern(path), rule, part) for rule in rules for part, path in enumerate(rule.native)
+        ]
+
+    def to_native(self, tensors: Mapping[str, LazyTensor]) -> dict[str, LazyTensor]:
+        """Native names and shapes of an original checkpoint's tensors.
+
+        Raises:
+            UserError: a tensor that no rule knows, or whose shape cannot be split.
+        """
+        native: dict[str, LazyTensor] = {}
+        for name, tensor in tensors.items():
+            rule, number, leaf = self._find_original(name)
+            for part, path in enumerate(rule.native):
+                native[path.replace("{n}", number) + leaf] = _to_native(name, tensor, rule, part, leaf)
+        return native
+
+    def _find_original(self, name: str) -> tuple[Rule, str, str]:
+        bare = name.replace(_PEFT_PREFIX, "", 1)
+        if self.single_adapter_prefix is not None:
+            bare = SINGLE_ADAPTER.sub(f"{MULTI_ADAPTER_PREFIX}0.", bare)
+        for pattern, rule in self._by_original:
+            match = pattern.match(bare)
+            if match:
+                return rule, match.groupdict().get("n") or "", match["leaf"] or ""
+        raise UserError(f"unknown tensor {name}: this is no InternVL checkpoint of a known kind")
+
+    def to_original(self, tensors: Mapping[str, LazyTensor]) -> dict[str, LazyTensor]:
+        """The inverse of `to_native`.
+
+        Raises:
+            UserError: a tensor that no rule knows, or a fused one that is not whole.
+        """
+        wrapped = {name.split(".")[1] for name in tensors if ".lora_A." in name}
+        found: dict[str, tuple[Rule, str, dict[int, LazyTensor]]] = {}
+        for name, tensor in tensors.items():
+            rule, part, number, leaf = self._find_native(name)
+            original = self._original_name(rule, number, wrapped) + leaf
+            found.setdefault(original, (rule, leaf, {}))[2][part] = tensor
+        return {name: _to_original(name, *item) for name, item in found.items()}
+
+    def _find_native(self, name: str) -> tuple[Rule, int, str, str]:
+        for pattern, rule, part in self._by_native:
+            match = pattern.match(name)
+            if match:
+                return rule, part, match.groupdict().get("n") or "", match["leaf"] or ""
+        raise UserError(f"unknown tensor {name}: the original layout has no place for it")
+
+    def _original_name(self, rule: Rule, number: str, wrapped: set[str]) -> str:
+        name = rule.original.replace("{n}", number)
+        if self.single_adapter_prefix is not None and name.startswith(MULTI_ADAPTER_PREFIX):
+            return name.replace(f"{MULTI_ADAPTER_PREFIX}{number}", self.single_adapter_prefix, 1)
+        for part, native in (("language_model", "language_model"), ("vision_model", "vision_tower")):
+            if native in wrapped and name.startswith(part + "."):
+                return name.replace(part + ".", f"{part}.{_PEFT_PREFIX}", 1)
+        return name
+
+
+def _to_native(name: str, tensor: LazyTensor, rule: Rule, part: int, leaf: str) -> LazyTensor:
+    if rule.pointwise and len(tensor.shape) == 4:
+        return tensor.map(tensor.shape[:2], partial(torch.flatten, start_dim=1))
+    # LoRA's first matrix sees the input, which q, k and v share; only the second has their rows.
+    if rule.fused is None or ".lora_A." in leaf:
+        return tensor
+    if tensor.shape[0] != rule.fused.rows:
+        raise UserError(f"{name} has {tensor.shape[0]} rows: the configuration says {rule.fused.rows} (q, k and v)")
+    shape = torch.Size((rule.fused.part_rows(part), *tensor.shape[1:]))
+    return tensor.map(shape, partial(rule.fused.split, part=part))
+
+
+def _to_original(name: str, rule: Rule, leaf: str, parts: dict[int, LazyTensor]) -> LazyTensor:
+    first = next(iter(parts.values()))
+    if rule.pointwise and len(first.shape) == 2:
+        return first.map(torch.Size((*first.shape, 1, 1)), lambda tensor: tensor[:, :, None, None])
+    if rule.fused is None or ".lora_A." in leaf:
+        return first
+    if len(parts) != len(rule.native):
+        raise UserError(f"{name}: q, k and v are not all there")
+    fused = rule.fused
+    ordered = [parts[i] for i in range(len(parts))]
+    shape = torch.Size((fused.rows, *first.shape[1:]))
+    return LazyTensor(shape, first.dtype, lambda: fused.join(part.read() for part in ordered))
+
+
+# The names in `-hf` files, and those that transformers wrote at one time or another, to those in memory. The first of
+# each native path is what is written.
+_HUB_PREFIXES = (
+    ("language_model.lm_head", "lm_head"),
+    ("language_model.model", "model.language_model"),
+    ("vision_tower", "model.vision_tower"),
+    ("multi_modal_projector", "model.multi_modal_projector"),
+    ("model.language_model.model", "model.language_model"),
+    ("language_model", "model.language_model"),
+)
+
+
+def hub_to_native(name: str) -> str:
+    """The name in memory of a tensor in a `-hf` file."""
+    for hub, native in _HUB_PREFIXES:
+        if name.startswith(hub + "."):
+            return native + name.removeprefix(hub)
+    return name
+
+
+def native_to_hub(name: str) -> str:
+    """The name that `-hf` files on the hub have for a tensor in memory."""
+    for hub, native in _HUB_PREFIXES:
+        if name.startswith(native + "."):
+            return hub + name.removeprefix(native)
+    return name
+
+
+def fold_lora(tensors: Mapping[str, LazyTensor], scale: float = ORIGINAL_LORA_SCALE) -> dict[str, LazyTensor]:
+    """Native tensors with each `lora_B @ lora_A` added to the weight it belongs to; others stay as they are.
+
+    Args:
+        scale: alpha / rank.
+    Raises:
+        UserError: half of a pair is missing.
+    """
+    folded = {}
+    for name, tensor in tensors.items():
+        if ".lora_" in name:
+            continue
+        bare = name.replace(".base_layer.", ".")
+        path = bare.removesuffix(".weight")
+        down, up = (tensors.get(f"{path}.lora_{half}.default.weight") for half in "AB")
+        if (down is None) != (up is None):
+            raise UserError(f"{path}: only one of LoRA's two matrices is there; is the checkpoint complete?")
+        if down is not None and up is not None and bare.endswith(".weight"):
+            tensor = tensor.map(tensor.shape, partial(_add_update, down=down, up=up, scale=scale))
+        folded[bare] = tensor
+    return folded
+
+
+def _add_update(weight: torch.Tensor, *, down: LazyTensor, up: LazyTensor, scale: float) -> torch.Tensor:
+    # In fp32 at least: in bf16 the product would be rounded before it is added.
+    wide = torch.promote_types(weight.dtype, torch.float32)
+    return (weight.to(wide) + scale * (up.read().to(wide) @ down.read().to(wide))).to(weight.dtype)
