@@ -6,7 +6,7 @@ import argparse
 import sys
 from importlib import import_module
 
-COMMANDS = ("shapes", "annotate", "picture", "control")
+COMMANDS = ("shapes", "annotate", "picture", "control", "inspect", "convert", "merge", "verify")
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -125,6 +125,10 @@ sys.stderr.write(f"code={code} torch={'torch' in sys.modules}")
         (["internvl_chat", "annotate", "--help"], 0),
         (["internvl_chat", "picture", "--help"], 0),
         (["internvl_chat", "control", "--help"], 0),
+        (["internvl_chat", "inspect", "--help"], 0),
+        (["internvl_chat", "convert", "--help"], 0),
+        (["internvl_chat", "merge", "--help"], 0),
+        (["internvl_chat", "verify", "--help"], 0),
         (["internvl_chat"], 2),
         (["internvl_chat", "no-such-command"], 2),
         (["internvl_chat", "annotate", "--out", "x.jsonl"], 2),
@@ -144,7 +148,16 @@ def test_every_command_is_probed_for_its_imports() -> None:
     from internvl_chat.__main__ import COMMANDS
 
     modules = {path.stem for path in (PACKAGE / "commands").glob("*.py")} - {"__init__", "options"}
-    assert modules == set(COMMANDS) == {"shapes", "annotate", "picture", "control"}
+    assert modules == set(COMMANDS) == {
+        "shapes",
+        "annotate",
+        "picture",
+        "control",
+        "inspect",
+        "convert",
+        "merge",
+        "verify",
+    }
 
 
 @pytest.mark.parametrize("forbidden", ["trust_remote_code=True", "/data3"])

@@ -1,0 +1,32 @@
+"""Rewrite a complete model in the other layout; no value is changed, and the way back gives the same bits.
+
+    python -m internvl_chat convert InternVL2-2B InternVL2-2B-hf --to hf
+    python -m internvl_chat convert work_dirs/merged merged-original --to original
+
+`original` is the layout of InternVLChatModel (`model_type: internvl_chat`), with IntentVCNet's names for the box
+adapters; `hf` is transformers' own. Tokenizer files and prompt_config.json are copied. At most one shard is in memory.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("source", type=Path, help="folder of a complete model")
+    parser.add_argument("target", type=Path, help="new folder")
+    parser.add_argument("--to", choices=("original", "hf"), required=True, help="layout to write")
+    parser.add_argument("--max_shard_gb", type=float, default=5.0, help="largest file, GB (default: %(default)s)")
+
+
+def run(args: argparse.Namespace) -> int:
+    from internvl_chat.data.tokenizer import rewrite_tokenizer
+    from internvl_chat.model.export import convert_checkpoint
+
+    count = convert_checkpoint(args.source, args.target, args.to, int(args.max_shard_gb * 1e9))
+    if args.to == "hf":
+        rewrite_tokenizer(args.source, args.target)
+    sys.stdout.write(f"{args.target}: {count} tensors in the {args.to} layout\n")
+    return 0

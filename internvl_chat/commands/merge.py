@@ -1,0 +1,40 @@
+"""Make one complete model of a training checkpoint and its base: LoRA folded in, box adapters kept.
+
+    python -m internvl_chat merge work_dirs/.../checkpoint-600 merged
+
+The folder needs nothing else: eval_const.py and further training take it as it is. Folders that the original's
+training saved, with LoRA inside, are folded likewise. The weights keep the base's dtype; --dtype float32 keeps what
+bfloat16 would round away of LoRA's update.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("checkpoint", type=Path, help="training checkpoint, or an original folder with LoRA inside")
+    parser.add_argument("target", type=Path, help="new folder")
+    parser.add_argument("--model_name_or_path", help="the checkpoint's base, if it was moved since training")
+    parser.add_argument("--dtype", choices=("float32", "bfloat16"), help="of the weights (default: as they are stored)")
+    parser.add_argument("--max_shard_gb", type=float, default=5.0, help="largest file, GB (default: %(default)s)")
+
+
+def run(args: argparse.Namespace) -> int:
+    import torch
+
+    from internvl_chat.data.tokenizer import rewrite_tokenizer
+    from internvl_chat.model.export import merge_checkpoint
+
+    count = merge_checkpoint(
+        args.checkpoint,
+        args.target,
+        base_path=args.model_name_or_path,
+        dtype=getattr(torch, args.dtype) if args.dtype else None,
+        max_shard_bytes=int(args.max_shard_gb * 1e9),
+    )
+    rewrite_tokenizer(args.checkpoint, args.target)
+    sys.stdout.write(f"{args.target}: {count} tensors; the base is no longer needed\n")
+    return 0

@@ -1,0 +1,142 @@
+"""Prove that a checkpoint computes what it should.
+
+With --case: a folder with recorded results of the original implementation (checkpoint/ and case.safetensors, or
+tokenizer/ and text_case.json) is recomputed in fp32; the largest differences are printed, and the exit code is 0 when
+they are at most 1e-5, greedy tokens equal, and ids and labels exact.
+
+With --checkpoint_path: base + adapter, the merged model and its export to the original layout are asked the same
+question in fp32 and in bf16; the exit code is 0 when their greedy tokens are equal.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel
+
+TOLERANCE = 1e-5
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--case", type=Path, help="folder of recorded results")
+    what.add_argument("--checkpoint_path", type=Path, help="training checkpoint, or a complete model")
+    parser.add_argument("--model_name_or_path", help="the checkpoint's base, if it was moved since training")
+    parser.add_argument("--num_frames", type=int, default=4, help="frames of the question (default: %(default)s)")
+    parser.add_argument("--max_new_tokens", type=int, default=16, help="tokens compared (default: %(default)s)")
+
+
+def run(args: argparse.Namespace) -> int:
+    holds = _run_case(args.case) if args.case else _run_checkpoint(args)
+    sys.stdout.write("holds\n" if holds else "DOES NOT HOLD\n")
+    return 0 if holds else 1
+
+
+def _run_case(folder: Path) -> bool:
+    from internvl_chat.contracts import UserError
+    from internvl_chat.model.parity import CASE_NAME, check_case
+
+    results = []
+    if (folder / CASE_NAME).is_file():
+        differences = check_case(folder)
+        for name, value in differences.largest.items():
+            sys.stdout.write(f"{name}: largest difference {value:.3g}\n")
+        sys.stdout.write(f"greedy ids: {'equal' if differences.greedy_equal else 'DIFFERENT'}\n")
+        results.append(differences.hold(TOLERANCE))
+    if (folder / "text_case.json").is_file():
+        results.append(_run_text_case(folder))
+    if not results:
+        raise UserError(f"{folder}: is no case: it holds neither {CASE_NAME} nor text_case.json")
+    return all(results)
+
+
+def _run_text_case(folder: Path) -> bool:
+    from internvl_chat.contracts import Turn
+    from internvl_chat.data.annotations import read_json
+    from internvl_chat.data.prompt import encode_conversation
+    from internvl_chat.data.templates import template_named
+    from internvl_chat.data.tokenizer import load_tokenizer
+
+    case = read_json(folder / "text_case.json")
+    template = template_named(case["conv_style"])
+    tokenizer = load_tokenizer(folder / "tokenizer")
+    wrong = 0
+    for record in case["records"]:
+        turns = [Turn(turn["from"], turn["value"]) for turn in record["conversations"]]
+        encoded = encode_conversation(turns, tokenizer, template, record["num_image_tokens"])
+        for part, got, expected in (
+            ("input_ids", encoded.input_ids, record["input_ids"]),
+            ("labels", encoded.labels, record["labels"]),
+        ):
+            pairs = zip(got, expected, strict=False)
+            first = next((i for i, (a, b) in enumerate(pairs) if a != b), min(len(got), len(expected)))
+            same = got == expected
+            wrong += not same
+            verdict = "equal" if same else f"DIFFERENT from position {first} ({len(got)} for {len(expected)})"
+            sys.stdout.write(f"{record.get('name', 'record')}: {part} {verdict}\n")
+    return not wrong
+
+
+def _run_checkpoint(args: argparse.Namespace) -> bool:
+    from tempfile import TemporaryDirectory
+
+    import torch
+
+    from internvl_chat.model.checkpoint import load_captioner
+    from internvl_chat.model.export import convert_checkpoint, merge_checkpoint
+    from internvl_chat.model.parity import answer
+
+    holds = True
+    for dtype in (torch.float32, torch.bfloat16):
+        with TemporaryDirectory(prefix="verify-") as scratch:
+            merged, exported = Path(scratch, "merged"), Path(scratch, "exported")
+            merge_checkpoint(args.checkpoint_path, merged, base_path=args.model_name_or_path, dtype=dtype)
+            convert_checkpoint(merged, exported, "original")
+            model = load_captioner(args.checkpoint_path, base_path=args.model_name_or_path, dtype=dtype)
+            inputs = _question(model, args.checkpoint_path, args.num_frames)
+            reference = answer(model, inputs, args.max_new_tokens)
+            del model
+            for name, folder in (("merged", merged), ("exported", exported)):
+                other = answer(load_captioner(folder, dtype=dtype), inputs, args.max_new_tokens)
+                differences = reference.compare(other)
+                holds &= differences.greedy_equal
+                sys.stdout.write(
+                    f"{str(dtype).removeprefix('torch.')}: base + adapter and {name}: greedy tokens "
+                    f"{'equal' if differences.greedy_equal else 'DIFFERENT'}, "
+                    f"max |dlogits| {differences.largest['logits']:.3g}\n"
+                )
+    return holds
+
+
+def _question(model: PreTrainedModel, folder: Path, num_frames: int) -> dict[str, torch.Tensor]:
+    """IntentVCNet's question about frames of noise; plain ids where the folder has no tokenizer."""
+    import torch
+
+    from internvl_chat.contracts import Turn
+    from internvl_chat.data.prompt import PromptForm, encode_conversation, expand_video, with_coordinates
+    from internvl_chat.data.templates import template_named
+    from internvl_chat.data.tokenizer import has_tokenizer, load_tokenizer
+    from internvl_chat.model.conversion.config import template_of
+
+    generator = torch.Generator().manual_seed(0)
+    side_px = model.config.vision_config.image_size[0]
+    pixel_values = torch.randn(num_frames, 3, side_px, side_px, generator=generator)
+    corners = torch.randint(0, 500, (num_frames, 4), generator=generator)
+    boxes = corners + torch.tensor([0, 0, 501, 501])
+    image_tokens = [model.config.image_seq_length] * num_frames
+    if has_tokenizer(folder):
+        form = PromptForm.COORDINATES
+        text = with_coordinates(f"<video>\n{form.question('object')}", "object", boxes.numpy())
+        turns = [Turn("human", expand_video(text, num_frames))]
+        template = template_named(template_of(model.config) or "internvl2_5")
+        ids = encode_conversation(turns, load_tokenizer(folder), template, image_tokens).input_ids
+    else:
+        words = torch.randint(0, model.config.text_config.vocab_size, (12,), generator=generator)
+        words = words[words != model.config.image_token_id]
+        ids = [model.config.image_token_id] * sum(image_tokens) + words.tolist()
+    return {"input_ids": torch.tensor([ids]), "pixel_values": pixel_values, "boxes": boxes}
