@@ -148,16 +148,20 @@ def test_every_command_is_probed_for_its_imports() -> None:
     from internvl_chat.__main__ import COMMANDS
 
     modules = {path.stem for path in (PACKAGE / "commands").glob("*.py")} - {"__init__", "options"}
-    assert modules == set(COMMANDS) == {
-        "shapes",
-        "annotate",
-        "picture",
-        "control",
-        "inspect",
-        "convert",
-        "merge",
-        "verify",
-    }
+    assert (
+        modules
+        == set(COMMANDS)
+        == {
+            "shapes",
+            "annotate",
+            "picture",
+            "control",
+            "inspect",
+            "convert",
+            "merge",
+            "verify",
+        }
+    )
 
 
 @pytest.mark.parametrize("forbidden", ["trust_remote_code=True", "/data3"])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -169,7 +168,10 @@ def read_samples(entry: DatasetEntry) -> list[Sample]:
     if not samples:
         raise UserError(f"{entry.annotation}: holds no records")
     whole, part = divmod(entry.repeat_time, 1)
-    return samples * int(whole) + samples[: math.ceil(part * len(samples))]
+    chosen = samples * int(whole) + samples[: round(part * len(samples))]
+    if not chosen:
+        raise UserError(f"{entry.annotation}: 'repeat_time' {entry.repeat_time} leaves none of {len(samples)} records")
+    return chosen
 
 
 def _read_sample(entry: DatasetEntry, line: str, source: str) -> Sample:

@@ -104,9 +104,7 @@ def _exchanges(text: str, template: ConversationTemplate) -> Iterator[tuple[str,
         yield parts[0] + separator + template.assistant_prefix, whole
 
 
-def _hermes2_stretches(
-    text: str, template: ConversationTemplate, length_of: Callable[[str], int]
-) -> Iterator[Stretch]:
+def _hermes2_stretches(text: str, template: ConversationTemplate, length_of: Callable[[str], int]) -> Iterator[Stretch]:
     for instruction, whole in _exchanges(text, template):
         masked = length_of(instruction)
         yield masked, False

@@ -164,9 +164,7 @@ def _trained_sizes(folder: Path) -> dict[str, int]:
     return sizes
 
 
-def _activation_bytes(
-    config: InternVLConfig, num_frames: int, tokens: int, adapted_layers: int
-) -> dict[str, int]:
+def _activation_bytes(config: InternVLConfig, num_frames: int, tokens: int, adapted_layers: int) -> dict[str, int]:
     """With recomputation: the input of every layer that gradients pass is kept, the inside of one layer at a time.
 
     In the frozen ViT those are the adapted layers. A transformer layer's inside is about 16 times its width plus 3

@@ -257,9 +257,7 @@ def _check_fit(
             )
 
 
-def _fit_tables(
-    tensors: dict[str, LazyTensor], config: IntentVCNetConfig, expected: Mapping[str, torch.Size]
-) -> None:
+def _fit_tables(tensors: dict[str, LazyTensor], config: IntentVCNetConfig, expected: Mapping[str, torch.Size]) -> None:
     """Bring the tables that depend on tile size and vocabulary to the configuration's, where it asks for it."""
     for name in _VOCABULARY_TABLES:
         if config.num_added_tokens and name in tensors:

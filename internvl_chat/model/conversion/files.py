@@ -102,8 +102,7 @@ def _open_shards(
     missing = [name for name in shards if not (folder / name).is_file()]
     if missing:
         raise UserError(
-            f"{folder}: {len(missing)} of {len(shards)} shards are missing, such as {missing[0]}; "
-            "download them again"
+            f"{folder}: {len(missing)} of {len(shards)} shards are missing, such as {missing[0]}; download them again"
         )
     tensors: dict[str, LazyTensor] = {}
     for shard in shards:

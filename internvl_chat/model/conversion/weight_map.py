@@ -169,9 +169,7 @@ class WeightMap:
         rules = list(rules)
         self.single_adapter_prefix = single_adapter_prefix
         self._by_original = [(_pattern(rule.original), rule) for rule in rules]
-        self._by_native = [
-            (_pattern(path), rule, part) for rule in rules for part, path in enumerate(rule.native)
-        ]
+        self._by_native = [(_pattern(path), rule, part) for rule in rules for part, path in enumerate(rule.native)]
 
     def to_native(self, tensors: Mapping[str, LazyTensor]) -> dict[str, LazyTensor]:
         """Native names and shapes of an original checkpoint's tensors.
