@@ -18,6 +18,14 @@ def positive_int(text: str) -> int:
     return value
 
 
+def count(text: str) -> int:
+    """An argparse type: a whole number from 0."""
+    value = int(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"{value}: expected 0 or more")
+    return value
+
+
 def add_meta_path(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--meta_path", type=Path, default=DEFAULT_META, help="meta JSON (default: %(default)s)")
 
@@ -35,5 +43,5 @@ def add_prediction_options(parser: argparse.ArgumentParser) -> None:
     add("--max_new_tokens", type=positive_int, default=128, help="longest caption (default: %(default)s)")
     add("--temperature", type=float, default=0.0, help="above 0: sample (default: greedy or beam search)")
     add("--batch_size", type=positive_int, default=1, help="videos at a time (default: %(default)s)")
-    add("--num_workers", type=int, default=1, help="processes that decode videos (default: %(default)s)")
+    add("--num_workers", type=count, default=1, help="processes that decode videos (default: %(default)s)")
     add("--video_backend", choices=VIDEO_BACKENDS, default="pyav", help="video reader (default: %(default)s)")

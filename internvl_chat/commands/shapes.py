@@ -6,14 +6,14 @@ import argparse
 import sys
 from pathlib import Path
 
-from internvl_chat.commands.options import positive_int
+from internvl_chat.commands.options import count, positive_int
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, required=True, help="new folder for the dataset")
     parser.add_argument("--train_clips", type=positive_int, default=600, help="two ids a clip (default: %(default)s)")
-    parser.add_argument("--public_clips", type=positive_int, default=50, help="(default: %(default)s)")
-    parser.add_argument("--private_clips", type=positive_int, default=50, help="(default: %(default)s)")
+    parser.add_argument("--public_clips", type=count, default=50, help="(default: %(default)s)")
+    parser.add_argument("--private_clips", type=count, default=50, help="(default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="(default: %(default)s)")
 
 

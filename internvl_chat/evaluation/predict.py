@@ -85,6 +85,8 @@ def generate_captions(
         num_workers=settings.num_workers,
         collate_fn=Collator(tokenizer.pad_token_id, padding_side="left"),
     )
+    # The chat's own end mark, whatever the base's generation settings say.
+    end_ids = {tokenizer.convert_tokens_to_ids(encoder.template.separator.strip()), tokenizer.eos_token_id} - {None}
     sampling = (
         {"do_sample": True, "temperature": settings.temperature} if settings.temperature else {"do_sample": False}
     )
@@ -98,6 +100,7 @@ def generate_captions(
                 num_beams=settings.num_beams,
                 max_new_tokens=settings.max_new_tokens,
                 pad_token_id=tokenizer.pad_token_id,
+                eos_token_id=sorted(end_ids),
                 **sampling,
             )
         yield from (text.strip() for text in tokenizer.batch_decode(ids, skip_special_tokens=True))

@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Protocol
 
 import torch
-from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from internvl_chat.constants import VIDEO_PLACEHOLDER
 from internvl_chat.contracts import UserError
 from internvl_chat.data.annotations import DatasetEntry, load_meta, read_samples
 from internvl_chat.data.dataset import PROMPT_CONFIG_NAME, PromptConfig, SampleEncoder
 from internvl_chat.data.prompt import PromptForm
+from internvl_chat.data.tokenizer import load_tokenizer
 from internvl_chat.data.video import VideoBackend
 from internvl_chat.evaluation.predict import newest_checkpoint
 from internvl_chat.model.checkpoint import load_captioner
@@ -77,6 +78,6 @@ def open_session(args: SessionArguments) -> PredictionSession:
     )
     if on_gpu:
         model.to("cuda")
-    tokenizer = AutoTokenizer.from_pretrained(checkpoint)
+    tokenizer = load_tokenizer(checkpoint)
     encoder = SampleEncoder(tokenizer, PromptConfig.load(checkpoint), args.video_backend)
     return PredictionSession(checkpoint, model, tokenizer, encoder, entry, ask)

@@ -137,7 +137,7 @@ def _meta_model(config: InternVLConfig, num_adapter_layers: int) -> IntentVCNetF
     return model
 
 
-def _with_lora(model: nn.Module, rank: int) -> nn.Module:
+def _with_lora(model: IntentVCNetForConditionalGeneration, rank: int) -> nn.Module:
     if not rank:
         return model
     targets = lora_target_pattern(model.config.text_config.model_type)

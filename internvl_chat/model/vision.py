@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -30,10 +31,9 @@ class IntentVCNetVisionModel(InternVLVisionModel):
     def __init__(self, config: IntentVCNetVisionConfig) -> None:
         super().__init__(config)
         width = config.hidden_size
+        make_norm: Callable[[], nn.Module] = partial(ChannelRMSNorm, width)
         if config.adapter_norm == "spatial":
             make_norm = partial(SpatialRMSNorm, self.embeddings.patch_embeddings.num_patches)
-        else:
-            make_norm = partial(ChannelRMSNorm, width)
         self.box_adapters = nn.ModuleList(BoxAdapter(width, make_norm) for _ in range(config.num_adapter_layers))
         self.post_init()
 

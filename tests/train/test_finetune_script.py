@@ -103,7 +103,7 @@ def test_killed_run_goes_on_with_the_same_losses(undisturbed: Path, start_script
     [
         (["--conv_style", "internvl9"], {}, "unknown --conv_style 'internvl9'"),
         ([], {"META_PATH": "missing.json"}, "missing.json: not found"),
-        ([], {"MODEL_PATH": "tests"}, "tests: is neither a checkpoint folder nor a model of the hub"),
+        ([], {"MODEL_PATH": "tests"}, "tests: is no checkpoint: it holds no config.json"),
     ],
 )
 def test_wrong_settings_give_one_message_and_a_non_zero_exit(

@@ -227,7 +227,7 @@ class WeightMap:
 
 def _to_native(name: str, tensor: LazyTensor, rule: Rule, part: int, leaf: str) -> LazyTensor:
     if rule.pointwise and len(tensor.shape) == 4:
-        return tensor.map(tensor.shape[:2], partial(torch.flatten, start_dim=1))
+        return tensor.map(torch.Size(tensor.shape[:2]), partial(torch.flatten, start_dim=1))
     # LoRA's first matrix sees the input, which q, k and v share; only the second has their rows.
     if rule.fused is None or ".lora_A." in leaf:
         return tensor
