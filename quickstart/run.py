@@ -15,7 +15,7 @@ import time
 
 from quickstart.steps import BOTH, PREDICTION_FLAGS, REPOSITORY, annotate, finetune, make_shapes, measure_control, run
 
-TRAIN_CLIPS, TEST_CLIPS, MAX_STEPS = 600, 50, 150
+TRAIN_CLIPS, TEST_CLIPS, MAX_STEPS = 600, 50, 210
 CATEGORIES = ("circle", "square", "triangle", "cross")
 
 

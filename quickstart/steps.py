@@ -18,7 +18,7 @@ SCRIPT = "shell/internvl3.0/2nd_finetune/roiattention_ml.sh"
 # What differs from InternVL3's own geometry and from a GPU node: the tiny base sees six frames of 80 pixels.
 TINY_FLAGS = (
     "--force_image_size 80 --min_num_frame 6 --max_num_frame 6 --dataloader_num_workers 1 --use_llm_lora 32 "
-    "--grad_checkpoint False --learning_rate 1e-3 --logging_steps 25"
+    "--lora_dropout 0 --grad_checkpoint False --attn_implementation eager --learning_rate 2e-3 --logging_steps 25"
 ).split()
 PREDICTION_FLAGS = "--num_frames 6 --batch_size 20 --max_new_tokens 24".split()
 

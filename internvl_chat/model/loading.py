@@ -8,7 +8,8 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from torch.nn import functional as nnf
 from transformers import AutoConfig, GenerationConfig, InternVLConfig
 from transformers import initialization as init
 from transformers.modeling_utils import set_zero3_state
+from transformers.utils import logging as hf_logging
 
 from internvl_chat.contracts import UserError
 from internvl_chat.model.captioner import IntentVCNetForConditionalGeneration
@@ -190,9 +192,10 @@ def load_weights(
     expected = expected_shapes(config)
     _fit_tables(tensors, config, expected)
     _check_fit(tensors, expected, folder, adapters_may_lack, tied)
-    model = IntentVCNetForConditionalGeneration.from_pretrained(
-        None, config=config, state_dict=tensors, dtype=dtype, attn_implementation=attn_implementation
-    )
+    with _without_load_report():
+        model = IntentVCNetForConditionalGeneration.from_pretrained(
+            None, config=config, state_dict=tensors, dtype=dtype, attn_implementation=attn_implementation
+        )
     if (folder / "generation_config.json").is_file():
         model.generation_config = GenerationConfig.from_pretrained(folder)
     if config.vision_config.num_adapter_layers and config.vision_config.adapter_norm == "spatial":
@@ -201,6 +204,17 @@ def load_weights(
             folder,
         )
     return model
+
+
+@contextmanager
+def _without_load_report() -> Iterator[None]:
+    """transformers lists new adapters as missing weights; what may be missing was checked before."""
+    verbosity = hf_logging.get_verbosity()
+    hf_logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        hf_logging.set_verbosity(verbosity)
 
 
 def check_weights(folder: Path, config: InternVLConfig, tensors: Mapping[str, LazyTensor]) -> None:
