@@ -78,14 +78,16 @@ def checkpoint_to_resume(args: FinetuneArguments) -> Path | None:
     output_dir = Path(args.output_dir)
     if args.overwrite_output_dir or not output_dir.is_dir():
         return None
-    for folder in half_written_checkpoints(output_dir):
+    cut_off = half_written_checkpoints(output_dir)
+    for folder in cut_off:
         logger.warning("%s was cut off while being written and is skipped", folder)
     checkpoints = complete_checkpoints(output_dir)
     if checkpoints:
         logger.warning("resuming from %s; --overwrite_output_dir True starts anew", checkpoints[-1])
         return checkpoints[-1]
     # The log that the shell script writes, and the folders it makes, are there before training starts.
-    leftovers = [p.name for p in output_dir.iterdir() if p.name not in ("training_log.txt", "runs", "run.json")]
+    expected = {"training_log.txt", "runs", "run.json", *(folder.name for folder in cut_off)}
+    leftovers = [path.name for path in output_dir.iterdir() if path.name not in expected]
     if leftovers:
         raise UserError(
             f"--output_dir {output_dir} holds files ({', '.join(sorted(leftovers)[:3])}, ...) but no checkpoint: "
@@ -115,9 +117,11 @@ def load_text_processing(args: ModelArguments) -> tuple[PreTrainedTokenizerBase,
     tokenizer = AutoTokenizer.from_pretrained(args.model_name_or_path, use_fast=args.use_fast_tokenizer)
     add_special_tokens(tokenizer)
     try:
-        return tokenizer, AutoProcessor.from_pretrained(args.model_name_or_path)
+        processor = AutoProcessor.from_pretrained(args.model_name_or_path)
     except (OSError, ValueError, AttributeError):
         return tokenizer, None
+    processor.tokenizer = tokenizer
+    return tokenizer, processor
 
 
 def build_model(

@@ -11,6 +11,7 @@ import psutil
 import pytest
 from safetensors.torch import load_file
 
+from internvl_chat.__main__ import main
 from internvl_chat.model.checkpoint import (
     LORA_WEIGHTS_NAME,
     TRAINED_MODULES_NAME,
@@ -96,6 +97,18 @@ def test_killed_run_goes_on_with_the_same_losses(undisturbed: Path, start_script
     expected = losses(undisturbed)
     assert sorted(expected) == [1, 2, 3, 4]
     assert losses(output_dir) == expected
+
+
+def test_the_same_base_in_the_original_layout_trains_alike(
+    undisturbed: Path, start_script: StartScript, tmp_path: Path
+) -> None:
+    original = tmp_path / "original"
+    assert main(["convert", str(BASE_MODEL), str(original), "--to", "original"]) == 0
+    assert json.loads((original / "config.json").read_text())["model_type"] == "internvl_chat"
+
+    finish(start_script(tmp_path / "run", MODEL_PATH=str(original)))
+
+    assert losses(tmp_path / "run") == losses(undisturbed)
 
 
 @pytest.mark.parametrize(
