@@ -4,8 +4,8 @@
 
 The folder is in IntentVC's layout, `<category>/<id>/<id>.mp4` with `object_bboxes.txt`, and holds `captions.json`.
 It is copied first and never written to. Clips that show the same video with another object are asked again with each
-other's box. The tiny base has never seen a real picture: it learns these few clips by heart, which shows that the path
-works and that the box decides, not that it would understand a new clip.
+other's box. The tiny base has never seen a real picture
+nor most of English, so it has to learn the clips by heart: the run checks the path on your data, not a model's worth.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from internvl_chat.boxes import load_boxes
 from internvl_chat.data.annotations import boxes_path_of, category_of, read_captions, video_path_of, write_json
 from quickstart.steps import BOTH, REPOSITORY, annotate, finetune, measure_control, run
 
-MAX_STEPS = 150
+MAX_STEPS = 400
 
 
 def twins_of(root: Path, ids: list[str]) -> dict[str, str]:
