@@ -17,7 +17,7 @@ from transformers import PreTrainedTokenizerFast  # noqa: E402
 
 from internvl_chat.__main__ import main as command_line  # noqa: E402
 from internvl_chat.data.annotations import DatasetEntry, load_meta  # noqa: E402
-from internvl_chat.data.dataset import PromptConfig, SampleEncoder  # noqa: E402
+from internvl_chat.data.encoder import PromptConfig, SampleEncoder  # noqa: E402
 from internvl_chat.data.prepare import PrepareReport, find_videos, prepare_boxes  # noqa: E402
 from internvl_chat.data.shapes import write_dataset  # noqa: E402
 from tests.helpers import byte_tokenizer  # noqa: E402

@@ -15,8 +15,7 @@ from internvl_chat.constants import VIDEO_PLACEHOLDER
 from internvl_chat.contracts import Features, Sample, Turn
 from internvl_chat.data.annotations import DatasetEntry, boxes_path_of, category_of, object_name_of, video_path_of
 from internvl_chat.data.collator import Collator
-from internvl_chat.data.dataset import SampleEncoder
-from internvl_chat.data.frame_sampling import sample_frames
+from internvl_chat.data.encoder import SampleEncoder
 from internvl_chat.model.checkpoint import COMPLETION_MARK_NAME, is_training_checkpoint
 
 
@@ -63,8 +62,7 @@ class _Prompts(Dataset[Features]):
 
     def __getitem__(self, index: int) -> Features:
         sample = self.samples[index]
-        indices = sample_frames(self.num_frames, self.encoder.video_length(sample), "centre")
-        return self.encoder(sample, indices)
+        return self.encoder(sample, self.encoder.choose_frames(sample, self.num_frames, "centre"))
 
 
 def generate_captions(

@@ -13,7 +13,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from internvl_chat.constants import VIDEO_PLACEHOLDER
 from internvl_chat.contracts import UserError
 from internvl_chat.data.annotations import DatasetEntry, load_meta, read_samples
-from internvl_chat.data.dataset import PROMPT_CONFIG_NAME, PromptConfig, SampleEncoder
+from internvl_chat.data.encoder import PROMPT_CONFIG_NAME, PromptConfig, SampleEncoder
 from internvl_chat.data.prompt import PromptForm
 from internvl_chat.data.tokenizer import load_tokenizer
 from internvl_chat.data.video import VideoBackend

@@ -31,7 +31,8 @@ from internvl_chat.constants import IMG_CONTEXT
 from internvl_chat.contracts import UserError
 from internvl_chat.data.annotations import load_meta, read_samples, write_json
 from internvl_chat.data.collator import Collator
-from internvl_chat.data.dataset import CaptionDataset, PromptConfig, SampleEncoder
+from internvl_chat.data.dataset import CaptionDataset
+from internvl_chat.data.encoder import PromptConfig, SampleEncoder
 from internvl_chat.data.templates import template_named
 from internvl_chat.data.tokenizer import add_special_tokens, load_tokenizer
 from internvl_chat.model.checkpoint import complete_checkpoints, half_written_checkpoints, load_base, load_config

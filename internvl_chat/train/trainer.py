@@ -10,7 +10,8 @@ import torch
 from torch.utils.data import Dataset, Sampler
 from transformers import Trainer
 
-from internvl_chat.data.dataset import CaptionDataset, EpochSampler, PromptConfig
+from internvl_chat.data.dataset import CaptionDataset, EpochSampler
+from internvl_chat.data.encoder import PromptConfig
 from internvl_chat.model.checkpoint import load_trained, save_trained
 from internvl_chat.model.trainable import TrainablePart
 

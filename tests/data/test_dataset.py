@@ -13,13 +13,8 @@ from internvl_chat.boxes import load_boxes, save_boxes
 from internvl_chat.constants import IMAGENET_MEAN, IMAGENET_STD, IMG_CONTEXT
 from internvl_chat.contracts import Features, Turn, UserError
 from internvl_chat.data.annotations import DatasetEntry, read_samples
-from internvl_chat.data.dataset import (
-    CaptionDataset,
-    EpochSampler,
-    PromptConfig,
-    SampleEncoder,
-    draw_red_boxes,
-)
+from internvl_chat.data.dataset import CaptionDataset, EpochSampler
+from internvl_chat.data.encoder import PromptConfig, SampleEncoder, draw_red_boxes
 from internvl_chat.data.prompt import PromptForm
 from internvl_chat.data.transforms import TileTransform
 from internvl_chat.data.video import read_frames

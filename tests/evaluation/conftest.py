@@ -9,7 +9,7 @@ import torch
 from transformers import PreTrainedTokenizerFast
 
 from internvl_chat.constants import IMG_CONTEXT
-from internvl_chat.data.dataset import PromptConfig
+from internvl_chat.data.encoder import PromptConfig
 from internvl_chat.model import IntentVCNetConfig, IntentVCNetForConditionalGeneration
 from tests.helpers import TILE_PX, TOKENS_PER_FRAME, randomise, tiny_config
 

@@ -16,7 +16,7 @@ from internvl_chat.__main__ import main as command_line
 from internvl_chat.boxes import load_boxes
 from internvl_chat.contracts import UserError
 from internvl_chat.data.annotations import DatasetEntry
-from internvl_chat.data.dataset import PromptConfig, SampleEncoder
+from internvl_chat.data.encoder import PromptConfig, SampleEncoder
 from internvl_chat.data.prompt import PromptForm
 from internvl_chat.evaluation import submission
 from internvl_chat.evaluation.predict import (
