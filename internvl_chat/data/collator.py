@@ -1,4 +1,4 @@
-"""Features of several samples to one batch."""
+"""Features of several samples to one batch: side by side to generate from, in one packed row to train on."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 from torch.nn.utils.rnn import pad_sequence
 
 from internvl_chat.constants import IGNORE_INDEX
-from internvl_chat.contracts import Batch, Features
+from internvl_chat.contracts import Batch, Features, PackedFeatures
 
 
 class Collator:
@@ -34,4 +34,36 @@ class Collator:
             "attention_mask": padded([torch.ones_like(s["input_ids"]) for s in samples], 0),
             "pixel_values": torch.cat([s["pixel_values"] for s in samples]),
             "boxes": torch.cat([s["boxes"] for s in samples]),
+        }
+
+
+class PackCollator:
+    """Puts samples behind one another into a packed row; every tensor gets a batch axis of one, frames and boxes none.
+
+    A row without any picture gets one blank tile, so that all ranks run the same layers.
+
+    Args:
+        image_size_px: side of the blank tile.
+    """
+
+    def __init__(self, image_size_px: int) -> None:
+        self.image_size_px = image_size_px
+
+    def __call__(self, samples: Sequence[PackedFeatures]) -> PackedFeatures:
+        offset = 0
+        target_positions = []
+        for sample in samples:
+            target_positions.append(sample["target_positions"] + offset)
+            offset += len(sample["input_ids"])
+        pixels = [s["pixel_values"] for s in samples if len(s["pixel_values"])]
+        boxes = [s["boxes"] for s in samples if len(s["boxes"])]
+        return {
+            "input_ids": torch.cat([s["input_ids"] for s in samples])[None],
+            "position_ids": torch.cat([s["position_ids"] for s in samples])[None],
+            "layout": tuple(prefix for s in samples for prefix in s["layout"]),
+            "target_positions": torch.cat(target_positions)[None],
+            "target_ids": torch.cat([s["target_ids"] for s in samples])[None],
+            "loss_weights": torch.cat([s["loss_weights"] for s in samples])[None],
+            "pixel_values": torch.cat(pixels) if pixels else torch.zeros(1, 3, self.image_size_px, self.image_size_px),
+            "boxes": torch.cat(boxes) if boxes else torch.zeros(1, 4, dtype=torch.int64),
         }

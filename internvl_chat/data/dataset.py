@@ -1,21 +1,37 @@
-"""The training set and the order of its samples."""
+"""The training set: which samples share a pass, which frames they show, and in which order they come."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch.utils.data import Dataset, Sampler
 from transformers.trainer_pt_utils import get_length_grouped_indices
 
-from internvl_chat.contracts import Features, Sample, UserError
+from internvl_chat.contracts import PackedFeatures, Sample, UserError
 from internvl_chat.data.encoder import SampleEncoder
 from internvl_chat.data.frame_sampling import FrameSampling
+from internvl_chat.data.packing import LossReduction, group_by_prompt, pack_answers, plan_packs
+
+# Longer than any text: a sample's length is measured before it is held against the limit.
+_NO_LIMIT = 2**62
 
 
-class CaptionDataset(Dataset[Features]):
-    """The training set. Which frames a sample shows depends on the seed, the epoch and the sample alone."""
+@dataclass(frozen=True)
+class PassSize:
+    """What a pass over one prompt costs: tokens of the language model, answers included, and tiles of the ViT."""
+
+    tokens: int
+    tiles: int
+
+
+class CaptionDataset(Dataset[PackedFeatures]):
+    """Passes over prompts, each with up to `captions_per_pass` of its answers (None: all of them).
+
+    Which frames a pass shows depends on the seed, the epoch and the pass alone.
+    """
 
     def __init__(
         self,
@@ -26,51 +42,75 @@ class CaptionDataset(Dataset[Features]):
         max_num_frame: int,
         sampling_method: FrameSampling = "rand",
         seed: int = 0,
+        captions_per_pass: int | None = None,
+        loss_reduction: LossReduction = "token",
     ) -> None:
         if not 1 <= min_num_frame <= max_num_frame:
             raise UserError(
                 f"--min_num_frame {min_num_frame} and --max_num_frame {max_num_frame}: expected 1 <= min <= max"
             )
-        self.samples = samples
+        if captions_per_pass is not None and captions_per_pass < 1:
+            raise UserError(f"--captions_per_pass {captions_per_pass}: expected 1 or more")
+        self.passes = group_by_prompt(samples, captions_per_pass)
         self.encoder = encoder
         self.num_frames_range = (min_num_frame, max_num_frame)
         self.sampling_method: FrameSampling = sampling_method
         self.seed = seed
+        self.loss_reduction: LossReduction = loss_reduction
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
         self.epoch = epoch
 
     def __len__(self) -> int:
-        return len(self.samples)
+        return len(self.passes)
 
-    def _rng(self, index: int) -> np.random.Generator:
-        return np.random.default_rng([self.seed, self.epoch, index])
+    def choose_frames(self, index: int, epoch: int) -> np.ndarray:
+        """The frame numbers [F] that a pass shows in an epoch."""
+        rng = np.random.default_rng([self.seed, epoch, index])
+        num_frames = int(rng.integers(*self.num_frames_range, endpoint=True))
+        return self.encoder.choose_frames(self.passes[index][0], num_frames, self.sampling_method, rng)
 
-    def _draw_num_frames(self, rng: np.random.Generator) -> int:
-        return int(rng.integers(*self.num_frames_range, endpoint=True))
+    def sizes(self, epoch: int) -> list[PassSize]:
+        """The exact size of each pass in an epoch; no frame is decoded.
 
-    def lengths(self) -> list[int]:
-        """Each sample's number of frames in this epoch: what its length grows with, known without reading a file."""
-        return [self._draw_num_frames(self._rng(index)) for index in range(len(self))]
+        Raises:
+            UserError: a video or its boxes cannot be read.
+        """
+        # Tiles are counted apart: their tokens, most of a prompt, need not be written out to be counted.
+        config = replace(self.encoder.config, tokens_per_frame=0, max_seq_length=_NO_LIMIT)
+        text_only = SampleEncoder(self.encoder.tokenizer, config)
+        sizes = []
+        for index, samples in enumerate(self.passes):
+            frames = self.choose_frames(index, epoch)
+            plans = [text_only.plan(sample, frames) for sample in samples]
+            no_pixels = torch.empty(0)
+            text_tokens = pack_answers(plans, no_pixels, self.loss_reduction)["layout"][0].length
+            tiles = len(plans[0].boxes)
+            sizes.append(PassSize(text_tokens + tiles * self.encoder.config.tokens_per_frame, tiles))
+        return sizes
 
-    def __getitem__(self, index: int) -> Features:
-        sample, rng = self.samples[index], self._rng(index)
-        num_frames = self._draw_num_frames(rng)
-        indices = self.encoder.choose_frames(sample, num_frames, self.sampling_method, rng)
-        return self.encoder(sample, indices)
+    def __getitem__(self, index: int) -> PackedFeatures:
+        samples = self.passes[index]
+        frames = self.choose_frames(index, self.epoch)
+        plans = [self.encoder.plan(sample, frames) for sample in samples]
+        return pack_answers(plans, self.encoder.pixels(samples[0], plans[0]), self.loss_reduction)
+
+
+def _generator(dataset: CaptionDataset, epoch: int) -> torch.Generator:
+    entropy = np.random.SeedSequence([dataset.seed, epoch]).generate_state(1)
+    return torch.Generator().manual_seed(int(entropy[0]))
 
 
 class EpochSampler(Sampler[int]):
-    """Order of the samples in an epoch; it depends on the seed and the epoch alone, so a resumed run repeats it.
+    """Order of the passes in an epoch; it depends on the seed and the epoch alone, so a resumed run repeats it.
 
     Args:
-        group_size: samples of one optimizer step; with it, they have similar lengths. None shuffles freely.
+        group_size: passes of one optimizer step; with it, they have similar lengths. None shuffles freely.
     """
 
-    def __init__(self, dataset: CaptionDataset, seed: int, group_size: int | None = None) -> None:
+    def __init__(self, dataset: CaptionDataset, group_size: int | None = None) -> None:
         self.dataset = dataset
-        self.seed = seed
         self.group_size = group_size
 
     def set_epoch(self, epoch: int) -> None:
@@ -80,8 +120,67 @@ class EpochSampler(Sampler[int]):
         return len(self.dataset)
 
     def __iter__(self) -> Iterator[int]:
-        entropy = np.random.SeedSequence([self.seed, self.dataset.epoch]).generate_state(1)
-        generator = torch.Generator().manual_seed(int(entropy[0]))
+        epoch = self.dataset.epoch
+        generator = _generator(self.dataset, epoch)
         if self.group_size is None:
             return iter(torch.randperm(len(self), generator=generator).tolist())
-        return iter(get_length_grouped_indices(self.dataset.lengths(), self.group_size, generator=generator))
+        lengths = [size.tokens for size in self.dataset.sizes(epoch)]
+        return iter(get_length_grouped_indices(lengths, self.group_size, generator=generator))
+
+
+class PackSampler(Sampler[list[int]]):
+    """Packs of passes up to a token budget; every epoch has the same number, so that the schedule is known.
+
+    Args:
+        max_tokens: most tokens of a pack; a longer pass has a pack for itself.
+        step_packs: packs of one optimizer step on all ranks.
+        num_epochs: epochs that will be trained; their packs are planned at once.
+        tile_cost: what a ViT tile costs, in tokens of the language model.
+    Raises:
+        UserError: there are fewer passes than packs of one step.
+    """
+
+    def __init__(
+        self, dataset: CaptionDataset, max_tokens: int, step_packs: int, num_epochs: int, tile_cost: float
+    ) -> None:
+        if len(dataset) < step_packs:
+            raise UserError(
+                f"{len(dataset)} prompts cannot fill the {step_packs} packs of an optimizer step: lower BATCH_SIZE "
+                "(gradient accumulation) or the number of processes"
+            )
+        self.dataset = dataset
+        # accelerate hands the epoch to a batch sampler's sampler.
+        self.sampler = EpochSampler(dataset)
+        self.epochs = self._plan(max_tokens, step_packs, num_epochs, tile_cost)
+
+    def _plan(self, max_tokens: int, step_packs: int, num_epochs: int, tile_cost: float) -> list[list[list[int]]]:
+        sizes = [self.dataset.sizes(epoch) for epoch in range(num_epochs)]
+        orders = [
+            torch.randperm(len(self.dataset), generator=_generator(self.dataset, epoch)).tolist()
+            for epoch in range(num_epochs)
+        ]
+        most_tokens = max(sum(min(size.tokens, max_tokens) for size in of_epoch) for of_epoch in sizes)
+        num_packs = -(-most_tokens // (max_tokens * step_packs)) * step_packs
+        while num_packs <= len(self.dataset):
+            planned = []
+            for of_epoch, order in zip(sizes, orders, strict=True):
+                tokens = [size.tokens for size in of_epoch]
+                costs = [size.tokens + tile_cost * size.tiles for size in of_epoch]
+                packs = plan_packs(tokens, costs, order, num_packs, max_tokens, step_packs)
+                if packs is None:
+                    break
+                planned.append(packs)
+            else:
+                return planned
+            num_packs += step_packs
+        raise UserError(
+            f"--max_packed_tokens {max_tokens}: {len(self.dataset)} prompts of up to "
+            f"{max(size.tokens for size in sizes[0])} tokens do not fill whole optimizer steps of {step_packs} packs; "
+            "lower BATCH_SIZE, or leave packing off"
+        )
+
+    def __len__(self) -> int:
+        return len(self.epochs[0])
+
+    def __iter__(self) -> Iterator[list[int]]:
+        return iter(self.epochs[self.dataset.epoch])

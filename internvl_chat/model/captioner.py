@@ -1,19 +1,23 @@
 """InternVL that captions what a box points at: the native model with boxes handed to its vision tower.
 
-Shape letters: B samples, L text positions, D the language model's width, F frames of all samples together.
+Shape letters: B samples, L text positions, D the language model's width, F frames of all samples together, N
+supervised tokens.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import nn
 from transformers import AutoModel, AutoModelForImageTextToText, InternVLForConditionalGeneration, InternVLModel
 from transformers.conversion_mapping import get_checkpoint_conversion_mapping, register_checkpoint_conversion_mapping
-from transformers.models.internvl.modeling_internvl import InternVLPreTrainedModel
+from transformers.models.internvl.modeling_internvl import InternVLCausalLMOutputWithPast, InternVLPreTrainedModel
 
+from internvl_chat.contracts import SharedPrefix
 from internvl_chat.model.configuration import IntentVCNetConfig
+from internvl_chat.model.label_loss import LanguageHead
+from internvl_chat.model.shared_prefix import PackedAttention
 from internvl_chat.model.vision import IntentVCNetVisionModel  # noqa: F401  (registers the vision tower)
 
 
@@ -38,8 +42,12 @@ class IntentVCNetModel(InternVLModel):
         """
         inputs_embeds = self.get_input_embeddings()(input_ids)
         features = self.get_image_features(pixel_values=pixel_values, boxes=boxes, return_dict=True).pooler_output
+        features = features.to(inputs_embeds.dtype)
+        if not bool((input_ids == self.config.image_token_id).any()):
+            # A row of text alone brings one blank tile: every rank runs, and has gradients of, the same layers.
+            return inputs_embeds + 0 * features.sum()
         mask = self.get_placeholder_mask(input_ids, inputs_embeds=inputs_embeds, image_features=features)
-        return inputs_embeds.masked_scatter(mask, features.to(inputs_embeds.dtype))
+        return inputs_embeds.masked_scatter(mask, features)
 
     def forward(
         self,
@@ -65,8 +73,49 @@ class IntentVCNetForConditionalGeneration(InternVLForConditionalGeneration):
         # The parent's constructor would first build, and allocate, the model without boxes.
         InternVLPreTrainedModel.__init__(self, config)
         self.model = IntentVCNetModel(config)
-        self.lm_head = nn.Linear(config.text_config.hidden_size, config.text_config.vocab_size, bias=False)
+        self.lm_head = LanguageHead(config.text_config.hidden_size, config.text_config.vocab_size)
         self.post_init()
+
+    def forward(
+        self,
+        input_ids: torch.Tensor | None = None,
+        *,
+        layout: Sequence[SharedPrefix] | None = None,
+        target_positions: torch.Tensor | None = None,
+        target_ids: torch.Tensor | None = None,
+        loss_weights: torch.Tensor | None = None,
+        num_items_in_batch: torch.Tensor | int | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        """As the native model; or, with `layout`, the loss of a packed row.
+
+        A packed row needs `use_shared_prefix_attention`. Logits exist only where a token is supervised.
+
+        Args:
+            input_ids: [B, L]; B is 1 for a packed row.
+            layout: the samples of a packed row; `position_ids` [1, L] belong to it.
+            target_positions, target_ids, loss_weights: [1, N], see `PackedFeatures`.
+            num_items_in_batch: what the summed loss is divided by; the sum of `loss_weights` where it is not given.
+        Returns:
+            With `layout`, an output that holds the loss alone.
+        """
+        if layout is None:
+            if num_items_in_batch is not None:
+                kwargs["num_items_in_batch"] = num_items_in_batch
+            return super().forward(input_ids=input_ids, **kwargs)
+        assert input_ids is not None and target_positions is not None
+        assert target_ids is not None and loss_weights is not None
+        hidden = self.model(
+            input_ids=input_ids,
+            packed=PackedAttention.of(layout, input_ids.device),
+            # A mask of four axes is taken as it is: none of L x L is built.
+            attention_mask=torch.empty(1, 1, 0, 0, device=input_ids.device),
+            use_cache=False,
+            **kwargs,
+        ).last_hidden_state
+        loss = self.lm_head(hidden[0, target_positions[0]], target_ids[0], loss_weights[0])
+        total = loss_weights.sum() if num_items_in_batch is None else num_items_in_batch
+        return InternVLCausalLMOutputWithPast(loss=loss / total)
 
     def generate(
         self,

@@ -74,13 +74,35 @@ class IntentVCNetVisionModel(InternVLVisionModel):
 
         patch_height, patch_width = self.embeddings.patch_size
         grid_HW = (pixel_values.shape[-2] // patch_height, pixel_values.shape[-1] // patch_width)
-        hidden = self.embeddings(pixel_values, bool_masked_pos=bool_masked_pos)
-        first_adapted = len(self.encoder.layer) - len(self.box_adapters)
-        for layer in self.encoder.layer[:first_adapted]:
-            hidden = layer(hidden)
-        for layer, adapter in zip(self.encoder.layer[first_adapted:], self.box_adapters, strict=True):
-            hidden = layer(hidden)
+        return self.adapt(self.trunk(pixel_values, bool_masked_pos), boxes, grid_HW)
+
+    @property
+    def _num_trunk_layers(self) -> int:
+        """The layers before the first adapter, the one that it follows among them."""
+        return len(self.encoder.layer) - len(self.box_adapters) + 1
+
+    def trunk(self, pixel_values: torch.Tensor, bool_masked_pos: torch.Tensor | None = None) -> torch.Tensor:
+        """Tokens [F, 1 + N, C] as the first adapter meets them: what does not depend on any box.
+
+        Where nothing of it is trained it runs without autograd state, so that it is never recomputed either.
+        """
+        layers = self.encoder.layer[: self._num_trunk_layers]
+        trained = any(p.requires_grad for part in (self.embeddings, layers) for p in part.parameters())
+        with torch.set_grad_enabled(trained and torch.is_grad_enabled()):
+            hidden = self.embeddings(pixel_values, bool_masked_pos=bool_masked_pos)
+            for layer in layers:
+                hidden = layer(hidden)
+        return hidden
+
+    def adapt(
+        self, hidden: torch.Tensor, boxes: torch.Tensor, grid_HW: tuple[int, int]
+    ) -> InternVLVisionModelOutputWithPooling:
+        """From the trunk's tokens [F, 1 + N, C] to the tower's output, with one box [F, 4] a frame."""
+        rest = self.encoder.layer[self._num_trunk_layers :]
+        for adapter, layer in zip(self.box_adapters, [*rest, None], strict=True):
             hidden = torch.cat([hidden[:, :1], adapter(hidden[:, 1:], boxes, grid_HW)], dim=1)
+            if layer is not None:
+                hidden = layer(hidden)
         return InternVLVisionModelOutputWithPooling(last_hidden_state=self.layernorm(hidden))
 
 

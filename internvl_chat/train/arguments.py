@@ -62,6 +62,17 @@ class DataArguments:
     max_num_frame: int = field(default=32, metadata={"help": "Most frames shown of a video."})
     sampling_method: Literal["rand", "middle"] = field(default="rand", metadata={"help": "Which frame of a segment."})
     max_seq_length: int = field(default=8192, metadata={"help": "Tokens a sample may have; more is an error."})
+    captions_per_pass: int = field(
+        default=0, metadata={"help": "Most answers to one prompt that share a pass over it; 0 = all, 1 = each alone."}
+    )
+    max_packed_tokens: int = field(
+        default=0,
+        metadata={"help": "Fill packs of samples up to this many tokens; 0 = PER_DEVICE_BATCH_SIZE samples a pass."},
+    )
+    loss_reduction: Literal["token", "sample", "square"] = field(
+        default="token",
+        metadata={"help": "An answer of x tokens weighs x, 1 or the square root of x."},
+    )
     absent_boxes: Literal["absent", "zeros"] = field(
         default="absent", metadata={"help": "How the prompt writes an absent box; 'zeros' is [[0, 0, 0, 0]]."}
     )

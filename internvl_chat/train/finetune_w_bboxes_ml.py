@@ -30,7 +30,7 @@ from transformers import (
 from internvl_chat.constants import IMG_CONTEXT
 from internvl_chat.contracts import UserError
 from internvl_chat.data.annotations import load_meta, read_samples, write_json
-from internvl_chat.data.collator import Collator
+from internvl_chat.data.collator import PackCollator
 from internvl_chat.data.dataset import CaptionDataset
 from internvl_chat.data.encoder import PromptConfig, SampleEncoder
 from internvl_chat.data.templates import template_named
@@ -39,6 +39,7 @@ from internvl_chat.model.checkpoint import complete_checkpoints, half_written_ch
 from internvl_chat.model.configuration import IntentVCNetConfig
 from internvl_chat.model.conversion.config import is_original, template_of
 from internvl_chat.model.loading import read_config_file, resolve_folder
+from internvl_chat.model.shared_prefix import use_shared_prefix_attention
 from internvl_chat.model.trainable import TrainablePart, lora_target_pattern
 from internvl_chat.train.arguments import DataArguments, FinetuneArguments, ModelArguments
 from internvl_chat.train.trainer import BoxCaptionTrainer
@@ -142,6 +143,7 @@ def build_model(
         image_token_id=tokenizer.convert_tokens_to_ids(IMG_CONTEXT) if tokenizer else None,
     )
     model.config.use_cache = False
+    use_shared_prefix_attention(model)
     trained = TrainablePart(args.use_llm_lora, args.freeze_llm, args.freeze_mlp, args.freeze_backbone)
     if args.grad_checkpoint:
         model.gradient_checkpointing_enable({"use_reentrant": False})
@@ -210,6 +212,8 @@ def train(model_args: ModelArguments, data_args: DataArguments, args: FinetuneAr
         max_num_frame=data_args.max_num_frame,
         sampling_method=data_args.sampling_method,
         seed=args.seed if args.data_seed is None else args.data_seed,
+        captions_per_pass=data_args.captions_per_pass or None,
+        loss_reduction=data_args.loss_reduction,
     )
     _ = dataset[0]  # a broken setup is told now, not after minutes of loading weights
 
@@ -219,21 +223,26 @@ def train(model_args: ModelArguments, data_args: DataArguments, args: FinetuneAr
         model=model,
         args=args,
         train_dataset=dataset,
-        data_collator=Collator(tokenizer.pad_token_id),
+        data_collator=PackCollator(data_args.force_image_size),
         processing_class=tokenizer if processor is None else processor,
         trained=trained,
         prompt_config=prompt_config,
+        max_packed_tokens=data_args.max_packed_tokens,
     )
     # Under ZeRO-3 a parameter's local shard is empty; `ds_numel` is its true size.
     sizes = [(p.requires_grad, getattr(p, "ds_numel", p.numel())) for p in model.parameters()]
     facts = {
         "samples": len(samples),
+        "passes": len(dataset),
         "parameters": sum(size for _, size in sizes),
         "parameters_trained": sum(size for is_trained, size in sizes if is_trained),
         "world_size": args.world_size,
         "lora": isinstance(model, PeftModel),
     }
-    logger.info("training %(parameters_trained)d of %(parameters)d parameters on %(samples)d samples", facts)
+    logger.info(
+        "training %(parameters_trained)d of %(parameters)d parameters on %(samples)d samples in %(passes)d passes",
+        facts,
+    )
     if args.should_save:
         write_run_record(Path(args.output_dir), (model_args, data_args, args), facts)
 

@@ -1,35 +1,99 @@
-"""HF's Trainer with our sampler and our checkpoint format."""
+"""HF's Trainer with our order of the data, our loss normalisation and our checkpoint format."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+import time
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch.utils.data import Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler
 from transformers import Trainer
 
-from internvl_chat.data.dataset import CaptionDataset, EpochSampler
+from internvl_chat.data.dataset import CaptionDataset, EpochSampler, PackSampler
 from internvl_chat.data.encoder import PromptConfig
 from internvl_chat.model.checkpoint import load_trained, save_trained
 from internvl_chat.model.trainable import TrainablePart
+from internvl_chat.train.throughput import Throughput
 
 
 class BoxCaptionTrainer(Trainer):
-    """Trains what `trained` names and saves just that."""
+    """Trains what `trained` names and saves just that.
 
-    def __init__(self, *args: Any, trained: TrainablePart, prompt_config: PromptConfig, **kwargs: Any) -> None:
+    Args:
+        max_packed_tokens: fill passes into packs of this many tokens; 0 takes `per_device_train_batch_size` of them.
+        tile_cost: what a ViT tile costs, in tokens of the language model; packs are balanced by it.
+    """
+
+    def __init__(
+        self,
+        *args: Any,
+        trained: TrainablePart,
+        prompt_config: PromptConfig,
+        max_packed_tokens: int = 0,
+        tile_cost: float = 0.0,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(*args, **kwargs)
         self.trained = trained
         self.prompt_config = prompt_config
+        self.max_packed_tokens = max_packed_tokens
+        self.tile_cost = tile_cost
+        self.throughput = Throughput()
 
     def _get_train_sampler(self, train_dataset: Dataset | None = None) -> Sampler[int]:
         dataset = train_dataset or self.train_dataset
         assert isinstance(dataset, CaptionDataset)
         args = self.args
         step_size = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
-        return EpochSampler(dataset, dataset.seed, step_size if args.group_by_length else None)
+        return EpochSampler(dataset, step_size if args.group_by_length else None)
+
+    def get_train_dataloader(self) -> DataLoader:
+        if not self.max_packed_tokens:
+            return super().get_train_dataloader()
+        args, dataset = self.args, self.train_dataset
+        assert isinstance(dataset, CaptionDataset)
+        step_packs = args.gradient_accumulation_steps * args.world_size
+        num_epochs = math.ceil(args.num_train_epochs)
+        if args.max_steps > 0:
+            one_epoch = PackSampler(dataset, self.max_packed_tokens, step_packs, 1, self.tile_cost)
+            num_epochs = math.ceil(args.max_steps * step_packs / len(one_epoch))
+        sampler = PackSampler(dataset, self.max_packed_tokens, step_packs, num_epochs, self.tile_cost)
+        loader = DataLoader(
+            dataset,
+            batch_sampler=sampler,
+            collate_fn=self.data_collator,
+            num_workers=args.dataloader_num_workers,
+            pin_memory=args.dataloader_pin_memory,
+            persistent_workers=args.dataloader_persistent_workers,
+            prefetch_factor=args.dataloader_prefetch_factor,
+        )
+        return self.accelerator.prepare(loader)
+
+    def get_batch_samples(
+        self, epoch_iterator: Iterator, num_batches: int, device: torch.device
+    ) -> tuple[list, torch.Tensor | int | None]:
+        started = time.perf_counter()
+        batches, num_items = super().get_batch_samples(epoch_iterator, num_batches, device)
+        self.throughput.count(batches, time.perf_counter() - started)
+        return batches, num_items
+
+    def _get_num_items_in_batch(self, batch_samples: list, device: torch.device) -> torch.Tensor | None:
+        """The weight of all that an optimizer step supervises, on all ranks: the summed loss is divided by it."""
+        if not batch_samples:
+            return None
+        weight = torch.stack([batch["loss_weights"].sum() for batch in batch_samples]).sum().to(device)
+        if self.args.world_size > 1:
+            weight = self.accelerator.gather(weight).sum()
+        return weight.clamp_min(torch.finfo(weight.dtype).tiny)
+
+    def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
+        if "loss" in logs:
+            totals = self.throughput.totals()[None].to(self.args.device)
+            logs.update(self.throughput.rates(self.accelerator.gather(totals)))
+        super().log(logs, *args, **kwargs)
 
     def _save(self, output_dir: str | None = None, state_dict: Mapping[str, torch.Tensor] | None = None) -> None:
         """Called on every rank; under ZeRO-3 `state_dict` holds the gathered parameters that require a gradient."""

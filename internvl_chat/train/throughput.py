@@ -1,0 +1,59 @@
+"""What a training step cost, for the log: captions and tokens a second, waiting for data, memory."""
+
+from __future__ import annotations
+
+import resource
+import time
+from collections.abc import Sequence
+
+import torch
+
+from internvl_chat.contracts import PackedFeatures
+
+
+class Throughput:
+    """Counts what a rank trained on between two log lines."""
+
+    def __init__(self) -> None:
+        self._reset()
+
+    def _reset(self) -> None:
+        self.captions = self.tokens = self.tiles = 0
+        self.data_wait_s = 0.0
+        self.started = time.perf_counter()
+
+    def count(self, batches: Sequence[PackedFeatures], data_wait_s: float) -> None:
+        """Add the batches of an optimizer step and the seconds that were spent waiting for them."""
+        self.data_wait_s += data_wait_s
+        for batch in batches:
+            self.captions += sum(len(prefix.answer_lengths) or 1 for prefix in batch["layout"])
+            self.tokens += batch["input_ids"].numel()
+            self.tiles += len(batch["pixel_values"])
+
+    def totals(self) -> torch.Tensor:
+        """Captions, tokens, tiles and seconds of waiting since the last call of `rates`, [4] float64."""
+        return torch.tensor([self.captions, self.tokens, self.tiles, self.data_wait_s], dtype=torch.float64)
+
+    def rates(self, totals_of_ranks: torch.Tensor) -> dict[str, float]:
+        """The log's figures, and a new start.
+
+        Args:
+            totals_of_ranks: `totals` of every rank, [ranks, 4].
+        """
+        seconds = time.perf_counter() - self.started
+        captions, tokens, tiles, wait_s = totals_of_ranks.sum(0).tolist()
+        self._reset()
+        return {
+            "captions_per_s": round(captions / seconds, 3),
+            "tokens_per_s": round(tokens / seconds, 1),
+            "tiles_per_s": round(tiles / seconds, 2),
+            "data_wait_share": round(wait_s / len(totals_of_ranks) / seconds, 4),
+            "peak_memory_gb": round(peak_memory_bytes() / 1e9, 3),
+        }
+
+
+def peak_memory_bytes() -> int:
+    """Most memory that tensors have taken on this process's GPU so far; on a CPU, of the process as a whole."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
