@@ -79,6 +79,9 @@ class IntentVCNetForConditionalGeneration(InternVLForConditionalGeneration):
     def forward(
         self,
         input_ids: torch.Tensor | None = None,
+        pixel_values: torch.Tensor | None = None,
+        boxes: torch.Tensor | None = None,
+        position_ids: torch.Tensor | None = None,
         *,
         layout: Sequence[SharedPrefix] | None = None,
         target_positions: torch.Tensor | None = None,
@@ -102,16 +105,20 @@ class IntentVCNetForConditionalGeneration(InternVLForConditionalGeneration):
         if layout is None:
             if num_items_in_batch is not None:
                 kwargs["num_items_in_batch"] = num_items_in_batch
-            return super().forward(input_ids=input_ids, **kwargs)
+            return super().forward(
+                input_ids=input_ids, pixel_values=pixel_values, boxes=boxes, position_ids=position_ids, **kwargs
+            )
         assert input_ids is not None and target_positions is not None
         assert target_ids is not None and loss_weights is not None
         hidden = self.model(
             input_ids=input_ids,
+            pixel_values=pixel_values,
+            boxes=boxes,
+            position_ids=position_ids,
             packed=PackedAttention.of(layout, input_ids.device),
             # A mask of four axes is taken as it is: none of L x L is built.
             attention_mask=torch.empty(1, 1, 0, 0, device=input_ids.device),
             use_cache=False,
-            **kwargs,
         ).last_hidden_state
         loss = self.lm_head(hidden[0, target_positions[0]], target_ids[0], loss_weights[0])
         total = loss_weights.sum() if num_items_in_batch is None else num_items_in_batch
