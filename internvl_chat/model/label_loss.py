@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import nn
 
-# Logits of this many tokens exist at a time: 300 MB in float32 for a vocabulary of 150,000.
-CHUNK_TOKENS = 512
+# Logits of this many tokens exist at a time: 40 MB in float32 for a vocabulary of 150,000.
+CHUNK_TOKENS = 64
 
 
 class _WeightedCrossEntropy(torch.autograd.Function):
@@ -28,12 +28,13 @@ class _WeightedCrossEntropy(torch.autograd.Function):
         for start in range(0, len(hidden_ND), CHUNK_TOKENS):
             rows = slice(start, start + CHUNK_TOKENS)
             hidden, targets, weights = hidden_ND[rows], target_ids_N[rows, None], weights_N[rows]
-            log_probs = (hidden @ weight_VD.T).float().log_softmax(-1)
+            logits = (hidden @ weight_VD.T).float()
+            log_probs = logits.sub_(logits.logsumexp(-1, keepdim=True))
             total -= (log_probs.gather(1, targets)[:, 0] * weights).sum()
             if grad_hidden is None and grad_weight is None:
                 continue
             grad_logits = log_probs.exp_().scatter_add_(1, targets, -torch.ones_like(targets, dtype=torch.float32))
-            grad_logits = (grad_logits * weights[:, None]).to(hidden.dtype)
+            grad_logits = grad_logits.mul_(weights[:, None]).to(hidden.dtype)
             if grad_hidden is not None:
                 grad_hidden[rows] = grad_logits @ weight_VD
             if grad_weight is not None:

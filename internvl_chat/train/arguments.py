@@ -76,6 +76,9 @@ class DataArguments:
     absent_boxes: Literal["absent", "zeros"] = field(
         default="absent", metadata={"help": "How the prompt writes an absent box; 'zeros' is [[0, 0, 0, 0]]."}
     )
+    eval_videos: int = field(
+        default=0, metadata={"help": "Videos held out of training, captioned and scored at every evaluation."}
+    )
     video_backend: Literal["pyav", "decord"] = field(default="pyav", metadata={"help": "Video reader."})
     dynamic_image_size: bool = field(default=False, metadata={"help": "Tile images dynamically; videos never are."})
     max_dynamic_patch: int = field(default=12, metadata={"help": "Most tiles of an image; videos have one a frame."})
@@ -91,6 +94,9 @@ class FinetuneArguments(TrainingArguments):
     )
     evaluation_strategy: str | None = field(default=None, metadata={"help": "Old name of --eval_strategy."})
     group_by_length: bool = field(default=False, metadata={"help": "Put samples of similar length into a step."})
+    early_stopping_patience: int = field(
+        default=0, metadata={"help": "Stop after this many evaluations without a better metric; 0 = never."}
+    )
     warmup_ratio: float = field(default=0.0, metadata={"help": "Share of all steps that warm the learning rate up."})
 
     def __post_init__(self) -> None:
@@ -102,7 +108,8 @@ class FinetuneArguments(TrainingArguments):
                 f"--gradient_accumulation_steps {self.gradient_accumulation_steps}: the global batch must hold "
                 "at least one sample a process (BATCH_SIZE >= PER_DEVICE_BATCH_SIZE x GPUS x NNODES)"
             )
-        if self.evaluation_strategy is not None:
+        # The scripts say `--evaluation_strategy no`; a flag under the new name wins.
+        if self.evaluation_strategy is not None and self.eval_strategy == "no":  # type: ignore[has-type]
             self.eval_strategy = self.evaluation_strategy
         if self.warmup_ratio:
             if self.warmup_steps:  # type: ignore[has-type]
@@ -111,6 +118,9 @@ class FinetuneArguments(TrainingArguments):
                 raise UserError(f"--warmup_ratio {self.warmup_ratio}: expected 0 to 1")
             # The trainer reads a number below 1 as a share of all steps.
             self.warmup_steps = self.warmup_ratio
+        if self.eval_strategy != "no" and self.metric_for_best_model is None:  # type: ignore[has-type]
+            # Captions are scored, not a loss: the best checkpoint is the one with the best captions.
+            self.metric_for_best_model, self.greater_is_better = "CIDEr", True
         # Gradient checkpointing is a matter of the model's arguments: it is set up once, in the entry.
         self.gradient_checkpointing = False
         self.remove_unused_columns = False

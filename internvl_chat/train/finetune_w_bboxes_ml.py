@@ -11,6 +11,7 @@ import difflib
 import logging
 import sys
 import time
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, fields
 from importlib.metadata import version
 from pathlib import Path
@@ -21,6 +22,7 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import (
     AutoProcessor,
     AutoTokenizer,
+    EarlyStoppingCallback,
     HfArgumentParser,
     PreTrainedTokenizerBase,
     ProcessorMixin,
@@ -28,13 +30,16 @@ from transformers import (
 )
 
 from internvl_chat.constants import IMG_CONTEXT
-from internvl_chat.contracts import UserError
+from internvl_chat.contracts import Sample, UserError
 from internvl_chat.data.annotations import load_meta, read_samples, write_json
 from internvl_chat.data.collator import PackCollator
 from internvl_chat.data.dataset import CaptionDataset
 from internvl_chat.data.encoder import PromptConfig, SampleEncoder
+from internvl_chat.data.packing import group_by_prompt
 from internvl_chat.data.templates import template_named
 from internvl_chat.data.tokenizer import add_special_tokens, load_tokenizer
+from internvl_chat.evaluation.predict import GenerationSettings, generate_captions
+from internvl_chat.evaluation.scores import caption_scores
 from internvl_chat.model.checkpoint import complete_checkpoints, half_written_checkpoints, load_base, load_config
 from internvl_chat.model.configuration import IntentVCNetConfig
 from internvl_chat.model.conversion.config import is_original, template_of
@@ -43,6 +48,7 @@ from internvl_chat.model.shared_prefix import use_shared_prefix_attention
 from internvl_chat.model.trainable import TrainablePart, lora_target_pattern
 from internvl_chat.train.arguments import DataArguments, FinetuneArguments, ModelArguments
 from internvl_chat.train.trainer import BoxCaptionTrainer
+from internvl_chat.train.validation import Validation, hold_out
 
 logger = logging.getLogger("internvl_chat.train")
 
@@ -52,7 +58,12 @@ def parse_arguments(argv: list[str]) -> tuple[ModelArguments, DataArguments, Fin
     parser = HfArgumentParser(kinds, description=__doc__)
     if len(argv) == 1 and argv[0].endswith(".json"):
         return parser.parse_json_file(argv[0])
-    *arguments, unknown = parser.parse_args_into_dataclasses(argv, return_remaining_strings=True)
+    try:
+        *arguments, unknown = parser.parse_args_into_dataclasses(argv, return_remaining_strings=True)
+    except UserError:
+        raise
+    except ValueError as error:  # The trainer's own checks of flags that do not go together.
+        raise UserError(str(error)) from error
     flags = [word for word in unknown if word.startswith("--")]
     if unknown:
         known = [f"--{flag.name}" for kind in kinds for flag in fields(kind)]
@@ -162,6 +173,18 @@ def build_model(
     return wrapped, trained
 
 
+def validation_of(
+    samples: Sequence[Sample], tokenizer: PreTrainedTokenizerBase, encoder: SampleEncoder, num_frames: int
+) -> Validation:
+    """Greedy captions of the samples' prompts, scored as the challenge does."""
+    settings = GenerationSettings(num_frames=num_frames, num_workers=0)
+
+    def caption(model: torch.nn.Module, prompts: Sequence[Sample]) -> Iterable[str]:
+        return generate_captions(model, tokenizer, encoder, prompts, settings)
+
+    return Validation.of(group_by_prompt(samples), caption, caption_scores)
+
+
 def write_run_record(
     folder: Path, args: tuple[ModelArguments, DataArguments, FinetuneArguments], facts: dict[str, object]
 ) -> None:
@@ -205,9 +228,16 @@ def train(model_args: ModelArguments, data_args: DataArguments, args: FinetuneAr
     )
     tokenizer, processor = load_text_processing(model_args)
     samples = [s for entry in load_meta(Path(data_args.meta_path)) for s in read_samples(entry)]
+    encoder = SampleEncoder(tokenizer, prompt_config, data_args.video_backend)
+    validation = None
+    if args.eval_strategy != "no":
+        if data_args.eval_videos < 1:
+            raise UserError(f"--eval_strategy {args.eval_strategy} needs --eval_videos, the number to hold out")
+        samples, held_out = hold_out(samples, data_args.eval_videos, args.seed)
+        validation = validation_of(held_out, tokenizer, encoder, data_args.max_num_frame)
     dataset = CaptionDataset(
         samples,
-        SampleEncoder(tokenizer, prompt_config, data_args.video_backend),
+        encoder,
         min_num_frame=data_args.min_num_frame,
         max_num_frame=data_args.max_num_frame,
         sampling_method=data_args.sampling_method,
@@ -228,6 +258,8 @@ def train(model_args: ModelArguments, data_args: DataArguments, args: FinetuneAr
         trained=trained,
         prompt_config=prompt_config,
         max_packed_tokens=data_args.max_packed_tokens,
+        validation=validation,
+        callbacks=[EarlyStoppingCallback(args.early_stopping_patience)] if args.early_stopping_patience else None,
     )
     # Under ZeRO-3 a parameter's local shard is empty; `ds_numel` is its true size.
     sizes = [(p.requires_grad, getattr(p, "ds_numel", p.numel())) for p in model.parameters()]

@@ -17,6 +17,7 @@ from internvl_chat.data.encoder import PromptConfig
 from internvl_chat.model.checkpoint import load_trained, save_trained
 from internvl_chat.model.trainable import TrainablePart
 from internvl_chat.train.throughput import Throughput
+from internvl_chat.train.validation import Validation
 
 
 class BoxCaptionTrainer(Trainer):
@@ -25,6 +26,7 @@ class BoxCaptionTrainer(Trainer):
     Args:
         max_packed_tokens: fill passes into packs of this many tokens; 0 takes `per_device_train_batch_size` of them.
         tile_cost: what a ViT tile costs, in tokens of the language model; packs are balanced by it.
+        validation: what an evaluation asks and how it scores the answers.
     """
 
     def __init__(
@@ -34,9 +36,11 @@ class BoxCaptionTrainer(Trainer):
         prompt_config: PromptConfig,
         max_packed_tokens: int = 0,
         tile_cost: float = 0.0,
+        validation: Validation | None = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(*args, **kwargs)
+        super().__init__(*args, eval_dataset=validation.samples if validation else None, **kwargs)
+        self.validation = validation
         self.trained = trained
         self.prompt_config = prompt_config
         self.max_packed_tokens = max_packed_tokens
@@ -88,6 +92,16 @@ class BoxCaptionTrainer(Trainer):
         if self.args.world_size > 1:
             weight = self.accelerator.gather(weight).sum()
         return weight.clamp_min(torch.finfo(weight.dtype).tiny)
+
+    def evaluate(self, *args: Any, metric_key_prefix: str = "eval", **kwargs: Any) -> dict[str, float]:
+        """Caption the held-out videos and score the captions."""
+        assert self.validation is not None
+        scores = self.validation.run(self.model, self.accelerator)
+        metrics = {f"{metric_key_prefix}_{name}": value for name, value in scores.items()}
+        self.log(metrics)
+        control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)  # type: ignore[has-type]
+        self.control = control
+        return metrics
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
         if "loss" in logs:

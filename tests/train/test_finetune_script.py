@@ -132,3 +132,18 @@ def test_wrong_settings_give_one_message_and_a_non_zero_exit(
 def test_base_ships_with_the_repository() -> None:
     weights = BASE_MODEL / "model.safetensors"
     assert weights.stat().st_size <= 4 * 2**20
+
+
+def test_packs_and_validation_in_one_run(start_script: StartScript, tmp_path: Path) -> None:
+    flags = "--max_packed_tokens 1200 --save_strategy steps --save_steps 1 --eval_strategy steps --eval_steps 1"
+    flags += " --eval_videos 1 --load_best_model_at_end True --early_stopping_patience 2 --learning_rate 0"
+    finish(start_script(tmp_path / "run", *flags.split(), BATCH_SIZE="2"))
+
+    history = json.loads((tmp_path / "run" / "trainer_state.json").read_text())
+    scores = [entry["eval_CIDEr"] for entry in history["log_history"] if "eval_CIDEr" in entry]
+    # Nothing is learned at a rate of zero, so that the two evaluations after the first are the last.
+    assert len(scores) == 3 and len(set(scores)) == 1
+    assert history["best_model_checkpoint"].endswith("checkpoint-1")
+    logged = next(entry for entry in history["log_history"] if "loss" in entry)
+    assert logged["captions_per_s"] > 0 and 0 <= logged["data_wait_share"] <= 1 and logged["peak_memory_gb"] > 0
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["samples"] == 25

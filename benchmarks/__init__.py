@@ -1,0 +1,1 @@
+"""Measurements; each is one command, see README.md."""

@@ -1,0 +1,167 @@
+"""The workloads that speed is measured on: geometry with random weights, and the batches of a training step."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from peft import LoraConfig, get_peft_model
+from torch import nn
+
+from internvl_chat.contracts import PackedFeatures
+from internvl_chat.data.collator import PackCollator
+from internvl_chat.data.encoder import SamplePlan
+from internvl_chat.data.packing import pack_answers
+from internvl_chat.model import IntentVCNetConfig, IntentVCNetForConditionalGeneration
+from internvl_chat.model.shared_prefix import use_shared_prefix_attention
+from internvl_chat.model.trainable import TrainablePart, lora_target_pattern
+
+IMAGE_TOKEN_ID = 151667
+LORA_RANK = 128
+
+
+@dataclass(frozen=True)
+class Workload:
+    """A model's geometry and one video's captions.
+
+    Args:
+        frames, tile_px: what the ViT sees of a video.
+        text_tokens: of the prompt, without the frames'.
+        captions, caption_tokens: answers to the prompt.
+        grad_checkpoint: whether a step recomputes layers.
+    """
+
+    vision: dict[str, Any]
+    text: dict[str, Any]
+    tile_px: int
+    frames: int
+    text_tokens: int
+    captions: int = 5
+    caption_tokens: int = 20
+    num_adapter_layers: int = 5
+    grad_checkpoint: bool = False
+
+    @property
+    def tokens_per_frame(self) -> int:
+        return (self.tile_px // 28) ** 2
+
+    def with_frames(self, frames: int) -> Workload:
+        """The same with another number of frames and the coordinates that they bring (28 tokens each)."""
+        return replace(self, frames=frames, text_tokens=self.text_tokens + 28 * (frames - self.frames))
+
+
+W1 = Workload(
+    vision={"hidden_size": 256, "num_hidden_layers": 8, "num_attention_heads": 8, "intermediate_size": 1024},
+    text={
+        "hidden_size": 512,
+        "num_hidden_layers": 8,
+        "num_attention_heads": 8,
+        "num_key_value_heads": 2,
+        "intermediate_size": 1536,
+    },
+    tile_px=224,
+    frames=16,
+    text_tokens=40 + 16 * 28,
+)
+# InternVL3-8B: InternViT-300M and Qwen2.5-7B; the prompt of 40 frames with their boxes.
+W2 = Workload(
+    vision={"hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16, "intermediate_size": 4096},
+    text={
+        "hidden_size": 3584,
+        "num_hidden_layers": 28,
+        "num_attention_heads": 28,
+        "num_key_value_heads": 4,
+        "intermediate_size": 18944,
+        "rope_theta": 1_000_000.0,
+    },
+    tile_px=448,
+    frames=40,
+    text_tokens=60 + 40 * 38,
+    grad_checkpoint=True,
+)
+
+
+def build_model(workload: Workload, device: str, dtype: torch.dtype = torch.bfloat16) -> nn.Module:
+    """Random weights with LoRA and box adapters; trained is what the training script trains."""
+    config = IntentVCNetConfig(
+        vision_config={
+            **workload.vision,
+            "image_size": [workload.tile_px, workload.tile_px],
+            "patch_size": [14, 14],
+            "attention_bias": True,
+            "layer_scale_init_value": 0.1,
+            "num_adapter_layers": workload.num_adapter_layers,
+        },
+        text_config={
+            "model_type": "qwen2",
+            **workload.text,
+            "vocab_size": 151_674,
+            "max_position_embeddings": 32_768,
+            "tie_word_embeddings": False,
+        },
+        image_token_id=IMAGE_TOKEN_ID,
+        image_seq_length=workload.tokens_per_frame,
+        downsample_ratio=0.5,
+        tie_word_embeddings=False,
+    )
+    torch.manual_seed(0)
+    default_dtype = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        with torch.device(device):
+            model = IntentVCNetForConditionalGeneration(config)
+    finally:
+        torch.set_default_dtype(default_dtype)
+    use_shared_prefix_attention(model)
+    if workload.grad_checkpoint:
+        model.gradient_checkpointing_enable({"use_reentrant": False})
+    lora = LoraConfig(
+        r=LORA_RANK,
+        lora_alpha=2 * LORA_RANK,
+        lora_dropout=0.05,
+        target_modules=lora_target_pattern("qwen2"),
+        task_type="CAUSAL_LM",
+    )
+    wrapped = get_peft_model(model, lora, autocast_adapter_dtype=False)
+    TrainablePart(LORA_RANK, freeze_llm=False, freeze_mlp=False, freeze_backbone=True).mark(wrapped)
+    return wrapped.train()
+
+
+def _plans(workload: Workload) -> tuple[list[SamplePlan], torch.Tensor]:
+    rng = np.random.default_rng(0)
+
+    def text(length: int) -> list[int]:
+        return rng.integers(0, 150_000, length).tolist()
+
+    places = [IMAGE_TOKEN_ID] * (workload.frames * workload.tokens_per_frame)
+    prompt = text(20) + places + text(workload.text_tokens - 20)
+    corners = rng.integers(0, 400, (workload.frames, 2))
+    boxes = np.concatenate([corners, corners + 300], axis=1)
+    plans = []
+    for _ in range(workload.captions):
+        answer = text(workload.caption_tokens)
+        labels = [-100] * len(prompt) + answer
+        plans.append(SamplePlan(prompt + answer, labels, np.arange(workload.frames), boxes))
+    generator = torch.Generator().manual_seed(0)
+    return plans, torch.randn(workload.frames, 3, workload.tile_px, workload.tile_px, generator=generator)
+
+
+def shared_batch(workload: Workload) -> PackedFeatures:
+    """All captions in one pass."""
+    return PackCollator(workload.tile_px)([pack_answers(*_plans(workload), "token")])
+
+
+def separate_batches(workload: Workload) -> list[dict[str, torch.Tensor]]:
+    """One caption a pass, as the native model takes them: with labels, and so with all logits."""
+    plans, pixels = _plans(workload)
+    return [
+        {
+            "input_ids": torch.tensor([plan.input_ids]),
+            "labels": torch.tensor([plan.labels]),
+            "pixel_values": pixels,
+            "boxes": torch.from_numpy(plan.boxes),
+        }
+        for plan in plans
+    ]
