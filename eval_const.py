@@ -47,7 +47,7 @@ def run(args: argparse.Namespace) -> None:
     else:
         parts = {split: ids_of_split(root, split) for split in SPLITS if args.split in (split, "both")}
     samples = [question_sample(session.entry, video_id, session.ask) for ids in parts.values() for video_id in ids]
-    missing = [str(s.video_path) for s in samples if not s.video_path.is_file()]
+    missing = [str(s.video_path) for s in samples if s.video_path and not s.video_path.exists()]
     if missing:
         raise UserError(f"{len(missing)} of {len(samples)} test videos are missing, such as {missing[0]}")
 

@@ -19,6 +19,10 @@ from internvl_chat.contracts import UserError
 
 BoxArray = npt.NDArray[np.integer]
 
+# A track as the challenge ships it, and as the training reads it; both lie beside the video.
+BOX_TEXT_NAME = "object_bboxes.txt"
+BOX_ARRAY_NAME = "object_bboxes.npy"
+
 _FIELD_SEPARATOR = re.compile(r"\s*,\s*|\s+")
 
 
@@ -41,8 +45,16 @@ def thousandths_from_pixels(boxes_px: npt.NDArray, width_px: int, height_px: int
     boxes_px = np.asarray(boxes_px, dtype=np.float64)
     x, y, w, h = boxes_px.T
     corners = np.stack([x, y, x + w, y + h], axis=1) / np.array([width_px, height_px, width_px, height_px])
+    return thousandths_from_fractions(corners)
+
+
+def thousandths_from_fractions(corners: npt.NDArray) -> BoxArray:
+    """Boxes [T, 4], x1 y1 x2 y2 in fractions of the picture's sides, as int64 thousandths inside the picture.
+
+    A box without area, before or after it is cut at the picture's edge, is all zero.
+    """
     boxes = np.clip(np.rint(corners * BOX_SCALE), 0, BOX_SCALE).astype(np.int64)
-    boxes[(w <= 0) | (h <= 0) | is_absent(boxes)] = 0
+    boxes[is_absent(corners) | is_absent(boxes)] = 0
     return boxes
 
 

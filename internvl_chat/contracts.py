@@ -1,15 +1,17 @@
 """What the rooms hand each other: Sample -> Features -> Batch, and the error a user can act on.
 
-Shape letters: L text positions, F frames, S the tile's side, B samples of a batch, N supervised tokens.
+Shape letters: L text positions, T tiles, S the tile's side, B samples of a batch, N supervised tokens.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING, Literal, TypedDict
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
     import torch
 
 
@@ -29,22 +31,86 @@ class Turn:
 
 
 @dataclass(frozen=True)
-class Sample:
-    """One line of an annotation file with its paths resolved.
+class TrackFile:
+    """One object's boxes in an `object_bboxes.npy` at `path`; `name` is how the prompt calls the object."""
 
-    `object_name` is how the prompt calls the object; `source` says where the line stands, for messages.
+    name: str
+    path: Path
+
+
+@dataclass(frozen=True, eq=False)
+class TrackRows:
+    """One object's boxes as a record gives them; K rows.
+
+    Args:
+        name: how the prompt calls the object.
+        positions: [K] ascending: frame or image numbers from 0, or seconds, as `by` says.
+        corners: [K, 4] x1 y1 x2 y2, in pixels or, without `in_pixels`, in fractions of the picture's sides.
+        is_complete: there must be a row for each frame or image.
+        absent: frame or image numbers at which the object is not to be seen, whatever the rows say.
+        size_px: width and height of the picture that pixels were counted in, where the record says.
+    """
+
+    name: str
+    positions: npt.NDArray[np.float64]
+    corners: npt.NDArray[np.float64]
+    by: Literal["frame", "second"] = "frame"
+    in_pixels: bool = False
+    is_complete: bool = False
+    absent: frozenset[int] = frozenset()
+    size_px: tuple[int, int] | None = None
+
+    def _content(self) -> tuple[object, ...]:
+        rows = (self.positions.tobytes(), self.corners.tobytes())
+        return (*rows, self.name, self.by, self.in_pixels, self.is_complete, self.absent, self.size_px)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, TrackRows) and self._content() == other._content()
+
+    def __hash__(self) -> int:
+        return hash(self._content())
+
+
+Track = TrackFile | TrackRows
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One line of an annotation file with its paths resolved: text alone, images, or a video.
+
+    Args:
+        source: where the line stands, for messages.
+        image_paths: one a `<image>`, in their order; none where the sample shows a video or nothing.
+        video_path: a file, or a folder of frames.
+        clip_s: the part of the video that is shown, from and to in seconds; None is all of it.
+        tracks: the objects it is about, the one that the question names first.
+        root: the resolved folder that its files must lie in, links followed; None is anywhere.
+        max_dynamic_patch: most tiles of its images, where its dataset says.
+        data_augment: whether training may alter its pictures.
     """
 
     id: str
-    video_path: Path
-    boxes_path: Path
-    object_name: str
     turns: tuple[Turn, ...]
     source: str
+    image_paths: tuple[Path, ...] = ()
+    video_path: Path | None = None
+    clip_s: tuple[float, float] | None = None
+    tracks: tuple[Track, ...] = ()
+    root: Path | None = None
+    max_dynamic_patch: int | None = None
+    data_augment: bool = False
+
+    @property
+    def object_name(self) -> str:
+        """How the prompt calls the object that the question is about; empty without a track."""
+        return self.tracks[0].name if self.tracks else ""
 
 
 class Features(TypedDict):
-    """One sample as tensors: input_ids [L] and labels [L] int64, pixel_values [F, 3, S, S], boxes [F, 4] int64."""
+    """One sample as tensors: input_ids [L] and labels [L] int64, pixel_values [T, 3, S, S], boxes [T, 4] int64.
+
+    T counts tiles, none for text alone; a tile that no box points at has a box of zeros.
+    """
 
     input_ids: torch.Tensor
     labels: torch.Tensor

@@ -101,7 +101,7 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
     corpus += [how_question(item) for item in objects] + [EVERY_OBJECT] * 40
     for form in PromptForm:
         corpus += [form.question("object") + " The coordinates in each frame are:\n"] * 40
-    corpus += [coordinate_list("object", rng.integers(0, 1000, (FRAMES, 4))) for _ in range(20)]
+    corpus += [coordinate_list([("object", rng.integers(0, 1000, (FRAMES, 4)))]) for _ in range(20)]
     corpus += [TEMPLATE.system_prefix + TEMPLATE.system_message, "Frame-1: Frame-2: \nuser\nassistant\n"] * 40
 
     chat_tokens = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]

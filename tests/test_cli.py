@@ -84,6 +84,20 @@ def test_picture_draws_any_line(shapes_meta: Path, tmp_path: Path, capsys: pytes
     assert pictures[0].shape != pictures[1].shape or not np.array_equal(*pictures)
 
 
+def test_picture_draws_images_and_refuses_text(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name, size in (("a.png", (40, 20)), ("b.png", (20, 40))):
+        Image.new("RGB", size).save(tmp_path / name)
+    turns = [{"from": "human", "value": "<image> or <image>?"}, {"from": "gpt", "value": "the first"}]
+    records = [{"id": 1, "image": ["a.png", "b.png"], "conversations": turns}, {"id": 2, "conversations": turns}]
+    (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, records)))
+    (tmp_path / "meta.json").write_text(json.dumps({"set": {"root": str(tmp_path), "annotation": "a.jsonl"}}))
+    argv = ["picture", "--meta_path", str(tmp_path / "meta.json"), "--out", str(tmp_path / "out.png"), "--line"]
+    assert main([*argv, "1"]) == 0
+    assert capsys.readouterr().out.endswith("1, frames [0, 1]\n")
+    assert main([*argv, "2"]) == 1
+    assert "a.jsonl:2: sample '2' is text alone" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("line", ["0", "31", "-1"])
 def test_picture_refuses_a_line_that_is_not_there(
     line: str, shapes_meta: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -20,21 +20,29 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from internvl_chat.boxes import load_boxes
+    import numpy as np
+
     from internvl_chat.contracts import UserError
     from internvl_chat.data.annotations import load_meta, read_samples
-    from internvl_chat.data.frame_sampling import sample_frames
+    from internvl_chat.data.frame_sampling import clip_window, sample_frames
+    from internvl_chat.data.media import read_media_header, read_pictures
     from internvl_chat.data.picture import Strip, contact_sheet
-    from internvl_chat.data.video import read_frames
+    from internvl_chat.data.tracks import boxes_at
 
     samples = [sample for entry in load_meta(args.meta_path) for sample in read_samples(entry)]
     if not 1 <= args.line <= len(samples):
         raise UserError(f"--line {args.line}: the annotations have {len(samples)} lines")
     sample = samples[args.line - 1]
-    boxes = load_boxes(sample.boxes_path)
-    indices = sample_frames(args.num_frames, len(boxes), "centre")
+    header = read_media_header(sample)
+    if not header.num_pictures:
+        raise UserError(f"{sample.source}: sample {sample.id!r} is text alone: there is nothing to draw")
+    indices = np.arange(header.num_pictures)
+    if sample.video_path is not None:
+        first, length = clip_window(sample.clip_s, header.num_pictures, header.frames_per_second)
+        indices = first + sample_frames(args.num_frames, length, "centre")
+    boxes = boxes_at(sample.tracks[0], indices, header, sample.source) if sample.tracks else None
     lines = [f"[{sample.id}] {turn.text}" if turn.speaker == "human" else turn.text for turn in sample.turns]
-    strip = Strip(read_frames(sample.video_path, indices, args.video_backend), boxes[indices], lines)
+    strip = Strip(read_pictures(sample, indices, args.video_backend), boxes, lines)
     args.out.parent.mkdir(parents=True, exist_ok=True)
     contact_sheet([strip]).save(args.out)
     sys.stdout.write(f"{args.out}: {sample.id}, frames {indices.tolist()}\n")

@@ -131,7 +131,7 @@ def _question(model: PreTrainedModel, folder: Path, num_frames: int) -> dict[str
     image_tokens = [model.config.image_seq_length] * num_frames
     if has_tokenizer(folder):
         form = PromptForm.COORDINATES
-        text = with_coordinates(f"<video>\n{form.question('object')}", "object", boxes.numpy())
+        text = with_coordinates(f"<video>\n{form.question('object')}", [("object", boxes.numpy())])
         turns = [Turn("human", expand_video(text, num_frames))]
         template = template_named(template_of(model.config) or "internvl2_5")
         ids = encode_conversation(turns, load_tokenizer(folder), template, image_tokens).input_ids

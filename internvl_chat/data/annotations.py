@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,18 +11,15 @@ from pathlib import Path
 from typing import Any
 
 from internvl_chat.constants import VIDEO_PLACEHOLDER
-from internvl_chat.contracts import Sample, Turn, UserError
+from internvl_chat.contracts import Sample, UserError
+from internvl_chat.data.layout import boxes_path_of as boxes_path_of
+from internvl_chat.data.layout import category_of, object_name_of
+from internvl_chat.data.layout import video_path_of as video_path_of
 from internvl_chat.data.prompt import PromptForm
+from internvl_chat.data.record_files import parse_json, read_json, read_text, split_records
+from internvl_chat.data.records import RecordReader
 
-# How the prompt calls a category whose folder name is no English word; a meta JSON can add its own `object_names`.
-OBJECT_NAMES = {
-    "electricfan": "electric fan",
-    "racing": "racing car",
-    "rubicCube": "rubik's cube",
-    "pool": "pool ball",
-    "gametarget": "game character",
-}
-
+logger = logging.getLogger(__name__)
 
 _META_KEYS: dict[str, tuple[type, ...]] = {
     "root": (str,),
@@ -31,15 +29,26 @@ _META_KEYS: dict[str, tuple[type, ...]] = {
     "length": (int,),
     "max_dynamic_patch": (int,),
     "object_names": (dict,),
+    "weight": (int, float),
+    "allow_outside_root": (bool,),
 }
+# More repeats, tiles or weight than this is a slip, and would take all memory.
+_MOST = 10_000
 
 
 @dataclass(frozen=True)
 class DatasetEntry:
     """One entry of a meta JSON.
 
-    `root` holds `<category>/<id>/<id>.mp4`; `annotation` is a JSONL file, relative to the working folder or to the
-    meta JSON; every line is used `repeat_time` times an epoch (below 1: that share of the lines, the first ones).
+    Args:
+        root: the folder that paths in its records are relative to, and may not leave unless `allow_outside_root`.
+        annotation: a JSONL file or a JSON list, relative to the working folder or to the meta JSON.
+        repeat_time: every line is used so many times an epoch; below 1 that share of the lines, the first ones.
+        object_names: how the prompt calls categories, beside `OBJECT_NAMES`.
+        data_augment: whether training alters its pictures.
+        max_dynamic_patch: most tiles of its images; None leaves it to the run.
+        length: how many lines the file should have; None is unknown.
+        weight: share of the mix, against the other entries' weights; None leaves it to the numbers of lines.
     """
 
     name: str
@@ -47,18 +56,21 @@ class DatasetEntry:
     annotation: Path
     repeat_time: float = 1.0
     object_names: Mapping[str, str] = field(default_factory=dict)
+    data_augment: bool = False
+    max_dynamic_patch: int | None = None
+    length: int | None = None
+    weight: float | None = None
+    allow_outside_root: bool = False
 
-
-def read_json(path: Path) -> Any:
-    """Parse a JSON file; a `UserError` names the file and the line."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise UserError(f"{path}: not found") from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot be read ({error})") from error
-    except json.JSONDecodeError as error:
-        raise UserError(f"{path}:{error.lineno}: is not valid JSON: {error.msg}") from error
+    def reader(self) -> RecordReader:
+        """What reads its records."""
+        return RecordReader(
+            self.root,
+            object_names=self.object_names,
+            max_dynamic_patch=self.max_dynamic_patch,
+            data_augment=self.data_augment,
+            allow_outside_root=self.allow_outside_root,
+        )
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -80,10 +92,14 @@ def _read_meta(path: Path) -> dict[str, dict[str, Any]]:
         if unknown:
             raise UserError(f"{path}: entry {name!r} has unknown keys {unknown}; known are {sorted(_META_KEYS)}")
         for key, value in fields.items():
-            if not isinstance(value, _META_KEYS[key]):
+            # True is an `int` to Python.
+            if not isinstance(value, _META_KEYS[key]) or (isinstance(value, bool) and bool not in _META_KEYS[key]):
                 raise UserError(f"{path}: {key!r} of {name!r} is {value!r}: expected {_kinds(_META_KEYS[key])}")
-        if fields.get("repeat_time", 1) <= 0:
-            raise UserError(f"{path}: 'repeat_time' of {name!r} is {fields['repeat_time']}: expected more than 0")
+        for key in ("repeat_time", "weight", "max_dynamic_patch"):
+            if not 0 < fields.get(key, 1) <= _MOST:
+                raise UserError(f"{path}: {key!r} of {name!r} is {fields[key]}: expected more than 0, at most {_MOST}")
+        if not all(isinstance(text, str) for text in fields.get("object_names", {}).values()):
+            raise UserError(f"{path}: 'object_names' of {name!r}: expected a text for each category")
     return content
 
 
@@ -93,8 +109,8 @@ def _kinds(types: tuple[type, ...]) -> str:
 
 
 def _root_of(path: Path, name: str, fields: Mapping[str, Any]) -> Path:
-    root = Path(fields["root"]).expanduser()
-    if not root.is_dir():
+    root = Path(os.path.expanduser(fields["root"]))
+    if not os.path.isdir(root):
         raise UserError(f"{path}: 'root' of {name!r} is no folder: {root}; edit it to where the videos lie")
     return root
 
@@ -116,79 +132,69 @@ def load_meta(path: Path) -> list[DatasetEntry]:
     """
     entries = []
     for name, fields in _read_meta(path).items():
-        root, annotation = _root_of(path, name, fields), Path(fields["annotation"]).expanduser()
-        if not annotation.is_file() and (path.parent / annotation).is_file():
+        root, annotation = _root_of(path, name, fields), Path(os.path.expanduser(fields["annotation"]))
+        if not os.path.isfile(annotation) and os.path.isfile(path.parent / annotation):
             annotation = path.parent / annotation
-        if not annotation.is_file():
+        if not os.path.isfile(annotation):
             raise UserError(
                 f"{path}: 'annotation' of {name!r} not found: {annotation}; "
                 "'python -m internvl_chat annotate' builds it from the challenge's train.json"
             )
-        entries.append(
-            DatasetEntry(name, root, annotation, fields.get("repeat_time", 1), fields.get("object_names", {}))
-        )
+        settings = {key: value for key, value in fields.items() if key not in ("root", "annotation")}
+        entries.append(DatasetEntry(name, root, annotation, **settings))
+    weighted = [entry.name for entry in entries if entry.weight is not None]
+    if weighted and len(weighted) < len(entries):
+        raise UserError(f"{path}: {weighted[0]!r} has a 'weight' and others have none: give all of them one")
     return entries
 
 
-def category_of(video_id: str) -> str:
-    """`airplane-15` -> `airplane`: what stands before the first dash."""
-    return video_id.split("-", 1)[0]
-
-
-def object_name_of(category: str, extra_names: Mapping[str, str] | None = None) -> str:
-    """How the prompt calls a category."""
-    return {**OBJECT_NAMES, **(extra_names or {})}.get(category, category)
-
-
-def video_path_of(root: Path, video_id: str) -> Path:
-    """Where a video of the challenge lies: `ROOT/airplane/airplane-15/airplane-15.mp4`."""
-    return root / category_of(video_id) / video_id / f"{video_id}.mp4"
-
-
-def boxes_path_of(video_path: Path) -> Path:
-    """The box track beside a video."""
-    return video_path.with_name("object_bboxes.npy")
-
-
 def read_samples(entry: DatasetEntry) -> list[Sample]:
-    """Read one annotation file; each line becomes a `Sample`.
+    """Read one annotation file; each record becomes a `Sample`, repeated or cut off as `repeat_time` says.
 
     Raises:
-        UserError: a line is not valid JSON or not a record; the message names file and line.
+        UserError: a record is not valid JSON or not a record; the message names file and line.
     """
-    try:
-        lines = entry.annotation.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{entry.annotation}: cannot be read ({error})") from error
-    samples = [
-        _read_sample(entry, line, f"{entry.annotation}:{number}")
-        for number, line in enumerate(lines, start=1)
-        if line.strip()
-    ]
+    reader = entry.reader()
+    samples = []
+    for record in split_records(read_text(entry.annotation), entry.annotation):
+        source = f"{entry.annotation}:{record.line}"
+        samples.append(reader.read(parse_json(record.text, source), source))
     if not samples:
         raise UserError(f"{entry.annotation}: holds no records")
-    whole, part = divmod(entry.repeat_time, 1)
-    chosen = samples * int(whole) + samples[: round(part * len(samples))]
+    if entry.length not in (None, len(samples)):
+        logger.warning(
+            "%s holds %d records, 'length' of %r says %d", entry.annotation, len(samples), entry.name, entry.length
+        )
+    chosen = _cycled(samples, round(entry.repeat_time * len(samples)))
     if not chosen:
         raise UserError(f"{entry.annotation}: 'repeat_time' {entry.repeat_time} leaves none of {len(samples)} records")
     return chosen
 
 
-def _read_sample(entry: DatasetEntry, line: str, source: str) -> Sample:
-    try:
-        record = json.loads(line)
-        turns = tuple(Turn(str(turn["from"]), str(turn["value"])) for turn in record["conversations"])
-        sample_id, video = str(record["id"]), Path(record["video"])
-    except json.JSONDecodeError as error:
-        raise UserError(f"{source}: is not valid JSON: {error.msg}") from error
-    except (KeyError, TypeError) as error:
-        raise UserError(
-            f"{source}: expected 'id', 'video' and 'conversations' with 'from' and 'value', missing {error}"
-        ) from error
-    category = category_of(video.name)
-    video_path = entry.root / category / video
-    name = object_name_of(category, entry.object_names)
-    return Sample(sample_id, video_path, boxes_path_of(video_path), name, turns, source)
+def read_mix(entries: Sequence[DatasetEntry]) -> list[Sample]:
+    """The samples of an epoch, of all entries.
+
+    With weights the epoch is as long as without, and each entry has its weight's share of it: its samples are cut
+    off or begun again.
+
+    Raises:
+        UserError: an annotation cannot be used, or a weight leaves an entry without a sample.
+    """
+    parts = [read_samples(entry) for entry in entries]
+    weights = [entry.weight for entry in entries if entry.weight is not None]
+    if weights:
+        num_samples = sum(len(part) for part in parts)
+        counts = [round(num_samples * weight / sum(weights)) for weight in weights]
+        for entry, count in zip(entries, counts, strict=True):
+            if not count:
+                raise UserError(f"'weight' {entry.weight} of {entry.name!r} leaves none of its records in the mix")
+        parts = [_cycled(part, count) for part, count in zip(parts, counts, strict=True)]
+    return [sample for part in parts for sample in part]
+
+
+def _cycled(samples: list[Sample], count: int) -> list[Sample]:
+    whole, part = divmod(count, len(samples))
+    return samples * whole + samples[:part]
 
 
 def read_captions(path: Path) -> dict[str, list[str]]:

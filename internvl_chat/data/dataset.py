@@ -93,7 +93,8 @@ class CaptionDataset(Dataset[PackedFeatures]):
     def __getitem__(self, index: int) -> PackedFeatures:
         samples = self.passes[index]
         frames = self.choose_frames(index, self.epoch)
-        plans = [self.encoder.plan(sample, frames) for sample in samples]
+        rng = np.random.default_rng([self.seed, self.epoch, index, 1])
+        plans = [self.encoder.plan(sample, frames, rng) for sample in samples]
         return pack_answers(plans, self.encoder.pixels(samples[0], plans[0]), self.loss_reduction)
 
 

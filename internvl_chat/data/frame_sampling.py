@@ -2,12 +2,52 @@
 
 from __future__ import annotations
 
-from typing import Literal
+import re
 
 import numpy as np
 import numpy.typing as npt
 
-FrameSampling = Literal["rand", "middle", "centre"]
+from internvl_chat.contracts import UserError
+
+# `rand`, `middle`, `centre`, or `fps` and a number: frames a second.
+FrameSampling = str
+
+_RATE = re.compile(r"fps([0-9]+(?:\.[0-9]+)?)")
+
+
+def rate_of(method: FrameSampling) -> float | None:
+    """The frames a second that `fps2` or `fps0.5` asks for; None for a method that takes a number of frames.
+
+    Raises:
+        UserError: an unknown method.
+    """
+    if method in ("rand", "middle", "centre"):
+        return None
+    match = _RATE.fullmatch(method)
+    if match is None or float(match[1]) == 0:
+        raise UserError(
+            f"unknown --sampling_method {method!r}: expected rand, middle or centre, or a rate such as fps1 or fps0.5"
+        )
+    return float(match[1])
+
+
+def clip_window(clip_s: tuple[float, float] | None, video_length: int, frames_per_second: float) -> tuple[int, int]:
+    """First frame and number of frames of a part of a video.
+
+    Args:
+        clip_s: from and to in seconds, both nearest frames included; None is the whole video.
+    Raises:
+        UserError: the video states no rate, or ends before the clip begins.
+    """
+    if clip_s is None:
+        return 0, video_length
+    if frames_per_second <= 0:
+        raise UserError(f"'clip' {list(clip_s)} is in seconds, but the video states no rate")
+    first, last = (round(second * frames_per_second) for second in clip_s)
+    if first >= video_length:
+        duration_s = video_length / frames_per_second
+        raise UserError(f"'clip' {list(clip_s)} begins after the end of the video, which lasts {duration_s:.2f} s")
+    return first, min(last, video_length - 1) - first + 1
 
 
 def _segments(num_frames: int, video_length: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
@@ -21,30 +61,50 @@ def _padded(indices: npt.NDArray[np.int64], num_frames: int) -> npt.NDArray[np.i
     return np.concatenate([indices, np.full(num_frames - len(indices), indices[-1])])
 
 
+def _at_rate(rate: float, num_frames: int, video_length: int, frames_per_second: float) -> npt.NDArray[np.int64]:
+    """The frames nearest to the middles of spans of 1 / `rate` seconds, at most `num_frames`; the middle of a video
+    shorter than half a span."""
+    if frames_per_second <= 0:
+        raise UserError(f"sampling by 'fps{rate:g}' needs a video that states its rate")
+    span_s = 1 / rate
+    times_s = np.arange(span_s / 2, video_length / frames_per_second + span_s / 2, span_s)
+    indices = np.rint(times_s * frames_per_second).astype(np.int64)
+    indices = indices[indices < video_length][:num_frames]
+    return indices if len(indices) else np.array([video_length // 2])
+
+
 def sample_frames(
-    num_frames: int, video_length: int, method: FrameSampling, rng: np.random.Generator | None = None
+    num_frames: int,
+    video_length: int,
+    method: FrameSampling,
+    rng: np.random.Generator | None = None,
+    frames_per_second: float = 0.0,
 ) -> npt.NDArray[np.int64]:
-    """Indices of `num_frames` frames, ascending.
+    """Indices of `num_frames` frames, ascending; with `fpsX` at most so many.
 
     Args:
         method: `rand` draws one frame from each equal segment, `middle` takes its middle (both as InternVL trains;
-            a shorter video repeats its last frame), `centre` takes segment centres as InternVL's evaluation does.
+            a shorter video repeats its last frame), `centre` takes segment centres as InternVL's evaluation does,
+            `fpsX` takes X frames a second.
         rng: what `rand` draws from.
+        frames_per_second: the video's own rate, for `fpsX`.
     Returns:
         [F] int64, each in 0 to `video_length - 1`.
     Raises:
-        ValueError: no frames asked for or none there, an unknown method, or `rand` without `rng`.
+        ValueError: no frames asked for or none there, or `rand` without `rng`.
+        UserError: an unknown method, or `fpsX` of a video without a rate.
     """
     if num_frames < 1 or video_length < 1:
         raise ValueError(f"cannot take {num_frames} frames from a video of {video_length}")
+    rate = rate_of(method)
+    if rate is not None:
+        return _at_rate(rate, num_frames, video_length, frames_per_second)
     if method == "centre":
         segment = (video_length - 1) / num_frames
         return (segment / 2 + np.round(segment * np.arange(num_frames))).astype(np.int64)
     first, last = _segments(num_frames, video_length)
     if method == "middle":
         return _padded((first + last) // 2, num_frames)
-    if method == "rand":
-        if rng is None:
-            raise ValueError("method 'rand' needs a random generator")
-        return _padded(rng.integers(first, last, endpoint=True), num_frames)
-    raise ValueError(f"unknown sampling method {method!r}: expected 'rand', 'middle' or 'centre'")
+    if rng is None:
+        raise ValueError("method 'rand' needs a random generator")
+    return _padded(rng.integers(first, last, endpoint=True), num_frames)

@@ -6,6 +6,7 @@ Shape letters: L row positions, F frames, N supervised tokens.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
@@ -29,9 +30,9 @@ def group_by_prompt(samples: Sequence[Sample], captions_per_pass: int | None = N
     Returns:
         Groups in the order of their first sample.
     """
-    groups: dict[object, list[Sample]] = {}
+    groups: dict[Sample, list[Sample]] = {}
     for sample in samples:
-        key = (sample.video_path, sample.boxes_path, sample.object_name, sample.turns[:-1])
+        key = replace(sample, id="", source="", turns=sample.turns[:-1])
         groups.setdefault(key, []).append(sample)
     chunks = []
     for group in groups.values():

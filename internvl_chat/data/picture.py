@@ -11,6 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from internvl_chat.boxes import BoxArray, is_absent
 from internvl_chat.constants import BOX_SCALE
+from internvl_chat.data.media import Pictures
 
 BOX_COLOUR = (255, 170, 0)
 GROUND_COLOUR, TEXT_COLOUR, DIM_COLOUR = (250, 250, 248), (30, 30, 30), (120, 120, 120)
@@ -19,19 +20,22 @@ GAP_PX, FONT_PX = 4, 16
 
 @dataclass(frozen=True)
 class Strip:
-    """One row: frames [F, H, W, 3] uint8 with boxes [F, 4] in thousandths, and the lines of text under them."""
+    """One row: F frames [H, W, 3] uint8 with boxes [F, 4] in thousandths, and the lines of text under them.
 
-    frames: npt.NDArray[np.uint8]
-    boxes: BoxArray
+    Without boxes, nothing is drawn into the frames.
+    """
+
+    frames: Pictures
+    boxes: BoxArray | None
     lines: Sequence[str]
 
 
-def _frame_with_box(
-    frame: npt.NDArray[np.uint8], box: npt.NDArray, absent: bool, size_px: tuple[int, int]
-) -> Image.Image:
+def _frame_with_box(frame: npt.NDArray[np.uint8], box: npt.NDArray | None, size_px: tuple[int, int]) -> Image.Image:
     image = Image.fromarray(frame).resize(size_px, Image.Resampling.BICUBIC)
+    if box is None:
+        return image
     draw = ImageDraw.Draw(image)
-    if absent:
+    if is_absent(box):
         draw.text((6, 4), "absent", font=ImageFont.load_default(FONT_PX), fill=BOX_COLOUR)
     else:
         corners = box / BOX_SCALE * np.array([image.width, image.height, image.width, image.height])
@@ -57,10 +61,12 @@ def contact_sheet(strips: Sequence[Strip], frame_width_px: int = 160, frames_per
     width_px = columns * (frame_width_px + GAP_PX) + GAP_PX
     parts: list[Image.Image] = []
     for strip in strips:
-        height_px = round(frame_width_px * strip.frames.shape[1] / strip.frames.shape[2])
+        heights_px = [round(frame_width_px * frame.shape[0] / frame.shape[1]) for frame in strip.frames]
+        height_px = max(heights_px)
+        boxes = [None] * len(strip.frames) if strip.boxes is None else strip.boxes
         tiles = [
-            _frame_with_box(frame, box, bool(absent), (frame_width_px, height_px))
-            for frame, box, absent in zip(strip.frames, strip.boxes, is_absent(strip.boxes), strict=True)
+            _frame_with_box(frame, box, (frame_width_px, own_height_px))
+            for frame, box, own_height_px in zip(strip.frames, boxes, heights_px, strict=True)
         ]
         lines = [wrapped for text in strip.lines for wrapped in _wrapped(text, width_px - 4 * GAP_PX, font)]
         num_rows = -(-len(tiles) // columns)

@@ -7,12 +7,10 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from internvl_chat.boxes import load_boxes, parse_box_text, save_boxes, thousandths_from_pixels
+from internvl_chat.boxes import BOX_TEXT_NAME, load_boxes, parse_box_text, save_boxes, thousandths_from_pixels
 from internvl_chat.contracts import UserError
-from internvl_chat.data.annotations import boxes_path_of
+from internvl_chat.data.layout import boxes_path_of
 from internvl_chat.data.video import read_header
-
-BOX_TEXT_NAME = "object_bboxes.txt"
 
 
 @dataclass

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Literal
 from internvl_chat.boxes import BoxArray, is_absent
 from internvl_chat.constants import (
     BOX_END,
+    BOX_SCALE,
     BOX_START,
     IGNORE_INDEX,
     IMAGE_PLACEHOLDER,
@@ -31,9 +32,15 @@ from internvl_chat.data.templates import ConversationTemplate
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-AbsentStyle = Literal["absent", "zeros"]
+CoordinateUnit = Literal["thousandths", "percent", "unit"]
+FrameLabel = Literal["Frame-1", "Frame1"]
+
+# One object's boxes under the name that the prompt calls it by: [F, 4] in thousandths.
+NamedBoxes = tuple[str, BoxArray]
 
 _VIDEO_LINE = VIDEO_PLACEHOLDER + "\n"
+# What the side of a picture measures in the unit, and the decimals that a thousandth of it needs.
+_UNITS: dict[CoordinateUnit, tuple[int, int]] = {"thousandths": (1000, 0), "percent": (100, 1), "unit": (1, 3)}
 
 
 class PromptForm(Enum):
@@ -57,6 +64,11 @@ class PromptForm(Enum):
     def paints_box(self) -> bool:
         """Whether the box is to be drawn in red into the frames."""
         return self in (PromptForm.RED_BOX, PromptForm.RED_BOX_COORDINATES)
+
+    @property
+    def shows_box(self) -> bool:
+        """Whether the question speaks of a box, so that there must be one."""
+        return self.lists_coordinates or self.paints_box
 
     @staticmethod
     def of(question: str) -> PromptForm:
@@ -86,36 +98,93 @@ _PATTERNS = {
 }
 
 
-def coordinate_list(object_name: str, boxes: BoxArray, absent_style: AbsentStyle = "absent") -> str:
-    """One numbered line a frame: `1. <ref>airplane</ref><box>[[385, 633, 533, 725]]</box>`.
+_EXACT_QUESTIONS = {
+    form: re.compile(re.escape(question).replace(re.escape("{name}"), ".+")) for form, question in _QUESTIONS.items()
+}
+
+
+def reworded(text: str, object_name: str, lists: bool, paints: bool) -> str:
+    """A question of IntentVCNet's in the form that goes with a coordinate list, a red box, both or neither.
+
+    Any other question is left as it is.
+    """
+    form = PromptForm.of(text)
+    head, line_break, question = text.rpartition("\n")
+    if (form.lists_coordinates, form.paints_box) == (lists, paints):
+        return text
+    if not _EXACT_QUESTIONS[form].fullmatch(question.strip()):
+        return text
+    target = next(f for f in PromptForm if (f.lists_coordinates, f.paints_box) == (lists, paints))
+    return head + line_break + target.question(object_name)
+
+
+@dataclass(frozen=True)
+class CoordinateStyle:
+    """How the coordinate list writes boxes.
 
     Args:
-        boxes: [F, 4] x1 y1 x2 y2 in thousandths; numbering starts at 1.
-        absent_style: an absent object reads `1. <ref>airplane</ref>absent`; `zeros` writes the literal
-            `[[0, 0, 0, 0]]`, as models trained by the original code saw it.
+        unit: what the numbers count: thousandths, percent or (`unit`) fractions of the picture's side.
+        decimals: of each number; None writes what a thousandth needs.
+        stride: every n-th frame is listed, under its own number.
+        absent: what stands for an absent box; `zeros` is a box of zeros, as models trained by the original code saw.
+    """
+
+    unit: CoordinateUnit = "thousandths"
+    decimals: int | None = None
+    stride: int = 1
+    absent: str = "absent"
+
+    def place(self, box: Sequence[int], is_present: bool) -> str:
+        """One box [4] in thousandths as text."""
+        if not is_present and self.absent != "zeros":
+            return self.absent
+        scale, decimals = _UNITS[self.unit]
+        if self.decimals is not None:
+            decimals = self.decimals
+        numbers = ", ".join(f"{value * scale / BOX_SCALE:.{decimals}f}" for value in box)
+        return f"{BOX_START}[[{numbers}]]{BOX_END}"
+
+
+# As IntentVCNet writes it, but for the absent.
+PLAIN_STYLE = CoordinateStyle()
+
+
+def coordinate_list(tracks: Sequence[NamedBoxes], style: CoordinateStyle = PLAIN_STYLE) -> str:
+    """One numbered line a frame: `1. <ref>airplane</ref><box>[[385, 633, 533, 725]]</box>`; numbers start at 1.
+
+    Several objects share the line, separated by commas; an absent one reads `<ref>airplane</ref>absent`.
     """
     lines = []
-    for number, (box, absent) in enumerate(zip(boxes.tolist(), is_absent(boxes).tolist(), strict=True), start=1):
-        if absent and absent_style == "absent":
-            place = "absent"
-        else:
-            place = f"{BOX_START}[[{', '.join(str(int(v)) for v in box)}]]{BOX_END}"
-        lines.append(f"{number}. {REF_START}{object_name}{REF_END}{place}\n")
+    for frame in range(0, len(tracks[0][1]), style.stride):
+        places = [
+            f"{REF_START}{name}{REF_END}{style.place(boxes[frame].tolist(), not is_absent(boxes[frame]))}"
+            for name, boxes in tracks
+        ]
+        lines.append(f"{frame + 1}. {', '.join(places)}\n")
     return "".join(lines)
 
 
-def with_coordinates(question: str, object_name: str, boxes: BoxArray, absent_style: AbsentStyle = "absent") -> str:
-    """The question followed by its coordinate list, if its form has one; otherwise the question as it is."""
-    form = PromptForm.of(question)
-    if not form.lists_coordinates:
-        return question
-    lead_in, closing = _LEAD_INS[form]
-    return question + lead_in + coordinate_list(object_name, boxes, absent_style) + closing
+def with_coordinates(question: str, tracks: Sequence[NamedBoxes], style: CoordinateStyle = PLAIN_STYLE) -> str:
+    """The question followed by the coordinate list of these objects, in the words of its form."""
+    lead_in, closing = _LEAD_INS.get(PromptForm.of(question), _LEAD_INS[PromptForm.COORDINATES])
+    return question + lead_in + coordinate_list(tracks, style) + closing
 
 
-def expand_video(text: str, num_frames: int) -> str:
+def frame_line(number: int, label: str = "Frame-1") -> str:
+    r"""The line of one frame: `Frame-3: <image>\n`, or `Frame3: <image>\n`."""
+    return f"{label[:-1]}{number}: {IMAGE_PLACEHOLDER}\n"
+
+
+def crop_line(number: int, label: str = "Frame-1") -> str:
+    r"""The line of the object cut out of a frame: `Crop of Frame-3: <image>\n`."""
+    return f"Crop of {frame_line(number, label)}"
+
+
+def expand_video(text: str, num_frames: int, label: FrameLabel = "Frame-1", crops: Sequence[int] = ()) -> str:
     r"""Replace `<video>\n` by a labelled `<image>` a frame: `Frame-1: <image>\nFrame-2: <image>\n`.
 
+    Args:
+        crops: numbers from 1 of the frames whose crops follow.
     Raises:
         ValueError: the text does not hold exactly one `<video>` followed by a line break.
     """
@@ -124,8 +193,8 @@ def expand_video(text: str, num_frames: int) -> str:
             f"expected one '<video>' followed by a line break in the question, got {text!r}: "
             "write the question as '<video>\\n...'"
         )
-    frames = "".join(f"Frame-{i}: {IMAGE_PLACEHOLDER}\n" for i in range(1, num_frames + 1))
-    return text.replace(_VIDEO_LINE, frames)
+    lines = [frame_line(number, label) for number in range(1, num_frames + 1)]
+    return text.replace(_VIDEO_LINE, "".join([*lines, *(crop_line(number, label) for number in crops)]))
 
 
 def expand_images(text: str, image_tokens: Sequence[int]) -> str:
@@ -186,6 +255,9 @@ def _written_turns(
     turns: Sequence[Turn], template: ConversationTemplate, image_tokens: Sequence[int]
 ) -> list[tuple[str, bool]]:
     """Each turn as text with its prefix and separator, the system's first, and whether it is the assistant's."""
+    for turn in turns:
+        if IMG_CONTEXT in turn.text:
+            raise ValueError(f"the turn of {turn.speaker!r} holds {IMG_CONTEXT}, which stands for pixels: reword it")
     system_message = template.system_message
     if turns and turns[0].speaker == "system":
         system_message, turns = turns[0].text, turns[1:]

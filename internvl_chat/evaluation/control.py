@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from internvl_chat.contracts import Sample, UserError
-from internvl_chat.data.annotations import category_of
+from internvl_chat.data.layout import category_of
 from internvl_chat.evaluation.predict import with_boxes_of
 
 

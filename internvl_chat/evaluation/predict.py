@@ -12,10 +12,11 @@ from torch.utils.data import DataLoader, Dataset
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from internvl_chat.constants import VIDEO_PLACEHOLDER
-from internvl_chat.contracts import Features, Sample, Turn
-from internvl_chat.data.annotations import DatasetEntry, boxes_path_of, category_of, object_name_of, video_path_of
+from internvl_chat.contracts import Features, Sample, TrackFile, Turn
+from internvl_chat.data.annotations import DatasetEntry
 from internvl_chat.data.collator import Collator
 from internvl_chat.data.encoder import SampleEncoder
+from internvl_chat.data.layout import boxes_path_of, category_of, object_name_of, video_path_of
 from internvl_chat.model.checkpoint import COMPLETION_MARK_NAME, is_training_checkpoint
 
 
@@ -45,12 +46,14 @@ def question_sample(entry: DatasetEntry, video_id: str, ask: Callable[[str], str
     name = object_name_of(category_of(video_id), entry.object_names)
     video_path = video_path_of(entry.root, video_id)
     question = Turn("human", f"{VIDEO_PLACEHOLDER}\n{ask(name)}")
-    return Sample(video_id, video_path, boxes_path_of(video_path), name, (question,), str(video_path))
+    track = TrackFile(name, boxes_path_of(video_path))
+    return Sample(video_id, (question,), str(video_path), video_path=video_path, tracks=(track,))
 
 
 def with_boxes_of(sample: Sample, other: Sample) -> Sample:
-    """The same clip and question with another track: nothing but the box differs."""
-    return replace(sample, boxes_path=other.boxes_path)
+    """The same clip and question with the other's tracks, under the sample's names: nothing but the boxes differs."""
+    tracks = tuple(replace(theirs, name=own.name) for own, theirs in zip(sample.tracks, other.tracks, strict=True))
+    return replace(sample, tracks=tracks)
 
 
 class _Prompts(Dataset[Features]):

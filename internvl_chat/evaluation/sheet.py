@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 from PIL import Image
 
-from internvl_chat.boxes import load_boxes
 from internvl_chat.contracts import Sample
 from internvl_chat.data.frame_sampling import sample_frames
+from internvl_chat.data.media import read_media_header, read_pictures
 from internvl_chat.data.picture import Strip, contact_sheet
-from internvl_chat.data.video import read_frames
+from internvl_chat.data.tracks import boxes_at
 from internvl_chat.evaluation.control import ControlResult
 
 
@@ -25,9 +25,10 @@ def control_sheet(result: ControlResult, samples: Sequence[Sample], num_frames: 
             continue
         shown.add(sample.id)
         for boxed, text in ((sample, result.right[sample.id]), (other, result.swapped[sample.id])):
-            boxes = load_boxes(boxed.boxes_path)
-            indices = sample_frames(num_frames, len(boxes), "centre")
+            header = read_media_header(sample)
+            indices = sample_frames(num_frames, header.num_pictures, "centre")
+            boxes = boxes_at(boxed.tracks[0], indices, header, boxed.source)
             mark = "right" if text in result.references[boxed.id] else "wrong"
             lines = [text, f"[clip {sample.id}, box of {boxed.id}, {mark}]"]
-            strips.append(Strip(read_frames(sample.video_path, indices), boxes[indices], lines))
+            strips.append(Strip(read_pictures(sample, indices), boxes, lines))
     return contact_sheet(strips)

@@ -60,7 +60,10 @@ class DataArguments:
     down_sample_ratio: float = field(default=0.5, metadata={"help": "Pixel-shuffle ratio; must be the checkpoint's."})
     min_num_frame: int = field(default=8, metadata={"help": "Fewest frames shown of a video."})
     max_num_frame: int = field(default=32, metadata={"help": "Most frames shown of a video."})
-    sampling_method: Literal["rand", "middle"] = field(default="rand", metadata={"help": "Which frame of a segment."})
+    sampling_method: str = field(
+        default="rand",
+        metadata={"help": "Frames: 'rand' or 'middle' of equal segments, or 'fps1', 'fps0.5', ... a second."},
+    )
     max_seq_length: int = field(default=8192, metadata={"help": "Tokens a sample may have; more is an error."})
     captions_per_pass: int = field(
         default=0, metadata={"help": "Most answers to one prompt that share a pass over it; 0 = all, 1 = each alone."}
@@ -73,8 +76,8 @@ class DataArguments:
         default="token",
         metadata={"help": "An answer of x tokens weighs x, 1 or the square root of x."},
     )
-    absent_boxes: Literal["absent", "zeros"] = field(
-        default="absent", metadata={"help": "How the prompt writes an absent box; 'zeros' is [[0, 0, 0, 0]]."}
+    absent_boxes: str = field(
+        default="absent", metadata={"help": "What the prompt says of an absent box; 'zeros' is [[0, 0, 0, 0]]."}
     )
     eval_videos: int = field(
         default=0, metadata={"help": "Videos held out of training, captioned and scored at every evaluation."}
@@ -83,6 +86,30 @@ class DataArguments:
     dynamic_image_size: bool = field(default=False, metadata={"help": "Tile images dynamically; videos never are."})
     max_dynamic_patch: int = field(default=12, metadata={"help": "Most tiles of an image; videos have one a frame."})
     use_thumbnail: bool = field(default=False, metadata={"help": "Add a thumbnail to a tiled image; not for videos."})
+    min_dynamic_patch: int = field(default=1, metadata={"help": "Fewest tiles of an image."})
+    pad2square: bool = field(default=False, metadata={"help": "Pad pictures to a square instead of squashing them."})
+    normalize_type: Literal["imagenet", "clip", "siglip"] = field(
+        default="imagenet", metadata={"help": "Mean and deviation of the pixels; must be the checkpoint's."}
+    )
+    frame_label: Literal["Frame-1", "Frame1"] = field(default="Frame-1", metadata={"help": "How frames are called."})
+    coordinates: Literal["question", "on", "off"] = field(
+        default="question", metadata={"help": "List the boxes in the prompt: where the question asks, always, never."}
+    )
+    coordinate_unit: Literal["thousandths", "percent", "unit"] = field(
+        default="thousandths", metadata={"help": "What the listed numbers count; 'unit' is 0 to 1."}
+    )
+    coordinate_decimals: int | None = field(
+        default=None, metadata={"help": "Decimals of the listed numbers; without it what a thousandth needs."}
+    )
+    coordinate_stride: int = field(default=1, metadata={"help": "List the boxes of every n-th frame."})
+    red_box: Literal["question", "on", "off"] = field(
+        default="question", metadata={"help": "Draw the boxes into the frames: where the question asks, always, never."}
+    )
+    red_box_colour: str = field(default="red", metadata={"help": "Colour of the drawn box: a name, or #rrggbb."})
+    red_box_width_px: int = field(default=3, metadata={"help": "Line width of the drawn box, pixels of the frame."})
+    crop_frames: int = field(default=0, metadata={"help": "Extra tiles with the object cut out of so many frames."})
+    crop_margin: float = field(default=0.25, metadata={"help": "Margin of a crop, in sides of the box."})
+    box_adapter: bool = field(default=True, metadata={"help": "Hand the boxes to the box adapters."})
 
 
 @dataclass

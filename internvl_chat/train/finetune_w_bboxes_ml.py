@@ -220,11 +220,8 @@ def train(model_args: ModelArguments, data_args: DataArguments, args: FinetuneAr
         )
     template_named(data_args.conv_style, template_of(config))
     prompt_config = PromptConfig(
-        data_args.conv_style,
-        data_args.force_image_size,
-        tokens_per_frame(config, data_args.force_image_size),
-        data_args.absent_boxes,
-        data_args.max_seq_length,
+        tokens_per_frame=tokens_per_frame(config, data_args.force_image_size),
+        **{f.name: getattr(data_args, f.name) for f in fields(PromptConfig) if f.name != "tokens_per_frame"},
     )
     tokenizer, processor = load_text_processing(model_args)
     samples = [s for entry in load_meta(Path(data_args.meta_path)) for s in read_samples(entry)]

@@ -93,7 +93,7 @@ def test_a_line_becomes_a_sample_with_its_paths(tmp_path: Path) -> None:
     first, _, last = read_samples(entry_of(tmp_path))
     assert first.id == "pool-3-0"
     assert first.video_path == tmp_path / "pool" / "pool-3" / "pool-3.mp4"
-    assert first.boxes_path == tmp_path / "pool" / "pool-3" / "object_bboxes.npy"
+    assert first.tracks[0].path == tmp_path / "pool" / "pool-3" / "object_bboxes.npy"
     assert first.object_name == "pool ball"
     assert [turn.speaker for turn in first.turns] == ["human", "gpt"]
     assert last.source == f"{tmp_path / 'lines.jsonl'}:3"

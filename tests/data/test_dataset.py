@@ -14,8 +14,9 @@ from internvl_chat.constants import IMAGENET_MEAN, IMAGENET_STD, IMG_CONTEXT
 from internvl_chat.contracts import PackedFeatures, Turn, UserError
 from internvl_chat.data.annotations import DatasetEntry, read_samples
 from internvl_chat.data.dataset import CaptionDataset, EpochSampler
-from internvl_chat.data.encoder import PromptConfig, SampleEncoder, draw_red_boxes
+from internvl_chat.data.encoder import PromptConfig, SampleEncoder
 from internvl_chat.data.prompt import PromptForm
+from internvl_chat.data.retouch import draw_boxes
 from internvl_chat.data.transforms import TileTransform
 from internvl_chat.data.video import read_frames
 
@@ -82,7 +83,7 @@ def test_absent_style_is_that_of_the_prompt_config(own_entry: DatasetEntry, enco
 def test_boxes_are_the_npy_rows_of_the_frames_shown(shapes_entry: DatasetEntry, encoder: SampleEncoder) -> None:
     dataset = dataset_of(shapes_entry, encoder)
     for index in (0, 13, 29):
-        rows = load_boxes(dataset.passes[index][0].boxes_path)[frame_numbers_of(dataset, index)]
+        rows = load_boxes(dataset.passes[index][0].tracks[0].path)[frame_numbers_of(dataset, index)]
         assert dataset[index]["boxes"].tolist() == rows.tolist()
 
 
@@ -128,7 +129,7 @@ def test_an_impossible_range_of_frames_names_its_flags(
 
 def test_a_track_one_row_short_is_an_error_that_names_it(own_entry: DatasetEntry, encoder: SampleEncoder) -> None:
     dataset = dataset_of(own_entry, encoder)
-    path = dataset.passes[0][0].boxes_path
+    path = dataset.passes[0][0].tracks[0].path
     save_boxes(path, load_boxes(path)[:-1])
     with pytest.raises(UserError, match=f"{path}: has 23 boxes for the 24 frames"):
         dataset[0]
@@ -199,15 +200,15 @@ def test_the_red_box_is_drawn_for_questions_that_speak_of_it(
     sample = read_samples(shapes_entry)[0]
     sample = replace(sample, turns=(Turn("human", "<video>\n" + form.question(sample.object_name)),))
     plain = read_frames(sample.video_path, np.array([1, 8]))
-    shown = encoder.frames(sample, np.array([1, 8]))
-    painted = draw_red_boxes(plain, load_boxes(sample.boxes_path)[[1, 8]])
+    shown = encoder.pictures(sample, encoder.plan(sample, np.array([1, 8])))
+    painted = draw_boxes(plain, load_boxes(sample.tracks[0].path)[[1, 8]])
     assert np.array_equal(shown, painted if "red" in form.question("") else plain)
 
 
 def test_red_box_outlines_a_present_box_only() -> None:
     frames = np.full((3, 60, 100, 3), 40, dtype=np.uint8)
     boxes = np.array([[100, 200, 500, 700], [0, 0, 0, 0], [0, 0, 1000, 1000]])
-    drawn = draw_red_boxes(frames, boxes)
+    drawn = draw_boxes(frames, boxes)
     assert (frames == 40).all()
     assert np.array_equal(drawn[1], frames[1])
     rows, columns = np.nonzero((drawn[0] == (255, 0, 0)).all(-1))

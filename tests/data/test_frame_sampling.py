@@ -59,8 +59,9 @@ def test_frames_are_as_many_as_asked_in_order_and_inside(
 
 
 @pytest.mark.parametrize(
-    ("num_frames", "video_length", "method"), [(0, 5, "middle"), (5, 0, "centre"), (2, 5, "rand"), (2, 5, "fps1")]
+    ("num_frames", "video_length", "method"),
+    [(0, 5, "middle"), (5, 0, "centre"), (2, 5, "rand"), (2, 5, "fps1"), (2, 5, "first")],
 )
 def test_impossible_requests_are_refused(num_frames: int, video_length: int, method: FrameSampling) -> None:
-    with pytest.raises(ValueError, match="frames|generator|unknown"):
+    with pytest.raises(ValueError, match="frames|generator|rate|unknown"):
         sample_frames(num_frames, video_length, method)

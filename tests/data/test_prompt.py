@@ -13,11 +13,13 @@ from internvl_chat.constants import IGNORE_INDEX
 from internvl_chat.contracts import Turn
 from internvl_chat.data.prompt import (
     CONVERSATION_TEMPLATES,
+    CoordinateStyle,
     PromptForm,
     coordinate_list,
     encode_conversation,
     expand_images,
     expand_video,
+    reworded,
     with_coordinates,
 )
 from tests.helpers import shared
@@ -29,7 +31,9 @@ ABSENT = np.array([[385, 633, 533, 725], [0, 0, 0, 0]])
 
 def user_turn(form: PromptForm, boxes: np.ndarray = BOXES) -> str:
     question = "<video>\n" + form.question("airplane")
-    return expand_video(with_coordinates(question, "airplane", boxes), len(boxes))
+    if form.lists_coordinates:
+        question = with_coordinates(question, [("airplane", boxes)])
+    return expand_video(question, len(boxes))
 
 
 def test_user_turn_of_the_specification_to_the_byte() -> None:
@@ -63,12 +67,14 @@ def test_user_turn_without_coordinates(form: PromptForm, question: str) -> None:
 
 
 def test_an_absent_box_is_said_to_be_absent() -> None:
-    lines = coordinate_list("dog", ABSENT).splitlines()
+    lines = coordinate_list([("dog", ABSENT)]).splitlines()
     assert lines == ["1. <ref>dog</ref><box>[[385, 633, 533, 725]]</box>", "2. <ref>dog</ref>absent"]
 
 
 def test_an_absent_box_can_be_written_as_zeros() -> None:
-    assert coordinate_list("dog", ABSENT, "zeros").endswith("\n2. <ref>dog</ref><box>[[0, 0, 0, 0]]</box>\n")
+    assert coordinate_list([("dog", ABSENT)], CoordinateStyle(absent="zeros")).endswith(
+        "\n2. <ref>dog</ref><box>[[0, 0, 0, 0]]</box>\n"
+    )
 
 
 @pytest.mark.parametrize("form", PromptForm)
@@ -93,7 +99,7 @@ def test_how_a_form_shows_the_box(form: PromptForm, lists: bool, paints: bool) -
 def test_a_question_of_the_users_own_is_left_as_it_is() -> None:
     question = "<video>\nWhat is the coordinate list of the dog?"
     assert PromptForm.of(question) is PromptForm.TEXT_ONLY
-    assert with_coordinates(question, "dog", BOXES) == question
+    assert reworded(question, "dog", lists=True, paints=False) == question
 
 
 @pytest.mark.parametrize(

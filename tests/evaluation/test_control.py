@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from internvl_chat.contracts import Sample, Turn, UserError
+from internvl_chat.contracts import Sample, TrackFile, Turn, UserError
 from internvl_chat.evaluation.control import ControlResult, measure_control
 from internvl_chat.evaluation.predict import with_boxes_of
 
@@ -23,7 +23,8 @@ REFERENCES = {
 def sample(video_id: str) -> Sample:
     folder = Path("/data") / video_id
     turns = (Turn("human", "<video>\nwhat?"),)
-    return Sample(video_id, folder / "clip.mp4", folder / "boxes.npy", video_id.split("-")[0], turns, "line")
+    track = TrackFile(video_id.split("-")[0], folder / "boxes.npy")
+    return Sample(video_id, turns, "line", video_path=folder / "clip.mp4", tracks=(track,))
 
 
 SAMPLES = [sample(video_id) for video_id in OTHER]
@@ -53,7 +54,7 @@ def test_without_twins_their_share_is_zero() -> None:
 
 def test_each_clip_is_captioned_with_its_own_box_and_with_the_others() -> None:
     def told_by_its_boxes(asked: Sequence[Sample]) -> Iterable[str]:
-        return (REFERENCES[s.boxes_path.parent.name][0] for s in asked)
+        return (REFERENCES[s.tracks[0].path.parent.name][0] for s in asked)
 
     def deaf_to_boxes(asked: Sequence[Sample]) -> Iterable[str]:
         return (REFERENCES[s.video_path.parent.name][0] for s in asked)
@@ -67,7 +68,7 @@ def test_each_clip_is_captioned_with_its_own_box_and_with_the_others() -> None:
 
 def test_nothing_but_the_box_differs() -> None:
     swapped = with_boxes_of(SAMPLES[2], SAMPLES[3])
-    assert swapped.boxes_path == SAMPLES[3].boxes_path
+    assert swapped.tracks[0].path == SAMPLES[3].tracks[0].path
     assert (swapped.id, swapped.video_path, swapped.turns, swapped.object_name) == (
         SAMPLES[2].id,
         SAMPLES[2].video_path,

@@ -112,7 +112,7 @@ def test_the_box_reaches_the_model_and_not_only_the_text(
 
 def test_a_question_has_its_video_name_and_boxes(shapes_entry: DatasetEntry) -> None:
     sample = question_sample(shapes_entry, "square-1", PromptForm.COORDINATES.question)
-    assert sample.video_path.is_file() and len(load_boxes(sample.boxes_path)) == 24
+    assert sample.video_path.is_file() and len(load_boxes(sample.tracks[0].path)) == 24
     assert [t.text for t in sample.turns] == [
         "<video>\nDescribe this video in one sentence, and focus on square located in the coordinate list."
     ]

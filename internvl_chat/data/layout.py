@@ -1,0 +1,37 @@
+"""IntentVC's folders and names: where a video of the challenge lies, and how the prompt calls its object."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from internvl_chat.boxes import BOX_ARRAY_NAME
+
+# How the prompt calls a category whose folder name is no English word; a meta JSON can add its own `object_names`.
+OBJECT_NAMES = {
+    "electricfan": "electric fan",
+    "racing": "racing car",
+    "rubicCube": "rubik's cube",
+    "pool": "pool ball",
+    "gametarget": "game character",
+}
+
+
+def category_of(video_id: str) -> str:
+    """`airplane-15` -> `airplane`: what stands before the first dash."""
+    return video_id.split("-", 1)[0]
+
+
+def object_name_of(category: str, extra_names: Mapping[str, str] | None = None) -> str:
+    """How the prompt calls a category."""
+    return {**OBJECT_NAMES, **(extra_names or {})}.get(category, category)
+
+
+def video_path_of(root: Path, video_id: str) -> Path:
+    """Where a video of the challenge lies: `ROOT/airplane/airplane-15/airplane-15.mp4`."""
+    return root / category_of(video_id) / video_id / f"{video_id}.mp4"
+
+
+def boxes_path_of(video_path: Path) -> Path:
+    """The box track beside a video."""
+    return video_path.with_name(BOX_ARRAY_NAME)
