@@ -6,7 +6,21 @@ import argparse
 import sys
 from importlib import import_module
 
-COMMANDS = ("shapes", "annotate", "picture", "control", "inspect", "convert", "merge", "verify")
+COMMANDS = (
+    "shapes",
+    "annotate",
+    "picture",
+    "control",
+    "score",
+    "consensus",
+    "validate-submission",
+    "rank",
+    "report",
+    "inspect",
+    "convert",
+    "merge",
+    "verify",
+)
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -16,7 +30,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name in COMMANDS:
-        module = import_module(f"internvl_chat.commands.{name}")
+        module = import_module(f"internvl_chat.commands.{name.replace('-', '_')}")
         text = module.__doc__ or ""
         sub = subparsers.add_parser(
             name,

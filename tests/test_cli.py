@@ -11,22 +11,24 @@ import pytest
 from PIL import Image
 
 from internvl_chat.__main__ import COMMANDS, main
-from internvl_chat.commands.options import PROMPT_FORMS, VIDEO_BACKENDS
+from internvl_chat.commands.options import CONSENSUS_UTILITIES, PROMPT_FORMS, VIDEO_BACKENDS
 from internvl_chat.data.annotations import DatasetEntry
 from internvl_chat.data.prompt import PromptForm
 from internvl_chat.data.video import VIDEO_BACKENDS as READERS
+from internvl_chat.evaluation.consensus import UTILITIES
 from tests.helpers import run_python
 
 
 def test_help_lists_every_command_with_a_line() -> None:
     text = run_python("-m", "internvl_chat", "--help").stdout
     for command in COMMANDS:
-        assert re.search(rf"^ +{command} +\w+", text, re.MULTILINE), command
+        assert re.search(rf"^ +{command}\s+\w+", text, re.MULTILINE), command
 
 
 def test_choices_of_the_flags_are_those_of_the_code() -> None:
     assert {form.value for form in PromptForm} == set(PROMPT_FORMS)
     assert set(READERS) == set(VIDEO_BACKENDS)
+    assert set(UTILITIES) == set(CONSENSUS_UTILITIES)
 
 
 def test_a_users_error_is_one_line_and_exit_code_one(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 DEFAULT_META = Path("shell/data/intentvc_caption.json")
 PROMPT_FORMS = ("coordinates", "red_box", "red_box_coordinates", "text_only")
 VIDEO_BACKENDS = ("pyav", "decord")
+CONSENSUS_UTILITIES = ("CIDEr", "BLEU-4", "mean")
 
 
 def positive_int(text: str) -> int:
@@ -45,3 +46,26 @@ def add_prediction_options(parser: argparse.ArgumentParser) -> None:
     add("--batch_size", type=positive_int, default=1, help="videos at a time (default: %(default)s)")
     add("--num_workers", type=count, default=1, help="processes that decode videos (default: %(default)s)")
     add("--video_backend", choices=VIDEO_BACKENDS, default="pyav", help="video reader (default: %(default)s)")
+
+
+def run_file(text: str) -> tuple[str, Path]:
+    """An argparse type: `[NAME=]FILE`, a run's file and how it is called, by default the file's name."""
+    name, equals, path = text.partition("=")
+    return (name, Path(path)) if equals else (Path(text).stem, Path(text))
+
+
+def add_java_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--no_java", action="store_true", help="BLEU, CIDEr and ROUGE-L without Java, and no METEOR; named apart"
+    )
+
+
+def add_scoring_options(parser: argparse.ArgumentParser) -> None:
+    """What captions are scored against, in which groups, and how sure the scores are."""
+    add = parser.add_argument
+    add("--references", type=Path, required=True, help="{id: [caption, ...]}, alone or as 'captions' of train.json")
+    add("--tracks", type=Path, help="by size and presence too: the dataset's root, or a JSON file {id: [box, ...]}")
+    add_java_option(parser)
+    add("--spice", action="store_true", help="SPICE too; needs models that are a download of their own")
+    add("--resamples", type=positive_int, default=1000, help="of the bootstrap (default: %(default)s)")
+    add("--seed", type=count, default=0, help="of the bootstrap (default: %(default)s)")

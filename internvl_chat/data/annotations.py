@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import reprlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -197,13 +198,41 @@ def _cycled(samples: list[Sample], count: int) -> list[Sample]:
     return samples * whole + samples[:part]
 
 
-def read_captions(path: Path) -> dict[str, list[str]]:
-    """Read captions in the challenge's form: `{"version": ..., "captions": {video id: [caption, ...]}}`."""
+def _captions_in(path: Path, expected: str, is_right: Callable[[Any], bool]) -> dict[str, Any]:
     content = read_json(path)
-    captions = content.get("captions") if isinstance(content, dict) else None
-    if not isinstance(captions, dict) or not all(isinstance(c, list) and c for c in captions.values()):
-        raise UserError(f"{path}: expected {{'captions': {{video id: [caption, ...]}}}}")
+    captions = content.get("captions", content) if isinstance(content, dict) else None
+    if not isinstance(captions, dict) or not captions:
+        raise UserError(f"{path}: expected {{'captions': {{video id: {expected}}}}}, or what stands inside 'captions'")
+    for video_id, value in captions.items():
+        if not is_right(value):
+            raise UserError(f"{path}: {video_id!r}: expected {expected}, got {reprlib.repr(value)}")
     return captions
+
+
+def read_captions(path: Path) -> dict[str, list[str]]:
+    """Read lists of captions in the challenge's form, `{"version": ..., "captions": {video id: [caption, ...]}}`.
+
+    The object inside `captions` will do alone.
+
+    Raises:
+        UserError: not such a file, or an id without captions.
+    """
+    return _captions_in(
+        path,
+        "a list of captions",
+        lambda texts: isinstance(texts, list) and bool(texts) and all(isinstance(text, str) for text in texts),
+    )
+
+
+def read_predictions(path: Path) -> dict[str, str]:
+    """Read one caption an id in the challenge's form, `{"version": ..., "captions": {video id: caption}}`.
+
+    The object inside `captions` will do alone.
+
+    Raises:
+        UserError: not such a file, or an id with anything but a text.
+    """
+    return _captions_in(path, "a caption", lambda text: isinstance(text, str))
 
 
 def caption_records(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -15,6 +15,23 @@ Split = Literal["public", "private"]
 SPLITS: tuple[Split, ...] = ("public", "private")
 # Videos 15 to 17 of a category are the public test set, 18 to 20 the private one.
 _TEST_NUMBERS = {"public": range(15, 18), "private": range(18, 21)}
+LASOT_CATEGORIES = tuple(
+    "airplane basketball bear bicycle bird boat book bottle bus car cat cattle chameleon coin crab crocodile cup deer "
+    "dog drone electricfan elephant flag fox frog gametarget gecko giraffe goldfish gorilla guitar hand hat helmet "
+    "hippo horse kangaroo kite leopard licenseplate lion lizard microphone monkey motorcycle mouse person pig pool "
+    "rabbit racing robot rubicCube sepia shark sheep skateboard spider squirrel surfboard swing tank tiger train truck "
+    "turtle umbrella volleyball yoyo zebra".split()
+)
+
+
+def challenge_ids(split: Split) -> list[str]:
+    """The 210 ids of a test split of the IntentVC challenge."""
+    return [f"{category}-{number}" for category in LASOT_CATEGORIES for number in _TEST_NUMBERS[split]]
+
+
+def result_name(split: Split) -> str:
+    """The name of a split's file in a submission."""
+    return f"result_{split}.json"
 
 
 def ids_of_split(root: Path, split: Split) -> list[str]:
@@ -49,20 +66,34 @@ def read_ids(path: Path) -> list[str]:
     return list(ids)
 
 
+def read_ids_of_parts(path: Path, parts: Sequence[Split]) -> dict[Split, list[str]]:
+    """The ids of each part from `{'public': [...], 'private': [...]}`; of one part also from what `read_ids` takes."""
+    content = read_json(path)
+    if isinstance(content, dict) and set(content) <= set(SPLITS) and all(content.get(part) for part in parts):
+        return {part: [str(video_id) for video_id in content[part]] for part in parts}
+    if len(parts) > 1:
+        raise UserError(f"{path}: expected {{'public': [id, ...], 'private': [id, ...]}}; a plain list needs --part")
+    return {parts[0]: read_ids(path)}
+
+
 def write_results(folder: Path, captions: Mapping[Split, Mapping[str, str]], version: str) -> list[Path]:
     """Write `result_<split>.json` for each split and, in one step, `result.zip` with them all.
+
+    The same captions give the same bytes, the archive's too: its entries carry no date.
 
     Returns:
         The files, the zip last.
     """
     paths = []
     for split, texts in captions.items():
-        paths.append(folder / f"result_{split}.json")
+        paths.append(folder / result_name(split))
         write_json(paths[-1], {"version": version, "captions": dict(texts)})
     archive = folder / "result.zip"
     temporary = archive.with_name(f".{archive.name}.{os.getpid()}.tmp")
-    with zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as file:
+    with zipfile.ZipFile(temporary, "w") as file:
         for path in paths:
-            file.write(path, path.name)
+            entry = zipfile.ZipInfo(path.name)
+            entry.external_attr = 0o644 << 16
+            file.writestr(entry, path.read_bytes(), zipfile.ZIP_DEFLATED)
     os.replace(temporary, archive)
     return [*paths, archive]

@@ -1,4 +1,4 @@
-"""A checkpoint that can be asked about the shapes."""
+"""A checkpoint that can be asked about the shapes, and captions to score."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import torch
 from transformers import PreTrainedTokenizerFast
 
 from internvl_chat.constants import IMG_CONTEXT
+from internvl_chat.data.annotations import read_captions
 from internvl_chat.data.encoder import PromptConfig
 from internvl_chat.model import IntentVCNetConfig, IntentVCNetForConditionalGeneration
 from tests.helpers import TILE_PX, TOKENS_PER_FRAME, randomise, tiny_config
@@ -31,3 +32,14 @@ def captioner_folder(tokenizer: PreTrainedTokenizerFast, tmp_path_factory: pytes
     tokenizer.save_pretrained(folder)
     PromptConfig("internvl2_5", TILE_PX, TOKENS_PER_FRAME).save(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def captions_file() -> Path:
+    """Twelve made-up videos of four categories with five captions each, in the challenge's form."""
+    return Path(__file__).parent / "data" / "captions.json"
+
+
+@pytest.fixture(scope="session")
+def captions(captions_file: Path) -> dict[str, list[str]]:
+    return read_captions(captions_file)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import shutil
+import os
 import zipfile
 from pathlib import Path
 
@@ -12,28 +12,34 @@ import pytest
 from internvl_chat.contracts import UserError
 from internvl_chat.evaluation import submission
 from internvl_chat.evaluation.submission import Split
-from tests.helpers import shared
 
 SPLITS: tuple[Split, ...] = ("public", "private")
 
 
 @pytest.mark.parametrize("split", SPLITS)
 def test_ids_are_those_of_the_example_submission(split: Split, tmp_path: Path) -> None:
-    example = shared(f"data/intentvc/sample_result_{split}.json")
-    shutil.copy(example, tmp_path)
-    ids = submission.ids_of_split(tmp_path, split)
-    assert len(set(ids)) == len(ids) == 210
-    assert ids == list(json.loads(example.read_text())["captions"])
+    ids = ["zebra-18", "cat-15", "cat-9"]
+    example = {"version": "example", "captions": dict.fromkeys(ids, "")}
+    (tmp_path / f"sample_result_{split}.json").write_text(json.dumps(example))
+    (tmp_path / "dog" / "dog-15").mkdir(parents=True)
+    assert submission.ids_of_split(tmp_path, split) == ids
 
 
-def test_ids_of_the_example_are_those_of_the_numbering(tmp_path: Path) -> None:
-    """The 70 categories of the challenge, as folders."""
+def test_the_challenge_asks_for_210_ids_a_split() -> None:
+    public, private = (submission.challenge_ids(split) for split in SPLITS)
+    assert len(set(public)) == len(public) == len(set(private)) == len(private) == 210
+    assert public[:4] == ["airplane-15", "airplane-16", "airplane-17", "basketball-15"]
+    assert private[-4:] == ["yoyo-20", "zebra-18", "zebra-19", "zebra-20"]
+    assert not set(public) & set(private)
+    assert {"electricfan-15", "rubicCube-16", "gametarget-17", "licenseplate-15"} <= set(public)
+
+
+def test_the_challenges_ids_are_those_that_the_folders_number(tmp_path: Path) -> None:
     for split in SPLITS:
-        for video_id in submission.read_ids(shared(f"data/intentvc/sample_result_{split}.json")):
+        for video_id in submission.challenge_ids(split):
             (tmp_path / video_id.split("-")[0] / video_id).mkdir(parents=True)
     for split in SPLITS:
-        expected = submission.read_ids(shared(f"data/intentvc/sample_result_{split}.json"))
-        assert sorted(submission.ids_of_split(tmp_path, split)) == sorted(expected)
+        assert sorted(submission.ids_of_split(tmp_path, split)) == sorted(submission.challenge_ids(split))
 
 
 def test_without_an_example_the_folders_are_numbered(tmp_path: Path) -> None:
@@ -79,7 +85,19 @@ def test_results_are_written_in_the_challenges_form(tmp_path: Path) -> None:
             assert content == (tmp_path / "out" / f"result_{split}.json").read_bytes()
 
 
-def test_the_form_is_that_of_the_valid_example(tmp_path: Path) -> None:
-    example = json.loads(shared("data/intentvc/submission_public_example.json").read_text())
-    path, *_ = submission.write_results(tmp_path, {"public": example["captions"]}, example["version"])
-    assert json.loads(path.read_text(encoding="utf-8")) == example
+def test_the_same_captions_give_the_same_bytes(tmp_path: Path) -> None:
+    captions: dict[Split, dict[str, str]] = {"private": {"dog-18": "a dog"}}
+    first = [path.read_bytes() for path in submission.write_results(tmp_path / "a", captions, "v1")]
+    os.utime(tmp_path / "a" / "result_private.json", (1, 1))
+    assert [path.read_bytes() for path in submission.write_results(tmp_path / "b", captions, "v1")] == first
+
+
+def test_ids_of_both_parts_are_read_from_one_file(tmp_path: Path) -> None:
+    file = tmp_path / "ids.json"
+    file.write_text(json.dumps({"public": ["a-1", "b-1"], "private": ["a-2"]}))
+    assert submission.read_ids_of_parts(file, SPLITS) == {"public": ["a-1", "b-1"], "private": ["a-2"]}
+    assert submission.read_ids_of_parts(file, ["private"]) == {"private": ["a-2"]}
+    file.write_text(json.dumps(["a-1", "b-1"]))
+    assert submission.read_ids_of_parts(file, ["public"]) == {"public": ["a-1", "b-1"]}
+    with pytest.raises(UserError, match="ids.json.*--part"):
+        submission.read_ids_of_parts(file, SPLITS)

@@ -1,0 +1,36 @@
+"""Choose one of each video's candidate captions: the one that the others agree with most.
+
+    python -m internvl_chat consensus --candidates candidates.json --out chosen.json
+
+Minimum Bayes risk: every other candidate counts as the truth once, and the candidate whose mean CIDEr, BLEU-4 or mean
+of both against them is highest is chosen. Needs no Java.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from internvl_chat.commands.options import CONSENSUS_UTILITIES
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--candidates", type=Path, required=True, help="{id: [caption, ...]}, alone or as 'captions'")
+    parser.add_argument("--out", type=Path, required=True, help="write {'version', 'captions': {id: caption}} here")
+    parser.add_argument("--metric", choices=CONSENSUS_UTILITIES, default="CIDEr", help="utility (default: %(default)s)")
+    parser.add_argument("--version", default="consensus", help="the output's version text (default: %(default)s)")
+
+
+def run(args: argparse.Namespace) -> int:
+    from internvl_chat.data.annotations import read_captions, write_json
+    from internvl_chat.evaluation.consensus import choose_by_consensus
+
+    candidates = read_captions(args.candidates)
+    choices = choose_by_consensus(candidates, args.metric)
+    write_json(args.out, {"version": args.version, "captions": {i: choice.caption for i, choice in choices.items()}})
+    chosen = sum(choice.utilities[choice.index] for choice in choices.values()) / len(choices)
+    any_one = sum(choice.utilities.mean() for choice in choices.values()) / len(choices)
+    gain = f"expected {args.metric} {chosen:.4f}, a random candidate's {any_one:.4f}"
+    sys.stdout.write(f"{args.out}: {len(choices)} captions; {gain}\n")
+    return 0

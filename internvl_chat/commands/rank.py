@@ -1,0 +1,62 @@
+"""Rank runs as the challenge does: 3, 2 and 1 points for the three best in each metric, ties by CIDEr, METEOR, BLEU-4.
+
+    python -m internvl_chat rank mine.json theirs.json --references references.json
+    python -m internvl_chat rank mine=scores_a.json theirs=scores_b.json
+
+A run is a file of predictions, or of scores: what `score --json` printed, or {metric: score}. Predictions that hold
+public and private ids are scored part by part, and the mean of both counts.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from internvl_chat.commands.options import add_java_option, run_file
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "runs", nargs="+", type=run_file, metavar="RUN.json", help="predictions or scores; NAME=FILE names a run"
+    )
+    parser.add_argument("--references", type=Path, help="what predictions are scored against")
+    add_java_option(parser)
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def run(args: argparse.Namespace) -> int:
+    from dataclasses import asdict
+
+    from internvl_chat.contracts import UserError
+    from internvl_chat.evaluation.ranking import rank_runs
+
+    names = [name for name, _ in args.runs]
+    if len(set(names)) < len(names):
+        raise UserError(f"runs need names of their own, got {', '.join(names)}: give NAME=FILE")
+    standings = rank_runs({name: _final_scores(path, args) for name, path in args.runs})
+    if args.json:
+        sys.stdout.write(json.dumps([asdict(standing) for standing in standings], indent=2) + "\n")
+        return 0
+    for s in standings:
+        shown = "  ".join(f"{name} {s.scores[name]:.4f} ({points})" for name, points in s.points_by_metric.items())
+        sys.stdout.write(f"{s.place}. {s.run}: {s.points} points  {shown}\n")
+    return 0
+
+
+def _final_scores(path: Path, args: argparse.Namespace) -> dict[str, float]:
+    from internvl_chat.contracts import UserError
+    from internvl_chat.data.annotations import read_captions, read_json, read_predictions
+    from internvl_chat.evaluation.assessment import scores_of_parts
+    from internvl_chat.evaluation.ranking import final_scores
+
+    content: Any = read_json(path)
+    scores = content.get("scores", content) if isinstance(content, dict) else None
+    if isinstance(scores, dict) and scores and all(isinstance(value, (int, float)) for value in scores.values()):
+        return {str(name): float(value) for name, value in scores.items()}
+    predictions = read_predictions(path)
+    if not args.references:
+        raise UserError(f"{path}: holds predictions, so --references is needed")
+    return final_scores(scores_of_parts(predictions, read_captions(args.references), java=not args.no_java))

@@ -1,0 +1,78 @@
+"""Write one HTML file about a few runs: scores and differences, plots, and a sheet of clips sorted by gain or loss.
+
+    python -m internvl_chat report before=a.json after=b.json --references references.json --out report.html
+
+The first run is the baseline. With --tracks each clip shows its box track, and frames too where that is the dataset's
+root and holds the videos. The file needs nothing else, neither a network nor a server.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from internvl_chat.commands.options import add_scoring_options, positive_int, run_file
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "runs",
+        nargs="+",
+        type=run_file,
+        metavar="RUN.json",
+        help="predictions, the baseline first; NAME=FILE names a run",
+    )
+    add_scoring_options(parser)
+    parser.add_argument("--out", type=Path, required=True, help="HTML file to write")
+    parser.add_argument("--title", default="Captions compared", help="(default: %(default)s)")
+    parser.add_argument(
+        "--clips", type=positive_int, default=100, help="clips on the sheet, half gains and half losses (%(default)s)"
+    )
+    parser.add_argument("--num_frames", type=positive_int, default=4, help="frames of a clip (default: %(default)s)")
+
+
+def run(args: argparse.Namespace) -> int:
+    from internvl_chat.contracts import UserError
+    from internvl_chat.data.annotations import read_captions, read_predictions, video_path_of
+    from internvl_chat.evaluation.assessment import assess
+    from internvl_chat.evaluation.groups import read_tracks
+    from internvl_chat.evaluation.report import ReportInput, render_report
+
+    predictions = {name: read_predictions(path) for name, path in args.runs}
+    if len(predictions) < len(args.runs):
+        raise UserError(f"runs need names of their own, got {', '.join(n for n, _ in args.runs)}: give NAME=FILE")
+    references = read_captions(args.references)
+    scored = sorted({i for said in predictions.values() for i in said if i in references})
+    tracks = read_tracks(args.tracks, scored) if args.tracks else None
+    videos = {i: video_path_of(args.tracks, i) for i in scored} if args.tracks and args.tracks.is_dir() else {}
+    runs = {
+        name: assess(
+            said,
+            references,
+            tracks,
+            java=not args.no_java,
+            spice=args.spice,
+            resamples=args.resamples,
+            seed=args.seed,
+        )
+        for name, said in predictions.items()
+    }
+    text = render_report(
+        ReportInput(
+            args.title,
+            runs,
+            predictions,
+            references,
+            tracks,
+            {i: path for i, path in videos.items() if path.is_file()},
+            num_clips=args.clips,
+            num_frames=args.num_frames,
+            resamples=args.resamples,
+            seed=args.seed,
+        )
+    )
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    args.out.write_text(text, encoding="utf-8")
+    sys.stdout.write(f"{args.out}: {len(runs)} runs, {len(text.encode()) / 2**20:.1f} MiB\n")
+    return 0

@@ -1,0 +1,103 @@
+"""Score captions as the challenge does, with bootstrap intervals: BLEU-1 to 4, METEOR, CIDEr and ROUGE-L.
+
+    python -m internvl_chat score --predictions result_public.json --references references.json
+
+Also by category, by the object's size and presence (--tracks), and against another run on the same captions
+(--baseline: paired bootstrap and approximate randomisation). --json prints everything.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from internvl_chat.commands.options import add_scoring_options
+
+if TYPE_CHECKING:
+    from internvl_chat.evaluation.assessment import Assessment
+    from internvl_chat.evaluation.significance import Difference
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--predictions", type=Path, required=True, help="{id: caption}, alone or as 'captions'")
+    add_scoring_options(parser)
+    parser.add_argument("--baseline", type=Path, help="another run's predictions to compare with")
+    parser.add_argument("--by_category", action="store_true", help="list the categories too; JSON always has them")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def run(args: argparse.Namespace) -> int:
+    from dataclasses import asdict
+
+    from internvl_chat.data.annotations import read_captions, read_predictions
+    from internvl_chat.evaluation.assessment import assess
+    from internvl_chat.evaluation.groups import read_tracks
+    from internvl_chat.evaluation.scores import score_captions
+    from internvl_chat.evaluation.significance import compare
+
+    predictions, references = read_predictions(args.predictions), read_captions(args.references)
+    baseline = read_predictions(args.baseline) if args.baseline else None
+    tracks = read_tracks(args.tracks, [i for i in predictions if i in references]) if args.tracks else None
+    java = not args.no_java
+    result = assess(
+        predictions,
+        references,
+        tracks,
+        java=java,
+        spice=args.spice,
+        resamples=args.resamples,
+        seed=args.seed,
+    )
+    differences = {}
+    if baseline is not None:
+        other = score_captions(baseline, references, java=java, spice=args.spice)
+        differences = compare(result.table, other, args.resamples, args.seed)
+    for ids, what in (
+        (result.without_prediction, "references have no prediction"),
+        (result.without_references, "predictions have no references"),
+    ):
+        if ids:
+            sys.stderr.write(f"warning: {len(ids)} {what}, such as {ids[0]}; they are not scored\n")
+    if args.json:
+        compared = {name: asdict(difference) for name, difference in differences.items()}
+        content = {**result.as_dict(), **({"difference_from_baseline": compared} if compared else {})}
+        sys.stdout.write(json.dumps(content, indent=2) + "\n")
+    else:
+        sys.stdout.write(_as_text(result, differences, args.by_category))
+    return 0
+
+
+def _as_text(result: Assessment, differences: Mapping[str, Difference], by_category: bool) -> str:
+    rows = [
+        [name, f"{score:.4f}", f"{result.intervals[name].low:.4f} to {result.intervals[name].high:.4f}"]
+        for name, score in result.scores.items()
+    ]
+    text = f"{len(result.table.ids)} captions\n\n" + _table(["", "score", "95 % interval"], rows)
+    if differences:
+        rows = [
+            [name, f"{d.value:+.4f}", f"{d.interval.low:+.4f} to {d.interval.high:+.4f}", f"{d.p_value:.4f}"]
+            for name, d in differences.items()
+        ]
+        text += "\n" + _table(["against the baseline", "difference", "95 % interval", "p"], rows)
+    for kind, groups in result.groups.items():
+        if kind != "category" or by_category:
+            rows = [
+                [name, str(group.captions), *(f"{v:.4f}" for v in group.scores.values())]
+                for name, group in groups.items()
+            ]
+            text += "\n" + _table([f"by {kind}", "captions", *result.scores], rows)
+    return text
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Columns in line: the first to the left, the others to the right."""
+    widths = [max(len(row[column]) for row in [head, *rows]) for column in range(len(head))]
+    lines = []
+    for first, *others in [head, *rows]:
+        cells = [cell.rjust(width) for cell, width in zip(others, widths[1:], strict=True)]
+        lines.append("  ".join([first.ljust(widths[0]), *cells]) + "\n")
+    return "".join(lines)

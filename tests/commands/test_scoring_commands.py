@@ -1,0 +1,189 @@
+"""`score`, `consensus`, `validate-submission`, `rank` and `report`, as they are called."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from internvl_chat.__main__ import main
+from internvl_chat.commands.options import run_file
+from internvl_chat.data.annotations import read_captions
+from internvl_chat.evaluation.submission import challenge_ids, write_results
+from tests.helpers import run_python
+
+CAPTIONS = Path(__file__).resolve().parent.parent / "evaluation" / "data" / "captions.json"
+
+
+def write(path: Path, content: Any) -> Path:
+    path.write_text(json.dumps(content), encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> Path:
+    """A folder with references and the predictions of two runs, one in the challenge's form and one bare."""
+    captions = read_captions(CAPTIONS)
+    write(tmp_path / "references.json", {i: texts[2:] for i, texts in captions.items()})
+    write(tmp_path / "a.json", {"version": "1", "captions": {i: texts[0] for i, texts in captions.items()}})
+    shifted = [*list(captions)[1:], next(iter(captions))]
+    write(tmp_path / "b.json", {i: captions[other][1] for i, other in zip(captions, shifted, strict=True)})
+    tracks = {i: [[0, 0, 80 * (n + 1), 90], [0, 0, 0, 0]][: 1 + n % 2] for n, i in enumerate(captions)}
+    write(tmp_path / "tracks.json", tracks)
+    return tmp_path
+
+
+def call(*argv: object) -> int:
+    return main([str(arg) for arg in argv])
+
+
+def test_score_prints_scores_intervals_groups_and_differences(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    argv = ["score", "--predictions", runs / "a.json", "--references", runs / "references.json", "--no_java"]
+    more = ["--tracks", runs / "tracks.json", "--baseline", runs / "b.json", "--resamples", 50]
+    assert call(*argv, *more) == 0
+    text = capsys.readouterr().out
+    assert text.startswith("12 captions\n")
+    assert call(*argv, *more, "--json") == 0
+    content = json.loads(capsys.readouterr().out)
+    for name, score in content["scores"].items():
+        interval = content["intervals"][name]
+        assert interval["low"] <= score <= interval["high"]
+        assert f"{name}" in text and f"{score:.4f}  {interval['low']:.4f} to {interval['high']:.4f}" in text
+        assert f"{content['difference_from_baseline'][name]['value']:+.4f}" in text
+    assert content["difference_from_baseline"]["CIDEr (no Java)"]["p_value"] < 0.05
+    assert {kind: sum(g["captions"] for g in groups.values()) for kind, groups in content["groups"].items()} == {
+        "category": 12,
+        "size": 12,
+        "presence": 12,
+    }
+    assert "by size" in text and "by presence" in text and "by category" not in text
+    assert call(*argv, "--resamples", 5, "--by_category") == 0
+    text = capsys.readouterr().out
+    assert "by category" in text and "against the baseline" not in text
+
+
+def test_score_says_what_it_leaves_out(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    references = read_captions(runs / "references.json")
+    del references["otter-2"], references["tram-1"]
+    write(runs / "fewer.json", {**references, "yak-1": ["a yak"]})
+    argv = ["score", "--predictions", runs / "a.json", "--references", runs / "fewer.json", "--no_java", "--json"]
+    assert call(*argv, "--resamples", 5) == 0
+    out, err = capsys.readouterr()
+    assert "1 references have no prediction, such as yak-1" in err
+    assert "2 predictions have no references, such as tram-1" in err
+    content = json.loads(out)
+    assert (content["captions"], content["without_prediction"], content["without_references"]) == (10, 1, 2)
+
+
+def test_consensus_writes_one_of_each_videos_candidates(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for metric in ("CIDEr", "BLEU-4", "mean"):
+        out = runs / "deep" / f"{metric}.json"
+        assert call("consensus", "--candidates", CAPTIONS, "--out", out, "--metric", metric, "--version", "v7") == 0
+        content = json.loads(out.read_text())
+        assert content["version"] == "v7"
+        candidates = read_captions(CAPTIONS)
+        assert all(text in candidates[i] for i, text in content["captions"].items())
+        assert list(content["captions"]) == list(candidates)
+        assert f"{out}: 12 captions; expected {metric} " in capsys.readouterr().out
+
+
+def test_validate_submission_lists_problems(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    parts: Any = {split: dict.fromkeys(challenge_ids(split), "a thing") for split in ("public", "private")}
+    *files, archive = write_results(tmp_path, parts, "v1")
+    assert call("validate-submission", archive) == 0
+    assert capsys.readouterr().out == f"{archive}: valid\n"
+    assert call("validate-submission", archive, "--part", "private") == 0
+    assert call("validate-submission", files[0]) == call("validate-submission", files[0], "--part", "public") == 0
+    capsys.readouterr()
+    assert call("validate-submission", files[0], "--part", "private") == 1
+    assert capsys.readouterr().out.endswith(f"{files[0]}: 1 problem\n")
+    assert call("validate-submission", files[0], "--part", "both") == 1
+    assert "--part public or private" in capsys.readouterr().err
+    ids = write(tmp_path / "ids.json", {"public": ["dog-1"], "private": ["dog-2"]})
+    assert call("validate-submission", archive, "--ids", ids) == 1
+    out = capsys.readouterr().out.splitlines()
+    assert len(out) == 3 and out[-1] == f"{archive}: 2 problems"
+    own = write_results(tmp_path / "own", {"public": {"dog-1": "a dog"}}, "v1")[-1]
+    assert call("validate-submission", own, "--part", "public", "--ids", ids) == 0
+
+
+def test_rank_takes_predictions_and_scores(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    references = ["--references", runs / "references.json"]
+    assert call("rank", runs / "b.json", f"mine={runs / 'a.json'}", *references, "--no_java") == 0
+    first, second = capsys.readouterr().out.splitlines()
+    assert first.startswith("1. mine: 9 points  CIDEr (no Java) ") and second.startswith("2. b: 6 points")
+    for name in "ab":
+        argv = ["score", "--predictions", runs / f"{name}.json", *references, "--no_java", "--json", "--resamples", 2]
+        assert call(*argv) == 0
+        (runs / f"{name}_scores.json").write_text(capsys.readouterr().out)
+    assert call("rank", runs / "a_scores.json", runs / "b_scores.json", "--json") == 0
+    standings = json.loads(capsys.readouterr().out)
+    assert [(s["place"], s["run"], s["points"]) for s in standings] == [(1, "a_scores", 9), (2, "b_scores", 6)]
+
+
+def test_rank_takes_the_mean_of_public_and_private(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The public captions say all, the private one nothing: together neither 1 nor 0, but their mean."""
+    references = {"cat-15": ["a cat sits on a mat"], "dog-16": ["the dog runs in the yard"], "cat-18": ["a red ball"]}
+    write(tmp_path / "references.json", references)
+    said = {"cat-15": "a cat sits on a mat", "dog-16": "the dog runs in the yard", "cat-18": "nothing"}
+    write(tmp_path / "mine.json", said)
+    argv = ["rank", tmp_path / "mine.json", "--references", tmp_path / "references.json", "--no_java", "--json"]
+    assert call(*argv) == 0
+    scores = json.loads(capsys.readouterr().out)[0]["scores"]
+    assert scores["BLEU-4 (no Java)"] == pytest.approx(0.5, abs=1e-3)
+    assert scores["ROUGE-L (no Java)"] == pytest.approx(0.5)
+
+
+def test_report_writes_one_file(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = runs / "new" / "report.html"
+    argv = ["report", f"before={runs / 'b.json'}", runs / "a.json", "--references", runs / "references.json"]
+    more = ["--tracks", runs / "tracks.json", "--no_java", "--resamples", 20, "--clips", 7, "--title", "Two runs"]
+    assert call(*argv, *more, "--out", out) == 0
+    assert capsys.readouterr().out.startswith(f"{out}: 2 runs, ")
+    text = out.read_text(encoding="utf-8")
+    assert text.count("<article") == 7 and "<h1>Two runs</h1>" in text and "largest gain of a<" in text
+
+
+@pytest.mark.parametrize(
+    ("argv", "said"),
+    [
+        (["score", "--predictions", "references.json", "--references", "references.json"], "expected a caption, got"),
+        (["score", "--predictions", "a.json", "--references", "b.json"], "'kettle-1': expected a list of captions"),
+        (["score", "--predictions", "none.json", "--references", "b.json"], "none.json: not found"),
+        (["consensus", "--candidates", "a.json", "--out", "c.json"], "'kettle-1': expected a list of captions"),
+        (["rank", "a.json"], "--references is needed"),
+        (["rank", "a.json", "a.json"], "give NAME=FILE"),
+        (["report", "a.json", "a.json", "--references", "references.json", "--out", "r.html"], "give NAME=FILE"),
+        (["validate-submission", "none.zip"], "none.zip: cannot be read"),
+    ],
+)
+def test_a_users_error_is_told(
+    argv: list[str], said: str, runs: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(runs)
+    assert main(argv) == 1
+    assert said in capsys.readouterr().err
+
+
+def test_a_run_is_called_by_its_file_unless_it_is_named() -> None:
+    assert run_file("results/mine.json") == ("mine", Path("results/mine.json"))
+    assert run_file("best=results/mine.json") == ("best", Path("results/mine.json"))
+
+
+def test_scoring_needs_no_torch(runs: Path) -> None:
+    """All five commands, really run."""
+    code = f"""
+import sys
+from internvl_chat.__main__ import main
+shared = ["--references", "references.json", "--no_java", "--tracks", "tracks.json", "--resamples", "3"]
+assert main(["score", "--predictions", "a.json", *shared]) == 0
+assert main(["report", "a.json", "b.json", "--out", "report.html", *shared]) == 0
+assert main(["consensus", "--candidates", {str(CAPTIONS)!r}, "--out", "chosen.json"]) == 0
+assert main(["validate-submission", "a.json"]) == 1
+assert main(["rank", "a.json", "b.json", *shared[:3]]) == 0
+sys.exit("torch" in sys.modules)
+"""
+    result = run_python("-c", code, cwd=runs)
+    assert result.returncode == 0, result.stderr
