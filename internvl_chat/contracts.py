@@ -152,6 +152,20 @@ class PackedFeatures(TypedDict):
     boxes: torch.Tensor
 
 
+@dataclass(frozen=True)
+class SkippedPass:
+    """A pass over a prompt that could not be read: its number in the training set, and the error's message."""
+
+    index: int
+    reason: str
+
+
+class PackedBatch(PackedFeatures):
+    """A packed row of a whole batch, every text tensor with a batch axis of one, and what is missing from it."""
+
+    skipped: tuple[SkippedPass, ...]
+
+
 class Batch(TypedDict):
     """Samples side by side: text [B, L], padded; frames and boxes of all samples one after another."""
 

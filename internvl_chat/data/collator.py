@@ -8,7 +8,7 @@ import torch
 from torch.nn.utils.rnn import pad_sequence
 
 from internvl_chat.constants import IGNORE_INDEX
-from internvl_chat.contracts import Batch, Features, PackedFeatures
+from internvl_chat.contracts import Batch, Features, PackedBatch, PackedFeatures, SharedPrefix, SkippedPass
 
 
 class Collator:
@@ -40,7 +40,8 @@ class Collator:
 class PackCollator:
     """Puts samples behind one another into a packed row; every tensor gets a batch axis of one, frames and boxes none.
 
-    A row without any picture gets one blank tile, so that all ranks run the same layers.
+    A row without any picture gets one blank tile, and a row of skipped passes alone one token that counts nothing, so
+    that all ranks run the same layers.
 
     Args:
         image_size_px: side of the blank tile.
@@ -49,7 +50,8 @@ class PackCollator:
     def __init__(self, image_size_px: int) -> None:
         self.image_size_px = image_size_px
 
-    def __call__(self, samples: Sequence[PackedFeatures]) -> PackedFeatures:
+    def __call__(self, passes: Sequence[PackedFeatures | SkippedPass]) -> PackedBatch:
+        samples = [p for p in passes if not isinstance(p, SkippedPass)] or [_NOTHING]
         offset = 0
         target_positions = []
         for sample in samples:
@@ -66,4 +68,17 @@ class PackCollator:
             "loss_weights": torch.cat([s["loss_weights"] for s in samples])[None],
             "pixel_values": torch.cat(pixels) if pixels else torch.zeros(1, 3, self.image_size_px, self.image_size_px),
             "boxes": torch.cat(boxes) if boxes else torch.zeros(1, 4, dtype=torch.int64),
+            "skipped": tuple(p for p in passes if isinstance(p, SkippedPass)),
         }
+
+
+_NOTHING: PackedFeatures = {
+    "input_ids": torch.zeros(1, dtype=torch.int64),
+    "position_ids": torch.zeros(1, dtype=torch.int64),
+    "layout": (SharedPrefix(1),),
+    "target_positions": torch.zeros(0, dtype=torch.int64),
+    "target_ids": torch.zeros(0, dtype=torch.int64),
+    "loss_weights": torch.zeros(0),
+    "pixel_values": torch.zeros(0),
+    "boxes": torch.zeros(0, 4, dtype=torch.int64),
+}

@@ -10,7 +10,7 @@ import torch
 from torch.utils.data import Dataset, Sampler
 from transformers.trainer_pt_utils import get_length_grouped_indices
 
-from internvl_chat.contracts import PackedFeatures, Sample, UserError
+from internvl_chat.contracts import PackedFeatures, Sample, SkippedPass, UserError
 from internvl_chat.data.encoder import SampleEncoder
 from internvl_chat.data.frame_sampling import FrameSampling
 from internvl_chat.data.packing import LossReduction, group_by_prompt, pack_answers, plan_packs
@@ -27,10 +27,11 @@ class PassSize:
     tiles: int
 
 
-class CaptionDataset(Dataset[PackedFeatures]):
+class CaptionDataset(Dataset[PackedFeatures | SkippedPass]):
     """Passes over prompts, each with up to `captions_per_pass` of its answers (None: all of them).
 
-    Which frames a pass shows depends on the seed, the epoch and the pass alone.
+    Which frames a pass shows depends on the seed, the epoch and the pass alone. A pass that cannot be read is told so,
+    never replaced by another.
     """
 
     def __init__(
@@ -72,25 +73,35 @@ class CaptionDataset(Dataset[PackedFeatures]):
         return self.encoder.choose_frames(self.passes[index][0], num_frames, self.sampling_method, rng)
 
     def sizes(self, epoch: int) -> list[PassSize]:
-        """The exact size of each pass in an epoch; no frame is decoded.
-
-        Raises:
-            UserError: a video or its boxes cannot be read.
-        """
+        """The exact size of each pass in an epoch, nothing for one that cannot be read; no frame is decoded."""
         # Tiles are counted apart: their tokens, most of a prompt, need not be written out to be counted.
         config = replace(self.encoder.config, tokens_per_frame=0, max_seq_length=_NO_LIMIT)
         text_only = SampleEncoder(self.encoder.tokenizer, config)
-        sizes = []
-        for index, samples in enumerate(self.passes):
-            frames = self.choose_frames(index, epoch)
-            plans = [text_only.plan(sample, frames) for sample in samples]
-            no_pixels = torch.empty(0)
-            text_tokens = pack_answers(plans, no_pixels, self.loss_reduction)["layout"][0].length
-            tiles = len(plans[0].boxes)
-            sizes.append(PassSize(text_tokens + tiles * self.encoder.config.tokens_per_frame, tiles))
-        return sizes
 
-    def __getitem__(self, index: int) -> PackedFeatures:
+        def size(index: int) -> PassSize:
+            try:
+                frames = self.choose_frames(index, epoch)
+                plans = [text_only.plan(sample, frames) for sample in self.passes[index]]
+            except UserError:
+                return PassSize(0, 0)
+            text_tokens = pack_answers(plans, torch.empty(0), self.loss_reduction)["layout"][0].length
+            tiles = len(plans[0].boxes)
+            return PassSize(text_tokens + tiles * self.encoder.config.tokens_per_frame, tiles)
+
+        return [size(index) for index in range(len(self))]
+
+    def __getitem__(self, index: int) -> PackedFeatures | SkippedPass:
+        try:
+            return self.load(index)
+        except UserError as error:
+            return SkippedPass(index, str(error))
+
+    def load(self, index: int) -> PackedFeatures:
+        """Read a pass, in the current epoch.
+
+        Raises:
+            UserError: a file cannot be used, or a sample has more than `max_seq_length` tokens.
+        """
         samples = self.passes[index]
         frames = self.choose_frames(index, self.epoch)
         rng = np.random.default_rng([self.seed, self.epoch, index, 1])

@@ -79,6 +79,9 @@ class DataArguments:
     absent_boxes: str = field(
         default="absent", metadata={"help": "What the prompt says of an absent box; 'zeros' is [[0, 0, 0, 0]]."}
     )
+    max_bad_fraction: float = field(
+        default=0.001, metadata={"help": "Share of the samples that may be unreadable; they are skipped and named."}
+    )
     eval_videos: int = field(
         default=0, metadata={"help": "Videos held out of training, captioned and scored at every evaluation."}
     )

@@ -30,8 +30,8 @@ from transformers import (
 )
 
 from internvl_chat.constants import IMG_CONTEXT
-from internvl_chat.contracts import Sample, UserError
-from internvl_chat.data.annotations import load_meta, read_samples, write_json
+from internvl_chat.contracts import Sample, SkippedPass, UserError
+from internvl_chat.data.annotations import load_meta, read_mix, write_json
 from internvl_chat.data.collator import PackCollator
 from internvl_chat.data.dataset import CaptionDataset
 from internvl_chat.data.encoder import PromptConfig, SampleEncoder
@@ -51,6 +51,8 @@ from internvl_chat.train.trainer import BoxCaptionTrainer
 from internvl_chat.train.validation import Validation, hold_out
 
 logger = logging.getLogger("internvl_chat.train")
+
+_PASSES_TRIED = 3
 
 
 def parse_arguments(argv: list[str]) -> tuple[ModelArguments, DataArguments, FinetuneArguments]:
@@ -173,6 +175,18 @@ def build_model(
     return wrapped, trained
 
 
+def check_first_pass(dataset: CaptionDataset) -> None:
+    """Tell of a broken setup now, not after minutes of loading weights.
+
+    Raises:
+        UserError: none of the first passes can be read; the first one's reason.
+    """
+    first = [dataset[index] for index in range(min(_PASSES_TRIED, len(dataset)))]
+    broken = [p for p in first if isinstance(p, SkippedPass)]
+    if len(broken) == len(first):
+        raise UserError(broken[0].reason)
+
+
 def validation_of(
     samples: Sequence[Sample], tokenizer: PreTrainedTokenizerBase, encoder: SampleEncoder, num_frames: int
 ) -> Validation:
@@ -224,7 +238,7 @@ def train(model_args: ModelArguments, data_args: DataArguments, args: FinetuneAr
         **{f.name: getattr(data_args, f.name) for f in fields(PromptConfig) if f.name != "tokens_per_frame"},
     )
     tokenizer, processor = load_text_processing(model_args)
-    samples = [s for entry in load_meta(Path(data_args.meta_path)) for s in read_samples(entry)]
+    samples = read_mix(load_meta(Path(data_args.meta_path)))
     encoder = SampleEncoder(tokenizer, prompt_config, data_args.video_backend)
     validation = None
     if args.eval_strategy != "no":
@@ -242,7 +256,7 @@ def train(model_args: ModelArguments, data_args: DataArguments, args: FinetuneAr
         captions_per_pass=data_args.captions_per_pass or None,
         loss_reduction=data_args.loss_reduction,
     )
-    _ = dataset[0]  # a broken setup is told now, not after minutes of loading weights
+    check_first_pass(dataset)
 
     dtype = torch.bfloat16 if args.bf16 else torch.float32
     model, trained = build_model(model_args, dtype, tokenizer, data_args.force_image_size)
@@ -256,6 +270,7 @@ def train(model_args: ModelArguments, data_args: DataArguments, args: FinetuneAr
         prompt_config=prompt_config,
         max_packed_tokens=data_args.max_packed_tokens,
         validation=validation,
+        max_bad_fraction=data_args.max_bad_fraction,
         callbacks=[EarlyStoppingCallback(args.early_stopping_patience)] if args.early_stopping_patience else None,
     )
     # Under ZeRO-3 a parameter's local shard is empty; `ds_numel` is its true size.

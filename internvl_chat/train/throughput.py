@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import torch
 
-from internvl_chat.contracts import PackedFeatures
+from internvl_chat.contracts import PackedBatch
 
 
 class Throughput:
@@ -22,7 +22,7 @@ class Throughput:
         self.data_wait_s = 0.0
         self.started = time.perf_counter()
 
-    def count(self, batches: Sequence[PackedFeatures], data_wait_s: float) -> None:
+    def count(self, batches: Sequence[PackedBatch], data_wait_s: float) -> None:
         """Add the batches of an optimizer step and the seconds that were spent waiting for them."""
         self.data_wait_s += data_wait_s
         for batch in batches:

@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.utils import gather_object
 from torch.utils.data import DataLoader, Dataset, Sampler
 from transformers import Trainer
 
 from internvl_chat.data.dataset import CaptionDataset, EpochSampler, PackSampler
 from internvl_chat.data.encoder import PromptConfig
+from internvl_chat.data.faults import FaultLog
 from internvl_chat.model.checkpoint import load_trained, save_trained
 from internvl_chat.model.trainable import TrainablePart
 from internvl_chat.train.throughput import Throughput
@@ -27,6 +29,7 @@ class BoxCaptionTrainer(Trainer):
         max_packed_tokens: fill passes into packs of this many tokens; 0 takes `per_device_train_batch_size` of them.
         tile_cost: what a ViT tile costs, in tokens of the language model; packs are balanced by it.
         validation: what an evaluation asks and how it scores the answers.
+        max_bad_fraction: share of the samples that may be unreadable before the run stops.
     """
 
     def __init__(
@@ -37,6 +40,7 @@ class BoxCaptionTrainer(Trainer):
         max_packed_tokens: int = 0,
         tile_cost: float = 0.0,
         validation: Validation | None = None,
+        max_bad_fraction: float = 0.001,
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, eval_dataset=validation.samples if validation else None, **kwargs)
@@ -46,6 +50,7 @@ class BoxCaptionTrainer(Trainer):
         self.max_packed_tokens = max_packed_tokens
         self.tile_cost = tile_cost
         self.throughput = Throughput()
+        self.faults = FaultLog(sum(map(len, self.train_dataset.passes)), max_bad_fraction)
 
     def _get_train_sampler(self, train_dataset: Dataset | None = None) -> Sampler[int]:
         dataset = train_dataset or self.train_dataset
@@ -85,13 +90,25 @@ class BoxCaptionTrainer(Trainer):
         return batches, num_items
 
     def _get_num_items_in_batch(self, batch_samples: list, device: torch.device) -> torch.Tensor | None:
-        """The weight of all that an optimizer step supervises, on all ranks: the summed loss is divided by it."""
+        """The weight of all that an optimizer step supervises, on all ranks: the summed loss is divided by it.
+
+        Raises:
+            UserError: too many samples cannot be read.
+        """
         if not batch_samples:
             return None
-        weight = torch.stack([batch["loss_weights"].sum() for batch in batch_samples]).sum().to(device)
+        skipped = [one for batch in batch_samples for one in batch.pop("skipped")]
+        weight = sum(float(batch["loss_weights"].sum()) for batch in batch_samples)
+        totals = torch.tensor([weight, len(skipped)], dtype=torch.float64, device=device)
         if self.args.world_size > 1:
-            weight = self.accelerator.gather(weight).sum()
-        return weight.clamp_min(torch.finfo(weight.dtype).tiny)
+            totals = self.accelerator.gather(totals[None]).sum(0)
+        weight, num_skipped = totals.tolist()
+        if num_skipped:
+            # Every rank hears of every fault, so that all of them stop where one would.
+            for one in gather_object(skipped):
+                for sample in self.train_dataset.passes[one.index]:
+                    self.faults.skip(sample, one.reason)
+        return torch.tensor(weight or 1.0, device=device)
 
     def evaluate(self, *args: Any, metric_key_prefix: str = "eval", **kwargs: Any) -> dict[str, float]:
         """Caption the held-out videos and score the captions."""

@@ -132,7 +132,7 @@ def test_a_track_one_row_short_is_an_error_that_names_it(own_entry: DatasetEntry
     path = dataset.passes[0][0].tracks[0].path
     save_boxes(path, load_boxes(path)[:-1])
     with pytest.raises(UserError, match=f"{path}: has 23 boxes for the 24 frames"):
-        dataset[0]
+        dataset.load(0)
 
 
 def test_a_missing_video_is_an_error_that_names_it(own_entry: DatasetEntry, encoder: SampleEncoder) -> None:
@@ -140,13 +140,13 @@ def test_a_missing_video_is_an_error_that_names_it(own_entry: DatasetEntry, enco
     path = dataset.passes[0][0].video_path
     path.unlink()
     with pytest.raises(UserError, match=str(path)):
-        dataset[0]
+        dataset.load(0)
 
 
 def test_a_sample_over_the_token_limit_names_line_and_flag(shapes_entry: DatasetEntry, encoder: SampleEncoder) -> None:
     limited = SampleEncoder(encoder.tokenizer, replace(encoder.config, max_seq_length=100))
     with pytest.raises(UserError, match=r"train.jsonl:3: .*--max_seq_length 100"):
-        dataset_of(shapes_entry, limited)[2]
+        dataset_of(shapes_entry, limited).load(2)
 
 
 def test_a_sample_at_the_token_limit_passes(shapes_entry: DatasetEntry, encoder: SampleEncoder) -> None:

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
+from internvl_chat.contracts import UserError
+from internvl_chat.data.annotations import read_json, write_json
 from internvl_chat.train.finetune_w_bboxes_ml import parse_arguments, train
 from tests.train.conftest import BASE_MODEL
 
 FLAGS = (
     "--force_image_size 80 --min_num_frame 2 --max_num_frame 4 --num_adapter_layers 2 --use_llm_lora 4 --max_steps 3 "
-    "--save_steps 3 --logging_steps 1 --learning_rate 0.1 --optim sgd --lora_dropout 0 --grad_checkpoint False --report_to none "
-    "--freeze_backbone True --down_sample_ratio 0.5 --disable_tqdm True"
+    "--save_steps 3 --logging_steps 1 --learning_rate 0.1 --optim sgd --lora_dropout 0 --grad_checkpoint False "
+    "--report_to none --freeze_backbone True --down_sample_ratio 0.5 --disable_tqdm True"
 )
 
 
@@ -46,3 +49,31 @@ def test_a_step_does_not_depend_on_how_it_is_cut_into_passes(reduction: str, sha
         assert other_losses == pytest.approx(losses, rel=1e-4), name
         for key, tensor in tensors.items():
             assert torch.allclose(other[key], tensor, rtol=1e-3, atol=1e-6), (name, key)
+
+
+def meta_with_a_broken_video(meta: Path, folder: Path) -> Path:
+    """The dataset with one of its six ids' videos cut to nothing: five of thirty samples."""
+    clips = folder / "clips"
+    entry = read_json(meta)["shapes"]
+    shutil.copytree(entry["root"], clips)
+    sorted(clips.glob("*/*-1/*.mp4"))[0].write_bytes(b"")
+    write_json(folder / "meta.json", {"shapes": {**entry, "root": str(clips)}})
+    return folder / "meta.json"
+
+
+def test_broken_samples_are_left_out_and_named(
+    shapes_meta: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    meta = meta_with_a_broken_video(shapes_meta, tmp_path)
+    losses, _ = run(meta, tmp_path / "run", "--max_bad_fraction 0.2 --per_device_train_batch_size 1 --max_steps 6")
+    assert len(losses) == 6
+    assert losses.count(0.0) == 1, "the pass that cannot be read counts nothing, and no other stands in for it"
+    named = [record.getMessage() for record in caplog.records if record.getMessage().startswith("skipped ")]
+    assert len(named) == 5 and all("train.jsonl:" in line and ".mp4" in line for line in named)
+
+
+def test_too_many_broken_samples_stop_the_run_with_their_list(shapes_meta: Path, tmp_path: Path) -> None:
+    meta = meta_with_a_broken_video(shapes_meta, tmp_path)
+    expected = r"(?s)1 of 30 samples cannot be used, more than --max_bad_fraction 0.001.*train.jsonl:.*\.mp4"
+    with pytest.raises(UserError, match=expected):
+        run(meta, tmp_path / "run", "--per_device_train_batch_size 6")
