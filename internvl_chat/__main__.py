@@ -8,10 +8,12 @@ from importlib import import_module
 
 COMMANDS = (
     "shapes",
+    "flowchart",
     "annotate",
     "picture",
     "control",
     "score",
+    "score-boxes",
     "consensus",
     "validate-submission",
     "rank",

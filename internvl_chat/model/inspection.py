@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import LoraConfig, get_peft_model
+from peft import get_peft_model
 from torch import nn
 from transformers import InternVLConfig
 from transformers import initialization as init
+from transformers.modeling_utils import set_zero3_state
 
 from internvl_chat.model.captioner import IntentVCNetForConditionalGeneration
 from internvl_chat.model.checkpoint import LORA_WEIGHTS_NAME, TRAINED_MODULES_NAME, is_training_checkpoint
@@ -18,7 +19,7 @@ from internvl_chat.model.configuration import IntentVCNetConfig
 from internvl_chat.model.conversion.config import is_original, original_kind, template_of
 from internvl_chat.model.conversion.files import open_safetensors
 from internvl_chat.model.loading import load_config, read_config_file, resolve_folder
-from internvl_chat.model.trainable import TrainablePart, lora_target_pattern
+from internvl_chat.model.trainable import TrainablePart
 
 GIB = 2**30
 # bfloat16 weights; AdamW keeps two moments and a master copy in fp32 beside a bfloat16 gradient.
@@ -103,7 +104,7 @@ def inspect_checkpoint(
     own_adapters = getattr(config.vision_config, "num_adapter_layers", 0)
     own = _sizes(_meta_model(config, own_adapters))
     model = _meta_model(config, own_adapters or num_adapter_layers)
-    wrapped = _with_lora(model, trained.use_llm_lora)
+    wrapped = _with_lora(model, trained)
     trained_sizes = _trained_sizes(folder) or _sizes(wrapped, trained)
     weights = _sizes(wrapped)
     states = sum(weights.values()) * WEIGHT_BYTES + sum(trained_sizes.values()) * TRAINED_BYTES
@@ -131,18 +132,19 @@ def inspect_checkpoint(
 
 def _meta_model(config: InternVLConfig, num_adapter_layers: int) -> IntentVCNetForConditionalGeneration:
     own = IntentVCNetConfig.from_base(config, num_adapter_layers)
-    with init.no_init_weights(), torch.device("meta"):
+    # Marked as already under ZeRO-3's hand: it would partition the meta tensors of the inner models.
+    with set_zero3_state(), init.no_init_weights(), torch.device("meta"):
         model = IntentVCNetForConditionalGeneration(own)
     model.tie_weights()
     return model
 
 
-def _with_lora(model: IntentVCNetForConditionalGeneration, rank: int) -> nn.Module:
-    if not rank:
+def _with_lora(model: IntentVCNetForConditionalGeneration, trained: TrainablePart) -> nn.Module:
+    lora = trained.lora_config(model.config.text_config.model_type)
+    if lora is None:
         return model
-    targets = lora_target_pattern(model.config.text_config.model_type)
     with torch.device("meta"):
-        return get_peft_model(model, LoraConfig(r=rank, target_modules=targets), low_cpu_mem_usage=True)
+        return get_peft_model(model, lora, low_cpu_mem_usage=True)
 
 
 def _sizes(model: nn.Module, trained: TrainablePart | None = None) -> dict[str, int]:

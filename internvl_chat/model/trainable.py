@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
+from peft import LoraConfig
 from torch import nn
 
 # What LoRA wraps in a language model, by its `model_type`.
@@ -14,19 +16,30 @@ LORA_TARGETS = {
     "llama": _LLAMA_TARGETS,
     "phi3": ("qkv_proj", "o_proj", "gate_up_proj", "down_proj"),
 }
+# And in the ViT; the box adapters, trained whole, stand beside its encoder.
+VIT_LORA_TARGETS = ("q_proj", "k_proj", "v_proj", "projection_layer", "fc1", "fc2")
+_VIT_LORA_PATTERN = rf".*\.vision_tower\.encoder\..*\.({'|'.join(VIT_LORA_TARGETS)})"
+_VIT_LAYER = re.compile(r"\.vision_tower\.encoder\.layer\.(\d+)\.")
 
 
 @dataclass(frozen=True)
 class TrainablePart:
     """What is trained: LoRA on the language model, or all of it; the projector; the ViT. Box adapters always are.
 
-    `use_llm_lora` is the rank, 0 for none; with LoRA the language model's own weights stay frozen.
+    Args:
+        use_llm_lora, use_backbone_lora: LoRA's rank in the language model and in the ViT, 0 for none; with LoRA the
+            part's own weights stay frozen, but for what the next two name.
+        unfrozen_vit_layers: ViT layers trained whole, whatever becomes of the others.
+        unfreeze_lm_head: whether the output layer is trained whole.
     """
 
     use_llm_lora: int
     freeze_llm: bool
     freeze_mlp: bool
     freeze_backbone: bool
+    use_backbone_lora: int = 0
+    unfrozen_vit_layers: range = range(0)
+    unfreeze_lm_head: bool = False
 
     def __contains__(self, parameter_name: str) -> bool:
         """Whether the parameter of this name, in the bare or the LoRA-wrapped model, is trained and saved."""
@@ -35,13 +48,54 @@ class TrainablePart:
         if ".multi_modal_projector." in parameter_name:
             return not self.freeze_mlp
         if ".vision_tower." in parameter_name:
-            return not self.freeze_backbone
+            layer = _VIT_LAYER.search(parameter_name)
+            if layer and int(layer[1]) in self.unfrozen_vit_layers:
+                return True
+            return not self.freeze_backbone and self.use_backbone_lora == 0
+        if self.unfreeze_lm_head and parameter_name.endswith("lm_head.weight"):
+            return True
         return not self.freeze_llm and self.use_llm_lora == 0
 
     def mark(self, model: nn.Module) -> None:
         """Set `requires_grad` of every parameter."""
         for name, parameter in model.named_parameters():
             parameter.requires_grad_(name in self)
+
+    def lora_config(self, language_model_type: str, dropout: float = 0.0) -> LoraConfig | None:
+        """PEFT's configuration of the LoRA asked for, None for none. Alpha is twice the rank, as merging expects.
+
+        Raises:
+            ValueError: no targets are known for this kind of language model.
+        """
+        patterns = []
+        if self.use_llm_lora:
+            patterns.append(lora_target_pattern(language_model_type))
+        if self.use_backbone_lora:
+            patterns.append(_VIT_LORA_PATTERN)
+        if not patterns:
+            return None
+        rank = self.use_llm_lora or self.use_backbone_lora
+        differs = len(patterns) == 2 and self.use_backbone_lora != rank
+        return LoraConfig(
+            r=rank,
+            lora_alpha=2 * rank,
+            lora_dropout=dropout,
+            target_modules="|".join(f"({pattern})" for pattern in patterns),
+            rank_pattern={_VIT_LORA_PATTERN: self.use_backbone_lora} if differs else {},
+            alpha_pattern={_VIT_LORA_PATTERN: 2 * self.use_backbone_lora} if differs else {},
+            task_type="CAUSAL_LM",
+        )
+
+
+def unfrozen_layers(first: int, num_layers: int) -> range:
+    """The layers that `--unfreeze_vit_layers` names: from `first` on, counted from the end where negative; 0 = none.
+
+    Raises:
+        ValueError: there is no such layer.
+    """
+    if not -num_layers <= first < num_layers:
+        raise ValueError(f"unfreeze_vit_layers {first}: expected {-num_layers} to {num_layers - 1}")
+    return range(num_layers)[first:] if first else range(0)
 
 
 def lora_target_pattern(language_model_type: str) -> str:

@@ -23,10 +23,15 @@ class ModelArguments:
     use_llm_lora: int = field(
         default=0, metadata={"help": "LoRA rank on the language model (alpha = 2 x rank); 0 = none."}
     )
+    use_backbone_lora: int = field(default=0, metadata={"help": "LoRA rank on the ViT; 0 = none."})
     lora_dropout: float = field(default=0.05, metadata={"help": "Dropout in front of LoRA's first matrix."})
     freeze_llm: bool = field(default=False, metadata={"help": "Freeze the language model; with LoRA it always is."})
     freeze_mlp: bool = field(default=False, metadata={"help": "Freeze the projector between ViT and language model."})
     freeze_backbone: bool = field(default=False, metadata={"help": "Freeze the ViT (box adapters are always trained)."})
+    unfreeze_vit_layers: int = field(
+        default=0, metadata={"help": "Train the ViT's layers from this one on; -2 = the last two, 0 = as the rest."}
+    )
+    unfreeze_lm_head: bool = field(default=False, metadata={"help": "Train the output layer beside LoRA."})
     vision_select_layer: int = field(
         default=-1, metadata={"help": "ViT layer whose output is used; only -1, the last."}
     )
@@ -123,6 +128,10 @@ class FinetuneArguments(TrainingArguments):
         default=False, metadata={"help": "Start anew in a used output_dir; without it training resumes."}
     )
     evaluation_strategy: str | None = field(default=None, metadata={"help": "Old name of --eval_strategy."})
+    dry_run: int = field(
+        default=0,
+        metadata={"help": "Print what would run on so many ranks, and exit; 0 = train.", "nargs": "?", "const": 1},
+    )
     group_by_length: bool = field(default=False, metadata={"help": "Put samples of similar length into a step."})
     early_stopping_patience: int = field(
         default=0, metadata={"help": "Stop after this many evaluations without a better metric; 0 = never."}

@@ -18,12 +18,13 @@ from pathlib import Path
 
 import torch
 import transformers
-from peft import LoraConfig, PeftModel, get_peft_model
+from peft import PeftModel, get_peft_model
 from transformers import (
     AutoProcessor,
     AutoTokenizer,
     EarlyStoppingCallback,
     HfArgumentParser,
+    InternVLConfig,
     PreTrainedTokenizerBase,
     ProcessorMixin,
     set_seed,
@@ -45,8 +46,9 @@ from internvl_chat.model.configuration import IntentVCNetConfig
 from internvl_chat.model.conversion.config import is_original, template_of
 from internvl_chat.model.loading import read_config_file, resolve_folder
 from internvl_chat.model.shared_prefix import use_shared_prefix_attention
-from internvl_chat.model.trainable import TrainablePart, lora_target_pattern
+from internvl_chat.model.trainable import TrainablePart, unfrozen_layers
 from internvl_chat.train.arguments import DataArguments, FinetuneArguments, ModelArguments
+from internvl_chat.train.dry_run import describe_run
 from internvl_chat.train.trainer import BoxCaptionTrainer
 from internvl_chat.train.validation import Validation, hold_out
 
@@ -139,6 +141,29 @@ def load_text_processing(args: ModelArguments) -> tuple[PreTrainedTokenizerBase,
     return tokenizer, processor
 
 
+def trainable_part(args: ModelArguments, config: InternVLConfig) -> TrainablePart:
+    """What the flags train of a model.
+
+    Raises:
+        UserError: they name a ViT layer, or an output layer, that the model does not have.
+    """
+    try:
+        vit_layers = unfrozen_layers(args.unfreeze_vit_layers, config.vision_config.num_hidden_layers)
+    except ValueError as error:
+        raise UserError(f"--{error}, the ViT's layers") from error
+    if args.unfreeze_lm_head and config.tie_word_embeddings:
+        raise UserError("--unfreeze_lm_head: this model has no output layer of its own, its embeddings are used twice")
+    return TrainablePart(
+        args.use_llm_lora,
+        args.freeze_llm,
+        args.freeze_mlp,
+        args.freeze_backbone,
+        args.use_backbone_lora,
+        vit_layers,
+        args.unfreeze_lm_head,
+    )
+
+
 def build_model(
     args: ModelArguments,
     dtype: torch.dtype,
@@ -157,18 +182,12 @@ def build_model(
     )
     model.config.use_cache = False
     use_shared_prefix_attention(model)
-    trained = TrainablePart(args.use_llm_lora, args.freeze_llm, args.freeze_mlp, args.freeze_backbone)
+    trained = trainable_part(args, model.config)
     if args.grad_checkpoint:
         model.gradient_checkpointing_enable({"use_reentrant": False})
     wrapped: torch.nn.Module = model
-    if args.use_llm_lora:
-        lora = LoraConfig(
-            r=args.use_llm_lora,
-            lora_alpha=2 * args.use_llm_lora,
-            lora_dropout=args.lora_dropout,
-            target_modules=lora_target_pattern(model.config.text_config.model_type),
-            task_type="CAUSAL_LM",
-        )
+    lora = trained.lora_config(model.config.text_config.model_type, args.lora_dropout)
+    if lora is not None:
         # ZeRO-3 wants one dtype, so LoRA's matrices stay in the model's.
         wrapped = get_peft_model(model, lora, autocast_adapter_dtype=False)
     trained.mark(wrapped)
@@ -233,6 +252,9 @@ def train(model_args: ModelArguments, data_args: DataArguments, args: FinetuneAr
             f"was made for {config.downsample_ratio}"
         )
     template_named(data_args.conv_style, template_of(config))
+    if args.dry_run:
+        sys.stdout.write(describe_run(model_args, data_args, args, trainable_part(model_args, config)))
+        return
     prompt_config = PromptConfig(
         tokens_per_frame=tokens_per_frame(config, data_args.force_image_size),
         **{f.name: getattr(data_args, f.name) for f in fields(PromptConfig) if f.name != "tokens_per_frame"},

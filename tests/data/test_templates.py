@@ -6,7 +6,6 @@ import logging
 from pathlib import Path
 
 import pytest
-from tokenizers.processors import TemplateProcessing
 from transformers import PreTrainedTokenizerFast
 
 from internvl_chat.constants import IGNORE_INDEX, SPECIAL_TOKENS
@@ -14,7 +13,7 @@ from internvl_chat.contracts import Turn, UserError
 from internvl_chat.data.prompt import encode_conversation
 from internvl_chat.data.templates import CONVERSATION_TEMPLATES, template_named
 from internvl_chat.data.tokenizer import load_tokenizer
-from tests.helpers import byte_tokenizer
+from tests.families import family_tokenizer
 
 TURNS = (
     Turn("human", "<image>\nwhat is it?"),
@@ -22,16 +21,6 @@ TURNS = (
     Turn("human", " which colour? "),
     Turn("gpt", "black, I think"),
 )
-
-
-def tokenizer(with_bos: bool) -> PreTrainedTokenizerFast:
-    made = byte_tokenizer()
-    made.add_tokens(["<|end|>", "<|user|>", "<|assistant|>", "<|system|>", "<s>"], special_tokens=True)
-    if with_bos:
-        bos = made.convert_tokens_to_ids("<s>")
-        made.bos_token = "<s>"
-        made.backend_tokenizer.post_processor = TemplateProcessing(single="<s> $A", special_tokens=[("<s>", bos)])
-    return made
 
 
 def learned(labels: list[int], made: PreTrainedTokenizerFast) -> str:
@@ -52,7 +41,7 @@ def learned(labels: list[int], made: PreTrainedTokenizerFast) -> str:
 def test_learned_are_the_answers_and_their_end(
     name: str, with_bos: bool, turns: tuple[Turn, ...], expected: str
 ) -> None:
-    made = tokenizer(with_bos)
+    made = family_tokenizer(with_bos)
     encoded = encode_conversation(turns, made, CONVERSATION_TEMPLATES[name], [3])
     assert learned(encoded.labels, made) == expected
     assert (encoded.input_ids[0] == made.convert_tokens_to_ids("<s>")) == with_bos
@@ -61,7 +50,7 @@ def test_learned_are_the_answers_and_their_end(
 
 
 def test_text_of_the_templates() -> None:
-    made = tokenizer(False)
+    made = family_tokenizer(False)
     turns = (Turn("system", "Be brief."), Turn("human", " Hi "), Turn("gpt", "Yes"), Turn("human", "Why?"))
     texts = {
         name: made.decode(encode_conversation(turns, made, template).input_ids)
@@ -82,7 +71,7 @@ def test_text_of_the_templates() -> None:
 
 def test_lengths_that_do_not_add_up_teach_nothing(caplog: pytest.LogCaptureFixture) -> None:
     """InternLM2's mask counts a BOS before every piece; with a tokenizer that adds none it cannot be right."""
-    made = tokenizer(False)
+    made = family_tokenizer(False)
     with caplog.at_level(logging.WARNING):
         encoded = encode_conversation(TURNS, made, CONVERSATION_TEMPLATES["internlm2-chat"], [3])
     assert set(encoded.labels) == {IGNORE_INDEX}

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model
+from peft import PeftModel, get_peft_model
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, Qwen2Config
 
@@ -24,26 +24,24 @@ from internvl_chat.model.checkpoint import (
     load_trained,
     save_trained,
 )
-from internvl_chat.model.trainable import TrainablePart, lora_target_pattern
+from internvl_chat.model.export import merge_checkpoint
+from internvl_chat.model.trainable import TrainablePart
 from tests.helpers import randomise, tiny_base
 from tests.model.inputs import BOXES, inputs_of
 
 SCRIPT = TrainablePart(use_llm_lora=4, freeze_llm=False, freeze_mlp=False, freeze_backbone=True)
 FULL_LLM = TrainablePart(use_llm_lora=0, freeze_llm=False, freeze_mlp=False, freeze_backbone=True)
 
+# LoRA of two ranks, with the last ViT layer and the output layer trained whole beside it.
+EVERYWHERE = TrainablePart(4, True, True, True, 3, unfrozen_vit_layers=range(2, 3), unfreeze_lm_head=True)
+
 
 def trainee(base: Path, part: TrainablePart, dtype: torch.dtype = torch.float32, adapters: int = 2) -> Any:
     """A model as the training script builds it, with every trained parameter changed."""
     model: Any = load_base(str(base), num_adapter_layers=adapters, dtype=dtype)
-    if part.use_llm_lora:
-        config = LoraConfig(
-            r=part.use_llm_lora,
-            lora_alpha=2 * part.use_llm_lora,
-            lora_dropout=0.05,
-            target_modules=lora_target_pattern("qwen2"),
-            task_type="CAUSAL_LM",
-        )
-        model = get_peft_model(model, config, autocast_adapter_dtype=False)
+    lora = part.lora_config("qwen2", dropout=0.05)
+    if lora is not None:
+        model = get_peft_model(model, lora, autocast_adapter_dtype=False)
     part.mark(model)
     randomise((p for p in model.parameters() if p.requires_grad), std=0.1)
     return model.eval()
@@ -68,7 +66,7 @@ def checkpoint(base_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> P
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("part", [SCRIPT, FULL_LLM], ids=["lora", "full llm"])
+@pytest.mark.parametrize("part", [SCRIPT, FULL_LLM, EVERYWHERE], ids=["lora", "full llm", "everywhere"])
 def test_a_checkpoint_comes_back_bit_for_bit(
     part: TrainablePart, dtype: torch.dtype, base_folder: Path, tmp_path: Path
 ) -> None:
@@ -180,6 +178,22 @@ def test_a_checkpoint_with_a_damaged_lora_file_is_named_when_it_is_opened(checkp
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(UserError, match=str(path)):
         load_captioner(folder, dtype=torch.float32)
+
+
+@pytest.mark.parametrize("adapters", [0, 2])
+def test_lora_on_both_parts_and_whole_layers_are_merged(adapters: int, base_folder: Path, tmp_path: Path) -> None:
+    model = trainee(base_folder, EVERYWHERE, adapters=adapters)
+    merge_checkpoint(saved(model, EVERYWHERE, tmp_path / "trained"), tmp_path / "merged")
+    merged = load_captioner(tmp_path / "merged", dtype=torch.float32)
+    expected = model.merge_and_unload().state_dict()
+    assert merged.state_dict().keys() == expected.keys()
+    for name, tensor in merged.state_dict().items():
+        torch.testing.assert_close(tensor, expected[name], msg=name)
+    base = load_base(str(base_folder), num_adapter_layers=adapters, dtype=torch.float32).state_dict()
+    changed = {name.rsplit(".", 1)[0] for name in base if not torch.equal(base[name], expected[name])}
+    assert {"lm_head", "model.vision_tower.encoder.layer.2.layernorm_after"} < changed
+    assert "model.vision_tower.encoder.layer.1.mlp.fc1" in changed
+    assert "model.vision_tower.encoder.layer.1.layernorm_after" not in changed
 
 
 def test_a_plain_base_is_opened_without_adapters(base_folder: Path) -> None:

@@ -9,8 +9,14 @@ import torch
 from peft import LoraConfig, get_peft_model
 
 from internvl_chat.model import IntentVCNetConfig, IntentVCNetForConditionalGeneration
-from internvl_chat.model.trainable import LORA_TARGETS, TrainablePart, lora_target_pattern
-from tests.helpers import tiny_config
+from internvl_chat.model.trainable import (
+    LORA_TARGETS,
+    VIT_LORA_TARGETS,
+    TrainablePart,
+    lora_target_pattern,
+    unfrozen_layers,
+)
+from tests.helpers import VIT_LAYERS, tiny_config
 
 
 def tiny_captioner() -> IntentVCNetForConditionalGeneration:
@@ -37,16 +43,53 @@ def rooms_of(model: torch.nn.Module) -> set[str]:
         (TrainablePart(0, True, False, True), {"box_adapters", "multi_modal_projector"}),
         (TrainablePart(0, False, True, True), {"box_adapters", "language_model", "lm_head"}),
         (TrainablePart(0, True, True, False), {"box_adapters", "vision_tower"}),
+        (TrainablePart(0, True, True, False, use_backbone_lora=3), {"lora_", "box_adapters"}),
+        (TrainablePart(4, True, True, True, unfreeze_lm_head=True), {"lora_", "box_adapters", "lm_head"}),
+        (TrainablePart(0, True, True, True, unfrozen_vit_layers=range(2, 3)), {"box_adapters", "vision_tower"}),
     ],
-    ids=["the script", "all frozen", "no lora", "full llm", "full vit"],
+    ids=["script", "all frozen", "no lora", "full llm", "full vit", "vit lora", "lm head", "last vit layer"],
 )
 def test_flags_choose_the_parts_that_train(part: TrainablePart, rooms: set[str]) -> None:
     model: torch.nn.Module = tiny_captioner()
-    if part.use_llm_lora:
-        config = LoraConfig(r=part.use_llm_lora, target_modules=lora_target_pattern("qwen2"))
-        model = get_peft_model(model, config)
+    lora = part.lora_config("qwen2")
+    if lora is not None:
+        model = get_peft_model(model, lora)
     part.mark(model)
     assert rooms_of(model) == rooms
+
+
+@pytest.mark.parametrize(("llm", "vit"), [(4, 0), (0, 3), (4, 3), (3, 3)])
+def test_each_part_has_lora_of_its_own_rank_and_alpha_is_twice_that(llm: int, vit: int) -> None:
+    part = TrainablePart(llm, True, True, True, use_backbone_lora=vit)
+    lora = part.lora_config("qwen2")
+    assert lora is not None
+    ranks: dict[str, set[int]] = {}
+    for name, module in get_peft_model(tiny_captioner(), lora).named_modules():
+        if hasattr(module, "lora_A") and hasattr(module, "scaling"):
+            room = "vit" if ".vision_tower.encoder.layer." in name else "llm"
+            assert room == "vit" or ".language_model.layers." in name, name
+            ranks.setdefault(room, set()).add(module.lora_A["default"].weight.shape[0])
+            assert module.scaling == {"default": 2.0}, name
+    assert ranks == {room: {rank} for room, rank in (("llm", llm), ("vit", vit)) if rank}
+
+
+def test_lora_on_the_vit_wraps_every_projection_of_every_layer() -> None:
+    lora = TrainablePart(0, True, True, True, use_backbone_lora=2).lora_config("qwen2")
+    assert lora is not None
+    names = [name for name, _ in get_peft_model(tiny_captioner(), lora).named_parameters() if ".lora_A." in name]
+    assert len(names) == VIT_LAYERS * len(VIT_LORA_TARGETS)
+    assert {name.split(".lora_A")[0].rsplit(".", 1)[1] for name in names} == set(VIT_LORA_TARGETS)
+
+
+@pytest.mark.parametrize(("first", "expected"), [(0, []), (-2, [3, 4]), (3, [3, 4]), (-5, [0, 1, 2, 3, 4])])
+def test_unfrozen_layers_are_counted_from_either_end(first: int, expected: list[int]) -> None:
+    assert list(unfrozen_layers(first, 5)) == expected
+
+
+@pytest.mark.parametrize("first", [5, -6])
+def test_layers_beyond_the_last_are_refused(first: int) -> None:
+    with pytest.raises(ValueError, match=f"{first}: expected -5 to 4"):
+        unfrozen_layers(first, 5)
 
 
 def test_what_is_marked_is_what_is_saved() -> None:

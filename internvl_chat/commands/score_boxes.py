@@ -1,0 +1,43 @@
+"""Score boxes in answers: Precision@1, average precision, precision, recall and F1; malformed answers are counted.
+
+References: JSONL records whose gpt turns hold boxes, or RefCOCO's. Predictions: one {"id": ..., "answer": ...} a line
+("answers": [...] where a record has several gpt turns), or records with conversations. A question that names a <ref>
+counts for Precision@1, any other for detection.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from internvl_chat.commands.options import positive_int
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--predictions", type=Path, required=True, help="JSONL with the answers")
+    add("--references", type=Path, required=True, help="JSONL with the truth")
+    add("--json", action="store_true", help="print JSON")
+    add("--sheet", type=Path, help="write a PNG: pictures with true and predicted boxes; needs --root")
+    add("--root", type=Path, help="the folder that the references' image paths are relative to, for --sheet")
+    add("--sheet_images", type=positive_int, default=6, help="pictures on the sheet (default: %(default)s)")
+
+
+def run(args: argparse.Namespace) -> int:
+    from internvl_chat.contracts import UserError
+    from internvl_chat.evaluation.grounding_records import read_answered
+    from internvl_chat.evaluation.grounding_scores import score_boxes
+
+    if bool(args.sheet) != bool(args.root):
+        raise UserError("--sheet and --root go together")
+    answers = read_answered(args.references, args.predictions)
+    if args.sheet:
+        from internvl_chat.evaluation.box_sheet import prediction_sheet
+
+        args.sheet.parent.mkdir(parents=True, exist_ok=True)
+        prediction_sheet(answers.answered[: args.sheet_images], args.root).save(args.sheet)
+    report = score_boxes(answers)
+    sys.stdout.write(json.dumps(report.as_dict()) + "\n" if args.json else report.as_text())
+    return 0

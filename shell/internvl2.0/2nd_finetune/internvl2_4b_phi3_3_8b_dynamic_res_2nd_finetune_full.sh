@@ -1,0 +1,3 @@
+#!/usr/bin/env bash
+# InternVL2-4B, full fine-tuning; the values are in shell/recipes.txt.
+exec bash "$(dirname "$0")/../../finetune.sh" internvl2_4b full "$@"

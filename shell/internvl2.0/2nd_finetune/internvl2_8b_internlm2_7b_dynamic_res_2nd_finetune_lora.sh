@@ -1,0 +1,3 @@
+#!/usr/bin/env bash
+# InternVL2-8B, LoRA; the values are in shell/recipes.txt.
+exec bash "$(dirname "$0")/../../finetune.sh" internvl2_8b lora "$@"

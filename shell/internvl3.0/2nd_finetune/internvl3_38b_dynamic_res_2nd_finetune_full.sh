@@ -1,0 +1,3 @@
+#!/usr/bin/env bash
+# InternVL3-38B, full fine-tuning; the values are in shell/recipes.txt.
+exec bash "$(dirname "$0")/../../finetune.sh" internvl3_38b full "$@"

@@ -1,0 +1,3 @@
+#!/usr/bin/env bash
+# InternVL3-8B, LoRA; the values are in shell/recipes.txt.
+exec bash "$(dirname "$0")/../../finetune.sh" internvl3_8b lora "$@"

@@ -1,0 +1,73 @@
+#!/usr/bin/env bash
+# Starts the training under torchrun with what every recipe shares, then the recipe's flags: the last one given wins.
+#
+# The environment says where and how much: MODEL_PATH, META_PATH, OUTPUT_DIR, GPUS (processes a node), BATCH_SIZE
+# (global), PER_DEVICE_BATCH_SIZE; for several nodes also NNODES, and on each NODE_RANK and MASTER_ADDR (MASTER_PORT).
+# On a machine without a GPU, GPUS is the number of CPU ranks. With --dry_run the command, its settings, what it trains
+# and the memory that takes are printed, and nothing is trained.
+set -o pipefail
+
+FLAGS=()
+DRY_RUN=
+for WORD in "$@"; do
+  if [ "${WORD}" = --dry_run ]; then DRY_RUN=1; else FLAGS+=("${WORD}"); fi
+done
+
+ROOT=$(cd "$(dirname "$0")/.." && pwd)
+NNODES=${NNODES:-1}
+GRADIENT_ACC=$((BATCH_SIZE / PER_DEVICE_BATCH_SIZE / GPUS / NNODES))
+
+export PYTHONPATH="${PYTHONPATH}:${ROOT}"
+export MASTER_PORT=${MASTER_PORT:-34229}
+export TF_CPP_MIN_LOG_LEVEL=3
+export LAUNCHER=pytorch
+
+SETTINGS=(
+  --model_name_or_path "${MODEL_PATH}"
+  --meta_path "${META_PATH}"
+  --output_dir "${OUTPUT_DIR}"
+  --per_device_train_batch_size "${PER_DEVICE_BATCH_SIZE}"
+  --gradient_accumulation_steps "${GRADIENT_ACC}"
+  --use_fast_tokenizer False
+  --overwrite_output_dir True
+  --force_image_size 448
+  --down_sample_ratio 0.5
+  --drop_path_rate 0.0
+  --freeze_backbone True
+  --vision_select_layer -1
+  --dataloader_num_workers 4
+  --bf16 True
+  --evaluation_strategy "no"
+  --save_strategy "steps"
+  --save_total_limit 1
+  --warmup_ratio 0.03
+  --lr_scheduler_type "cosine"
+  --logging_steps 1
+  --do_train True
+  --grad_checkpoint True
+  --group_by_length True
+  --dynamic_image_size True
+  --use_thumbnail True
+  --ps_version 'v2'
+  --report_to tensorboard
+  "${FLAGS[@]}"
+)
+SCRIPT="${ROOT}/internvl_chat/train/finetune_w_bboxes_ml.py"
+COMMAND=(
+  torchrun
+  --nnodes="${NNODES}"
+  --node_rank="${NODE_RANK:-0}"
+  --master_addr="${MASTER_ADDR:-127.0.0.1}"
+  --nproc_per_node="${GPUS}"
+  --master_port="${MASTER_PORT}"
+  "${SCRIPT}" "${SETTINGS[@]}"
+)
+
+if [ -n "${DRY_RUN}" ]; then
+  printf '%q ' "${COMMAND[@]}" && echo
+  exec torchrun --standalone --nproc_per_node=1 "${SCRIPT}" "${SETTINGS[@]}" --dry_run "$((GPUS * NNODES))"
+fi
+
+mkdir -p "${OUTPUT_DIR}"
+set -x
+"${COMMAND[@]}" 2>&1 | tee -a "${OUTPUT_DIR}/training_log.txt"
