@@ -19,6 +19,7 @@ COMMANDS = (
     "rank",
     "report",
     "inspect",
+    "plan",
     "convert",
     "merge",
     "verify",

@@ -7,7 +7,7 @@ from pathlib import Path
 
 DEFAULT_META = Path("shell/data/intentvc_caption.json")
 PROMPT_FORMS = ("coordinates", "red_box", "red_box_coordinates", "text_only")
-VIDEO_BACKENDS = ("pyav", "decord")
+VIDEO_BACKENDS = ("pyav", "decord", "torchcodec")
 CONSENSUS_UTILITIES = ("CIDEr", "BLEU-4", "mean")
 
 

@@ -17,6 +17,7 @@ from transformers import PreTrainedTokenizerBase
 from internvl_chat.boxes import BoxArray, is_absent
 from internvl_chat.constants import IMAGE_PLACEHOLDER, VIDEO_PLACEHOLDER
 from internvl_chat.contracts import Features, Sample, Turn, UserError
+from internvl_chat.data.frame_cache import FrameCache
 from internvl_chat.data.frame_sampling import FrameSampling, clip_window, sample_frames
 from internvl_chat.data.media import MediaHeader, Pictures, read_media_header, read_pictures
 from internvl_chat.data.prompt import (
@@ -44,8 +45,8 @@ from internvl_chat.data.tiling import (
     squared_part,
 )
 from internvl_chat.data.tracks import boxes_at
-from internvl_chat.data.transforms import TileTransform
-from internvl_chat.data.video import VideoBackend
+from internvl_chat.data.transforms import TileTransform, normalise
+from internvl_chat.data.video import VideoBackend, stream_frames
 
 
 @dataclass(frozen=True)
@@ -74,9 +75,14 @@ class SampleEncoder:
     """Turns a sample and frame numbers into features: tiles, boxes, text. Training and prediction share it."""
 
     def __init__(
-        self, tokenizer: PreTrainedTokenizerBase, config: PromptConfig, video_backend: VideoBackend = "pyav"
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        config: PromptConfig,
+        video_backend: VideoBackend = "pyav",
+        frame_cache: FrameCache | None = None,
     ) -> None:
         self.tokenizer = tokenizer
+        self.frame_cache = frame_cache
         self.config = config
         self.video_backend = video_backend
         self.template = CONVERSATION_TEMPLATES[config.conv_style]
@@ -150,6 +156,8 @@ class SampleEncoder:
         side_px = self.config.force_image_size
         if not plan.views:
             return torch.empty(0, 3, side_px, side_px)
+        if _is_plain_video(sample, plan):
+            return normalise(self._video_tiles(sample, plan), self.config.normalize_type)
         pictures = self.pictures(sample, plan)
         tiles = []
         for (grid, is_whole, _), run in groupby(plan.views, key=_drawn_alike):
@@ -164,6 +172,24 @@ class SampleEncoder:
             else:
                 tiles += [self.transform(pictures[view.picture][None]) for view in views]
         return torch.cat(tiles)
+
+    def _video_tiles(self, sample: Sample, plan: SamplePlan) -> npt.NDArray[np.uint8]:
+        """The tiles [F, S, S, 3] of a video file, from the cache where there is one."""
+        video = sample.video_path
+        assert video is not None
+
+        def decode() -> npt.NDArray[np.uint8]:
+            if plan.painted:
+                return self.transform.tiles(self.pictures(sample, plan))
+            return self.transform.tiles(stream_frames(video, plan.frame_indices, self.video_backend))
+
+        if self.frame_cache is None:
+            return decode()
+        drawn = [boxes.tolist() for boxes in plan.painted]
+        variant = str((drawn, self.config.red_box_colour, self.config.red_box_width_px)) if drawn else ""
+        return self.frame_cache.tiles(
+            video, plan.frame_indices, self.config.force_image_size, self.video_backend, decode, variant
+        )
 
     def pictures(self, sample: Sample, plan: SamplePlan) -> Pictures:
         """The F pictures [H, W, 3] as the model sees them before they are cut: with boxes drawn in, and compressed.
@@ -276,6 +302,13 @@ class SampleEncoder:
         if lists:
             text = with_coordinates(text, tracks, self.config.coordinate_style)
         return text, paints
+
+
+def _is_plain_video(sample: Sample, plan: SamplePlan) -> bool:
+    """Whether each frame of a video file is shown as one whole tile, and not compressed anew."""
+    if sample.video_path is None or sample.video_path.is_dir() or plan.jpeg_qualities:
+        return False
+    return len(plan.views) == len(plan.frame_indices) and all(view.part == WHOLE for view in plan.views)
 
 
 def _drawn_alike(view: View) -> tuple[tuple[int, int] | None, bool, int]:

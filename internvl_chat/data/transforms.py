@@ -5,6 +5,7 @@ Shape letters: F frames, H and W the picture's pixels, S the tile's side.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,9 +27,32 @@ class TileTransform:
     size_px: int
     normalize_type: str = "imagenet"
 
-    def __call__(self, frames_FHW3: npt.NDArray[np.uint8]) -> torch.Tensor:
-        """[F, H, W, 3] uint8 RGB -> [F, 3, S, S] float32, bicubic with antialiasing."""
-        frames = torch.from_numpy(np.ascontiguousarray(frames_FHW3)).permute(0, 3, 1, 2)
-        tiles = tvf.resize(frames, [self.size_px, self.size_px], InterpolationMode.BICUBIC, antialias=True)
-        mean, std = NORMALISATIONS[self.normalize_type]
-        return tvf.normalize(tvf.to_dtype(tiles, torch.float32, scale=True), list(mean), list(std))
+    def __call__(self, frames_FHW3: Iterable[npt.NDArray[np.uint8]]) -> torch.Tensor:
+        """F frames [H, W, 3] uint8 RGB -> [F, 3, S, S] float32, bicubic with antialiasing."""
+        return normalise(self.tiles(frames_FHW3), self.normalize_type)
+
+    def tiles(self, frames_FHW3: Iterable[npt.NDArray[np.uint8]]) -> npt.NDArray[np.uint8]:
+        """F frames [H, W, 3] uint8 RGB -> [F, S, S, 3] uint8, not normalised; frames are taken one by one."""
+        return np.stack([self._resized(frame) for frame in frames_FHW3])
+
+    def _resized(self, frame_HW3: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+        # torchvision's uint8 kernel; of its values 1 in 200 differs from PIL's by a level (benchmarks/NOTES.md).
+        frame = torch.from_numpy(np.require(frame_HW3, requirements=["C", "W"])).permute(2, 0, 1)[None]
+        tile = tvf.resize(frame, [self.size_px, self.size_px], InterpolationMode.BICUBIC, antialias=True)
+        return tile[0].permute(1, 2, 0).numpy()
+
+
+def normalise(tiles_FSS3: npt.NDArray[np.uint8], normalize_type: str = "imagenet") -> torch.Tensor:
+    """[F, S, S, 3] uint8 -> [F, 3, S, S] float32, less the mean, in units of the standard deviation.
+
+    A value can only be one of 256: torchvision's arithmetic makes a table of 3 x 256, in which the tiles are looked up.
+    """
+    mean, std = NORMALISATIONS[normalize_type]
+    levels = torch.arange(256, dtype=torch.float32).div(255).expand(3, 1, 256)
+    table = tvf.normalize(levels, list(mean), list(std))[:, 0].numpy()
+    num_frames, size_px = tiles_FSS3.shape[:2]
+    pixels = np.empty((num_frames, 3, size_px, size_px), np.float32)
+    for tile, planes in zip(tiles_FSS3, pixels, strict=True):
+        for channel in range(3):
+            np.take(table[channel], tile[..., channel], out=planes[channel], mode="clip")
+    return torch.from_numpy(pixels)

@@ -18,15 +18,15 @@ from internvl_chat.model.checkpoint import LORA_WEIGHTS_NAME, TRAINED_MODULES_NA
 from internvl_chat.model.configuration import IntentVCNetConfig
 from internvl_chat.model.conversion.config import is_original, original_kind, template_of
 from internvl_chat.model.conversion.files import open_safetensors
+from internvl_chat.model.footprint import Footprint, PassShape, prompt_tokens
+from internvl_chat.model.label_loss import CHUNK_TOKENS
 from internvl_chat.model.loading import load_config, read_config_file, resolve_folder
 from internvl_chat.model.trainable import TrainablePart
 
 GIB = 2**30
 # bfloat16 weights; AdamW keeps two moments and a master copy in fp32 beside a bfloat16 gradient.
 WEIGHT_BYTES = 2
-TRAINED_BYTES = 2 + 3 * 4
-# Text beside the frames' tokens: "Frame-1: ", a line of coordinates, the question (IntentVCNet's prompt).
-TEXT_TOKENS_PER_FRAME = 45
+GRADIENT_BYTES, OPTIMIZER_BYTES = 2, 3 * 4
 
 _PARTS = {
     ".box_adapters.": "box adapters",
@@ -103,12 +103,11 @@ def inspect_checkpoint(
     config = load_config(folder)
     own_adapters = getattr(config.vision_config, "num_adapter_layers", 0)
     own = _sizes(_meta_model(config, own_adapters))
-    model = _meta_model(config, own_adapters or num_adapter_layers)
-    wrapped = _with_lora(model, trained)
-    trained_sizes = _trained_sizes(folder) or _sizes(wrapped, trained)
-    weights = _sizes(wrapped)
-    states = sum(weights.values()) * WEIGHT_BYTES + sum(trained_sizes.values()) * TRAINED_BYTES
-    tokens = num_frames * (config.image_seq_length + TEXT_TOKENS_PER_FRAME)
+    weights, trained_sizes = parameter_counts(config, trained, own_adapters or num_adapter_layers)
+    trained_sizes = _trained_sizes(folder) or trained_sizes
+    tokens = prompt_tokens(config, num_frames)
+    footprint = Footprint(config, trained, own_adapters or num_adapter_layers)
+    shape = PassShape(num_frames, tokens, CHUNK_TOKENS)
     layout = "original" if is_original(read_config_file(folder)) else "hf"
     return Inspection(
         name=Path(model_path).name,
@@ -120,14 +119,22 @@ def inspect_checkpoint(
         trained=trained_sizes,
         training_bytes={
             "weights": sum(weights.values()) * WEIGHT_BYTES // ranks,
-            "gradients and optimizer": (states - sum(weights.values()) * WEIGHT_BYTES) // ranks,
-            **_activation_bytes(config, num_frames, tokens, own_adapters or num_adapter_layers),
+            "gradients and optimizer": sum(trained_sizes.values()) * (GRADIENT_BYTES + OPTIMIZER_BYTES) // ranks,
+            "activations": footprint.peak_activation_bytes(shape, checkpoint=True),
         },
         prediction_bytes={
             "weights": sum(own.values()) * WEIGHT_BYTES,
             "key-value cache": _cache_bytes(config, tokens),
         },
     )
+
+
+def parameter_counts(
+    config: InternVLConfig, trained: TrainablePart, num_adapter_layers: int
+) -> tuple[dict[str, int], dict[str, int]]:
+    """Parameters by part of the model that a run trains, LoRA among them: of all, and of what is trained."""
+    wrapped = _with_lora(_meta_model(config, num_adapter_layers), trained)
+    return _sizes(wrapped), _sizes(wrapped, trained)
 
 
 def _meta_model(config: InternVLConfig, num_adapter_layers: int) -> IntentVCNetForConditionalGeneration:
@@ -164,25 +171,6 @@ def _trained_sizes(folder: Path) -> dict[str, int]:
             for name, tensor in tensors.items():
                 sizes[part_of(name)] = sizes.get(part_of(name), 0) + tensor.shape.numel()
     return sizes
-
-
-def _activation_bytes(config: InternVLConfig, num_frames: int, tokens: int, adapted_layers: int) -> dict[str, int]:
-    """With recomputation: the input of every layer that gradients pass is kept, the inside of one layer at a time.
-
-    In the frozen ViT those are the adapted layers. A transformer layer's inside is about 16 times its width plus 3
-    times its MLP's, per token; the loss holds logits in bfloat16 and twice in fp32.
-    """
-    text, vision = config.text_config, config.vision_config
-    patches = num_frames * (1 + (vision.image_size[0] // vision.patch_size[0]) ** 2)
-
-    def layers(count: int, width: int, inner: int, positions: int) -> int:
-        return positions * WEIGHT_BYTES * (count * width + 16 * width + 3 * inner)
-
-    return {
-        "ViT activations": layers(adapted_layers, vision.hidden_size, vision.intermediate_size, patches),
-        "LLM activations": layers(text.num_hidden_layers, text.hidden_size, text.intermediate_size, tokens),
-        "logits and loss": tokens * text.vocab_size * (2 + 4 + 4),
-    }
 
 
 def _cache_bytes(config: InternVLConfig, tokens: int) -> int:

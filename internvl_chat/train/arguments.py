@@ -37,8 +37,8 @@ class ModelArguments:
     )
     drop_path_rate: float = field(default=0.0, metadata={"help": "Stochastic depth of the ViT; only 0."})
     ps_version: Literal["v2"] = field(default="v2", metadata={"help": "Pixel shuffle; only v2."})
-    grad_checkpoint: bool = field(
-        default=True, metadata={"help": "Recompute layers in the backward pass to save memory."}
+    grad_checkpoint: Literal["True", "False", "auto"] = field(
+        default="True", metadata={"help": "Compute layers again in the backward pass; auto: where memory asks for it."}
     )
     use_fast_tokenizer: bool = field(default=False, metadata={"help": "Passed on to the tokenizer's loader."})
     attn_implementation: str | None = field(
@@ -90,7 +90,11 @@ class DataArguments:
     eval_videos: int = field(
         default=0, metadata={"help": "Videos held out of training, captioned and scored at every evaluation."}
     )
-    video_backend: Literal["pyav", "decord"] = field(default="pyav", metadata={"help": "Video reader."})
+    frame_cache: str | None = field(
+        default=None, metadata={"help": "Folder that keeps resized frames; pays where the same frames come back."}
+    )
+    frame_cache_gb: float = field(default=20.0, metadata={"help": "Most gigabytes that the frame cache takes."})
+    video_backend: Literal["pyav", "decord", "torchcodec"] = field(default="pyav", metadata={"help": "Video reader."})
     dynamic_image_size: bool = field(default=False, metadata={"help": "Tile images dynamically; videos never are."})
     max_dynamic_patch: int = field(default=12, metadata={"help": "Most tiles of an image; videos have one a frame."})
     use_thumbnail: bool = field(default=False, metadata={"help": "Add a thumbnail to a tiled image; not for videos."})

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
-from internvl_chat.model.inspection import TEXT_TOKENS_PER_FRAME, inspect_checkpoint
+from internvl_chat.model.footprint import COORDINATE_TOKENS_PER_FRAME, LABEL_TOKENS_PER_FRAME, MARKS_PER_FRAME
+from internvl_chat.model.inspection import inspect_checkpoint
 from internvl_chat.model.loading import load_config
 from internvl_chat.model.trainable import TrainablePart
 from internvl_chat.train.arguments import DataArguments, FinetuneArguments, ModelArguments
+from internvl_chat.train.planning import zero_stage
 
+_TEXT_TOKENS_PER_FRAME = MARKS_PER_FRAME + LABEL_TOKENS_PER_FRAME + COORDINATE_TOKENS_PER_FRAME
 _TRAINING_SETTINGS = (
     "learning_rate lr_scheduler_type warmup_steps weight_decay num_train_epochs max_steps save_steps bf16 deepspeed "
     "seed output_dir"
@@ -26,14 +27,14 @@ def describe_run(
     Memory is estimated for a sample as long as `max_seq_length` allows. `args.dry_run` is the number of ranks.
     """
     ranks = args.dry_run
-    stage = _zero_stage(args.deepspeed)
+    stage = zero_stage(args.deepspeed)
     per_rank, accumulated = args.per_device_train_batch_size, args.gradient_accumulation_steps
     image_tokens = load_config(model_args.model_name_or_path).image_seq_length
     memory = inspect_checkpoint(
         model_args.model_name_or_path,
         trained,
         num_adapter_layers=model_args.num_adapter_layers,
-        num_frames=max(1, data_args.max_seq_length // (image_tokens + TEXT_TOKENS_PER_FRAME)),
+        num_frames=max(1, data_args.max_seq_length // (image_tokens + _TEXT_TOKENS_PER_FRAME)),
         ranks=ranks if stage == 3 else 1,
     )
     training = args.to_dict()
@@ -47,13 +48,6 @@ def describe_run(
             memory.as_text(),
         ]
     )
-
-
-def _zero_stage(deepspeed: str | dict[str, Any] | None) -> int:
-    if not deepspeed:
-        return 0
-    settings = deepspeed if isinstance(deepspeed, dict) else json.loads(Path(deepspeed).read_text(encoding="utf-8"))
-    return int(settings.get("zero_optimization", {}).get("stage", 0))
 
 
 def _table(title: str, rows: dict[str, Any]) -> list[str]:

@@ -36,6 +36,7 @@ from internvl_chat.data.annotations import load_meta, read_mix, write_json
 from internvl_chat.data.collator import PackCollator
 from internvl_chat.data.dataset import CaptionDataset
 from internvl_chat.data.encoder import PromptConfig, SampleEncoder
+from internvl_chat.data.frame_cache import FrameCache
 from internvl_chat.data.packing import group_by_prompt
 from internvl_chat.data.templates import template_named
 from internvl_chat.data.tokenizer import add_special_tokens, load_tokenizer
@@ -44,11 +45,13 @@ from internvl_chat.evaluation.scores import caption_scores
 from internvl_chat.model.checkpoint import complete_checkpoints, half_written_checkpoints, load_base, load_config
 from internvl_chat.model.configuration import IntentVCNetConfig
 from internvl_chat.model.conversion.config import is_original, template_of
+from internvl_chat.model.footprint import Footprint
 from internvl_chat.model.loading import read_config_file, resolve_folder
 from internvl_chat.model.shared_prefix import use_shared_prefix_attention
 from internvl_chat.model.trainable import TrainablePart, unfrozen_layers
 from internvl_chat.train.arguments import DataArguments, FinetuneArguments, ModelArguments
 from internvl_chat.train.dry_run import describe_run
+from internvl_chat.train.planning import settle_checkpointing
 from internvl_chat.train.trainer import BoxCaptionTrainer
 from internvl_chat.train.validation import Validation, hold_out
 
@@ -169,6 +172,7 @@ def build_model(
     dtype: torch.dtype,
     tokenizer: PreTrainedTokenizerBase | None = None,
     image_size_px: int | None = None,
+    grad_checkpoint: bool = False,
 ) -> tuple[torch.nn.Module, TrainablePart]:
     """The base with box adapters and LoRA, for a tokenizer and a tile size, and what of it is trained."""
     model = load_base(
@@ -183,7 +187,7 @@ def build_model(
     model.config.use_cache = False
     use_shared_prefix_attention(model)
     trained = trainable_part(args, model.config)
-    if args.grad_checkpoint:
+    if grad_checkpoint:
         model.gradient_checkpointing_enable({"use_reentrant": False})
     wrapped: torch.nn.Module = model
     lora = trained.lora_config(model.config.text_config.model_type, args.lora_dropout)
@@ -261,7 +265,10 @@ def train(model_args: ModelArguments, data_args: DataArguments, args: FinetuneAr
     )
     tokenizer, processor = load_text_processing(model_args)
     samples = read_mix(load_meta(Path(data_args.meta_path)))
-    encoder = SampleEncoder(tokenizer, prompt_config, data_args.video_backend)
+    cache = None
+    if data_args.frame_cache:
+        cache = FrameCache(Path(data_args.frame_cache), int(data_args.frame_cache_gb * 1e9))
+    encoder = SampleEncoder(tokenizer, prompt_config, data_args.video_backend, cache)
     validation = None
     if args.eval_strategy != "no":
         if data_args.eval_videos < 1:
@@ -281,7 +288,10 @@ def train(model_args: ModelArguments, data_args: DataArguments, args: FinetuneAr
     check_first_pass(dataset)
 
     dtype = torch.bfloat16 if args.bf16 else torch.float32
-    model, trained = build_model(model_args, dtype, tokenizer, data_args.force_image_size)
+    part = trainable_part(model_args, config)
+    grad_checkpoint = settle_checkpointing(model_args, data_args, args, config, part, dataset.passes)
+    model, trained = build_model(model_args, dtype, tokenizer, data_args.force_image_size, grad_checkpoint)
+    footprint = Footprint(model.config, trained, model_args.num_adapter_layers, model_args.lora_dropout, dtype.itemsize)
     trainer = BoxCaptionTrainer(
         model=model,
         args=args,
@@ -291,6 +301,7 @@ def train(model_args: ModelArguments, data_args: DataArguments, args: FinetuneAr
         trained=trained,
         prompt_config=prompt_config,
         max_packed_tokens=data_args.max_packed_tokens,
+        footprint=footprint,
         validation=validation,
         max_bad_fraction=data_args.max_bad_fraction,
         callbacks=[EarlyStoppingCallback(args.early_stopping_patience)] if args.early_stopping_patience else None,
@@ -300,6 +311,7 @@ def train(model_args: ModelArguments, data_args: DataArguments, args: FinetuneAr
     facts = {
         "samples": len(samples),
         "passes": len(dataset),
+        "grad_checkpoint": grad_checkpoint,
         "parameters": sum(size for _, size in sizes),
         "parameters_trained": sum(size for is_trained, size in sizes if is_trained),
         "world_size": args.world_size,

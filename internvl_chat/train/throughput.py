@@ -1,4 +1,4 @@
-"""What a training step cost, for the log: captions and tokens a second, waiting for data, memory."""
+"""What a training step cost, for the log: captions and tokens a second, waiting for data, memory, FLOPs."""
 
 from __future__ import annotations
 
@@ -9,16 +9,24 @@ from collections.abc import Sequence
 import torch
 
 from internvl_chat.contracts import PackedBatch
+from internvl_chat.model.footprint import Footprint, PassShape
 
 
 class Throughput:
-    """Counts what a rank trained on between two log lines."""
+    """Counts what a rank trained on between two log lines.
 
-    def __init__(self) -> None:
+    Args:
+        footprint: what a pass costs in FLOPs, what checkpointing computes again not counted; None leaves them out.
+        peak_flops: of one GPU; with it the log has the MFU, the share of the peak that those FLOPs come to.
+    """
+
+    def __init__(self, footprint: Footprint | None = None, peak_flops: float | None = None) -> None:
+        self.footprint = footprint
+        self.peak_flops = peak_flops
         self._reset()
 
     def _reset(self) -> None:
-        self.captions = self.tokens = self.tiles = 0
+        self.captions = self.tokens = self.tiles = self.targets = self.samples = 0
         self.data_wait_s = 0.0
         self.started = time.perf_counter()
 
@@ -29,27 +37,37 @@ class Throughput:
             self.captions += sum(len(prefix.answer_lengths) or 1 for prefix in batch["layout"])
             self.tokens += batch["input_ids"].numel()
             self.tiles += len(batch["pixel_values"])
+            self.targets += batch["target_ids"].numel()
+            self.samples += len(batch["layout"])
 
     def totals(self) -> torch.Tensor:
-        """Captions, tokens, tiles and seconds of waiting since the last call of `rates`, [4] float64."""
-        return torch.tensor([self.captions, self.tokens, self.tiles, self.data_wait_s], dtype=torch.float64)
+        """What was counted since the last call of `rates`, [6] float64."""
+        counts = [self.captions, self.tokens, self.tiles, self.targets, self.samples, self.data_wait_s]
+        return torch.tensor(counts, dtype=torch.float64)
 
     def rates(self, totals_of_ranks: torch.Tensor) -> dict[str, float]:
         """The log's figures, and a new start.
 
         Args:
-            totals_of_ranks: `totals` of every rank, [ranks, 4].
+            totals_of_ranks: `totals` of every rank, [ranks, 6].
         """
         seconds = time.perf_counter() - self.started
-        captions, tokens, tiles, wait_s = totals_of_ranks.sum(0).tolist()
+        captions, tokens, tiles, targets, samples, wait_s = totals_of_ranks.sum(0).tolist()
         self._reset()
-        return {
+        rates = {
             "captions_per_s": round(captions / seconds, 3),
             "tokens_per_s": round(tokens / seconds, 1),
             "tiles_per_s": round(tiles / seconds, 2),
             "data_wait_share": round(wait_s / len(totals_of_ranks) / seconds, 4),
             "peak_memory_gb": round(peak_memory_bytes() / 1e9, 3),
         }
+        if self.footprint is not None and samples:
+            shape = PassShape(int(tiles), int(tokens), int(targets), int(samples))
+            flops_per_s = sum(self.footprint.flops(shape).values()) / seconds
+            rates["tflops_per_s"] = round(flops_per_s / 1e12, 4)
+            if self.peak_flops:
+                rates["mfu"] = round(flops_per_s / self.peak_flops / len(totals_of_ranks), 4)
+        return rates
 
 
 def peak_memory_bytes() -> int:

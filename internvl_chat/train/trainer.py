@@ -17,7 +17,9 @@ from internvl_chat.data.dataset import CaptionDataset, EpochSampler, PackSampler
 from internvl_chat.data.encoder import PromptConfig
 from internvl_chat.data.faults import FaultLog
 from internvl_chat.model.checkpoint import load_trained, save_trained
+from internvl_chat.model.footprint import Footprint
 from internvl_chat.model.trainable import TrainablePart
+from internvl_chat.train.planning import peak_flops, tile_cost
 from internvl_chat.train.throughput import Throughput
 from internvl_chat.train.validation import Validation
 
@@ -27,7 +29,7 @@ class BoxCaptionTrainer(Trainer):
 
     Args:
         max_packed_tokens: fill passes into packs of this many tokens; 0 takes `per_device_train_batch_size` of them.
-        tile_cost: what a ViT tile costs, in tokens of the language model; packs are balanced by it.
+        footprint: what a pass costs; the log has FLOPs by it, and packs are balanced by it.
         validation: what an evaluation asks and how it scores the answers.
         max_bad_fraction: share of the samples that may be unreadable before the run stops.
     """
@@ -38,7 +40,7 @@ class BoxCaptionTrainer(Trainer):
         trained: TrainablePart,
         prompt_config: PromptConfig,
         max_packed_tokens: int = 0,
-        tile_cost: float = 0.0,
+        footprint: Footprint | None = None,
         validation: Validation | None = None,
         max_bad_fraction: float = 0.001,
         **kwargs: Any,
@@ -48,8 +50,8 @@ class BoxCaptionTrainer(Trainer):
         self.trained = trained
         self.prompt_config = prompt_config
         self.max_packed_tokens = max_packed_tokens
-        self.tile_cost = tile_cost
-        self.throughput = Throughput()
+        self.tile_cost = tile_cost(footprint) if footprint else 0.0
+        self.throughput = Throughput(footprint, peak_flops())
         self.faults = FaultLog(sum(map(len, self.train_dataset.passes)), max_bad_fraction)
 
     def _get_train_sampler(self, train_dataset: Dataset | None = None) -> Sampler[int]:

@@ -2,16 +2,33 @@
 
 from __future__ import annotations
 
+import gc
+import os
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
+from torch.utils.data import DataLoader, Dataset
 
 from internvl_chat.contracts import UserError
-from internvl_chat.data.video import VideoBackend, read_frames, read_header
+from internvl_chat.data.transforms import TileTransform
+from internvl_chat.data.video import VideoBackend, read_frames, read_header, stream_frames
 from tests.helpers import shared
 
-BACKENDS = ["pyav", "decord"]
+
+def torchcodec_works() -> bool:
+    """Whether torchcodec is installed and finds FFmpeg; no requirement of the tests, but tested where it is there."""
+    try:
+        import torchcodec
+    except (ImportError, RuntimeError, OSError):
+        return False
+    return torchcodec.ffmpeg_major_version is not None
+
+
+BACKENDS = ["pyav", "decord", *(["torchcodec"] if torchcodec_works() else [])]
 
 
 @pytest.fixture(scope="module")
@@ -72,5 +89,58 @@ def test_how_early_a_video_ends_is_said(clip: Path) -> None:
 
 
 def test_an_unknown_backend_is_refused(clip: Path) -> None:
-    with pytest.raises(UserError, match="pyav, decord"):
+    with pytest.raises(UserError, match="pyav, decord, torchcodec"):
         read_frames(clip, np.array([0]), "opencv")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("installed", [None, SimpleNamespace(ffmpeg_major_version=None)], ids=["missing", "no FFmpeg"])
+def test_torchcodec_that_does_not_work_is_explained(
+    installed: object, clip: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "torchcodec", installed)
+    with pytest.raises(UserError, match=r"--video_backend torchcodec: .*requirements/torchcodec\.txt"):
+        read_frames(clip, np.array([0]), "torchcodec")
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_no_file_stays_open(backend: VideoBackend, clip: Path, tmp_path: Path) -> None:
+    broken = tmp_path / "broken.mp4"
+    broken.write_bytes(clip.read_bytes()[:-200])
+
+    def read() -> None:
+        read_frames(clip, np.array([1, 9]), backend)
+        next(stream_frames(clip, np.array([0, 20]), backend))
+        with pytest.raises(UserError):
+            read_frames(broken, np.array([0, 23]), backend)
+
+    read()
+    gc.collect()
+    open_before = os.listdir("/dev/fd")
+    for _ in range(67):
+        read()
+    gc.collect()
+    assert len(os.listdir("/dev/fd")) <= len(open_before)
+
+
+class Clips(Dataset[torch.Tensor]):
+    """Frames of some files, as a loader's worker makes them."""
+
+    def __init__(self, paths: list[Path]) -> None:
+        self.paths = paths
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index: int) -> torch.Tensor:
+        return TileTransform(28)(stream_frames(self.paths[index], np.array([0, 3])))
+
+
+def test_a_broken_video_ends_the_loader_with_its_name(clip: Path, tmp_path: Path) -> None:
+    broken = tmp_path / "broken.mp4"
+    broken.write_bytes(clip.read_bytes()[:300])
+    loader = DataLoader(Clips([clip, clip, clip, broken, clip, clip]), num_workers=2, timeout=60)
+    seen = []
+    with pytest.raises(UserError, match=str(broken)):
+        for tiles in loader:
+            seen.append(tiles)
+    assert len(seen) == 3 and all(torch.equal(tiles, seen[0]) for tiles in seen)

@@ -137,6 +137,7 @@ def test_base_ships_with_the_repository() -> None:
 def test_packs_and_validation_in_one_run(start_script: StartScript, tmp_path: Path) -> None:
     flags = "--max_packed_tokens 1200 --save_strategy steps --save_steps 1 --eval_strategy steps --eval_steps 1"
     flags += " --eval_videos 1 --load_best_model_at_end True --early_stopping_patience 2 --learning_rate 0"
+    flags += " --grad_checkpoint auto --frame_cache " + str(tmp_path / "frames")
     finish(start_script(tmp_path / "run", *flags.split(), BATCH_SIZE="2"))
 
     history = json.loads((tmp_path / "run" / "trainer_state.json").read_text())
@@ -146,4 +147,5 @@ def test_packs_and_validation_in_one_run(start_script: StartScript, tmp_path: Pa
     assert history["best_model_checkpoint"].endswith("checkpoint-1")
     logged = next(entry for entry in history["log_history"] if "loss" in entry)
     assert logged["captions_per_s"] > 0 and 0 <= logged["data_wait_share"] <= 1 and logged["peak_memory_gb"] > 0
+    assert logged["tflops_per_s"] > 0 and "mfu" not in logged, "a CPU's peak is not known"
     assert json.loads((tmp_path / "run" / "run.json").read_text())["samples"] == 25

@@ -1,0 +1,110 @@
+"""Plan a training run before it starts: what fits into the GPUs, GB by part, seconds a step, hours.
+
+What is not given is chosen: samples a pass, checkpointing, ZeRO stage. A run that cannot fit is refused with the
+smallest change that makes it fit. A config.json is enough of a model; of the data only the annotations are read, and
+with --num_passes not even these. The defaults are those of shell/internvl3.0/2nd_finetune/roiattention_ml.sh.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+
+from internvl_chat.commands.options import add_meta_path, count, positive_int
+
+# Known to internvl_chat.model.planning too, which is not imported for a usage error.
+GPU_KINDS = ("a100", "h100", "h200")
+# Of IntentVC's captions, about 13 words each.
+_CAPTION_TOKENS = 20
+
+
+def share(text: str) -> float:
+    """An argparse type: above 0, up to 1."""
+    value = float(text)
+    if not 0 < value <= 1:
+        raise argparse.ArgumentTypeError(f"{value}: expected more than 0 and at most 1")
+    return value
+
+
+def positive(text: str) -> float:
+    """An argparse type: a number above 0."""
+    value = float(text)
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{value}: expected more than 0")
+    return value
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--model_name_or_path", required=True, help="base model: folder or hub id")
+    add_meta_path(parser)
+    add("--num_passes", type=positive_int, help="prompts of an epoch, in place of the meta JSON")
+    add("--captions_per_pass", type=count, default=0, help="answers sharing a prompt; 0 = all (default: %(default)s)")
+    add("--min_num_frame", type=positive_int, default=32, help="fewest frames (default: %(default)s)")
+    add("--max_num_frame", type=positive_int, default=48, help="most frames (default: %(default)s)")
+    add("--num_train_epochs", type=positive, default=2.0, help="epochs (default: %(default)s)")
+    add("--batch_size", type=positive_int, default=16, help="passes of a step on all GPUs (default: %(default)s)")
+    add("--num_adapter_layers", type=count, default=5, help="box adapters (default: %(default)s)")
+    add("--use_llm_lora", type=count, default=128, help="LoRA rank, 0 trains all of the LLM (default: %(default)s)")
+    add("--lora_dropout", type=float, default=0.05, help="(default: %(default)s)")
+    add("--freeze_llm", action="store_true", help="without LoRA: the language model is not trained")
+    add("--freeze_mlp", action="store_true", help="the projector is not trained")
+    add("--train_backbone", action="store_true", help="the ViT is trained")
+    add("--per_device_train_batch_size", type=positive_int, help="samples a pass (default: chosen)")
+    add("--grad_checkpoint", choices=("True", "False"), help="compute layers again in backward (default: chosen)")
+    add("--zero_stage", type=int, choices=(1, 2, 3), help="(default: chosen)")
+    add("--gpus", type=positive_int, default=4, help="GPUs on all nodes (default: %(default)s)")
+    add("--gpu", choices=GPU_KINDS, default="h100", help="sets peak FLOP/s and memory (default: %(default)s)")
+    add("--gpu_memory_gb", type=positive, help="memory of a GPU in GiB (default: the kind's)")
+    add("--mfu", type=share, default=0.4, help="share of the peak that training reaches (default: %(default)s)")
+    add("--json", action="store_true", help="print JSON")
+
+
+def run(args: argparse.Namespace) -> int:
+    from internvl_chat.contracts import UserError
+    from internvl_chat.data.annotations import load_meta, read_samples
+    from internvl_chat.data.packing import group_by_prompt
+    from internvl_chat.model.loading import load_config, resolve_folder
+    from internvl_chat.model.planning import GPUS, Choices, Machine, Workload, plan_run
+    from internvl_chat.model.trainable import TrainablePart
+    from internvl_chat.train.planning import workload_of
+
+    if args.min_num_frame > args.max_num_frame:
+        raise UserError(f"--min_num_frame {args.min_num_frame}: expected at most --max_num_frame {args.max_num_frame}")
+    if args.batch_size < args.gpus:
+        raise UserError(f"--batch_size {args.batch_size}: expected at least one sample for each of {args.gpus} GPUs")
+    if args.num_passes:
+        workload = Workload(
+            args.num_passes,
+            args.captions_per_pass or 5,
+            _CAPTION_TOKENS,
+            True,
+            args.min_num_frame,
+            args.max_num_frame,
+            args.num_train_epochs,
+            args.batch_size,
+        )
+    else:
+        samples = [sample for entry in load_meta(args.meta_path) for sample in read_samples(entry)]
+        workload = workload_of(
+            group_by_prompt(samples, args.captions_per_pass or None),
+            min_pictures=args.min_num_frame,
+            max_pictures=args.max_num_frame,
+            epochs=args.num_train_epochs,
+            batch_size=args.batch_size,
+        )
+    peak_flops, memory_gib = GPUS[args.gpu]
+    machine = Machine(args.gpus, int((args.gpu_memory_gb or memory_gib) * 2**30), peak_flops, args.mfu)
+    checkpoint = None if args.grad_checkpoint is None else args.grad_checkpoint == "True"
+    plan = plan_run(
+        load_config(resolve_folder(args.model_name_or_path)),
+        TrainablePart(args.use_llm_lora, args.freeze_llm, args.freeze_mlp, not args.train_backbone),
+        args.num_adapter_layers,
+        workload,
+        machine,
+        Choices(args.per_device_train_batch_size, checkpoint, args.zero_stage),
+        lora_dropout=args.lora_dropout,
+    )
+    sys.stdout.write(json.dumps(plan.as_dict(), indent=2) + "\n" if args.json else plan.as_text())
+    return 0

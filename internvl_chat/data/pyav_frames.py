@@ -1,0 +1,206 @@
+"""Chosen frames of a video through PyAV, bit for bit those of a full decode, without decoding all of it.
+
+Two things are left out where the stream allows it. A run of pictures, from one key frame to the next, that no wanted
+frame lies in is not decoded, nor is the rest of one after its last wanted frame. And in H.264 a frame that nothing
+refers to is dropped by the decoder unless it is wanted. Both need to know which frame a packet becomes: the packets'
+presentation times, sorted, number the frames. Where they do not tell, or a wanted frame does not come out, every frame
+is decoded and counted.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import numpy.typing as npt
+from av.container import InputContainer
+from av.packet import Packet
+from av.video.codeccontext import VideoCodecContext
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+
+from internvl_chat.contracts import UserError
+
+# Containers that store when a frame is shown, as FFmpeg calls them; AVI has decoding times only.
+_TIMED_CONTAINERS = frozenset({"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm"})
+# Codecs whose packets become one frame each: none is hidden, none holds two.
+_ONE_FRAME_A_PACKET = frozenset({"h264", "hevc", "vp9", "av1"})
+# Where "no reference" means that no frame at all refers to it; in HEVC a higher temporal layer still may.
+_MARKS_UNREFERENCED = frozenset({"h264"})
+_IDR_UNIT = 5
+
+
+@dataclass(frozen=True)
+class PacketFacts:
+    """What is known of a packet undecoded.
+
+    `is_key`: no later packet needs an earlier one; `usable`: it is neither damaged nor left out by an edit list.
+    """
+
+    time: int | None
+    is_key: bool
+    usable: bool = True
+
+
+@dataclass(frozen=True)
+class FrameIndex:
+    """Presentation times, in the stream's unit and ascending: of every frame, and of those that start a run.
+
+    Runs are closed: they cover the stream in decoding order as in time, so none needs a frame of another.
+    """
+
+    times: list[int]
+    run_starts: list[int]
+
+    def run_of(self, time: int) -> int:
+        """When the run of a frame starts."""
+        return self.run_starts[bisect_right(self.run_starts, time) - 1]
+
+
+def build_index(packets: Sequence[PacketFacts], codec: str) -> FrameIndex | None:
+    """Number the frames of a stream from its packets in decoding order.
+
+    Returns:
+        None where the packets do not tell which frame is which.
+    """
+    times = [packet.time for packet in packets if packet.time is not None and packet.usable]
+    if codec not in _ONE_FRAME_A_PACKET or not times or len(set(times)) < len(packets):
+        return None
+    # A stream that was cut out of a longer one may begin with frames that cannot be decoded, and so are not counted.
+    if not packets[0].is_key or times[0] != min(times):
+        return None
+    latest_before = [times[0] - 1, *accumulate(times, max)]
+    earliest_from = list(accumulate(reversed(times), min))[::-1]
+    run_starts = [
+        time
+        for time, packet, before, after in zip(times, packets, latest_before, earliest_from, strict=False)
+        if packet.is_key and before < time == after
+    ]
+    return FrameIndex(sorted(times), run_starts)
+
+
+def rgb_frames(path: Path, numbers: Sequence[int]) -> Iterator[npt.NDArray[np.uint8]]:
+    """Decode the frames of these numbers, strictly ascending, one after another.
+
+    Yields:
+        [H, W, 3] uint8, a view of the converted picture.
+    Raises:
+        UserError: the video cannot be decoded, or ends before a frame that was asked for.
+    """
+    done = 0
+    try:
+        with av.open(str(path)) as container:
+            for frame in _by_index(container, numbers):
+                yield _rgb(frame)
+                done += 1
+        if done < len(numbers):
+            with av.open(str(path)) as container:
+                yield from map(_rgb, _by_counting(path, container, numbers[done:]))
+    except (av.FFmpegError, IndexError, OSError) as error:
+        raise UserError(f"{path}: cannot be decoded ({error})") from error
+
+
+def _rgb(frame: VideoFrame) -> npt.NDArray[np.uint8]:
+    picture = frame.reformat(format="rgb24")
+    plane: Any = picture.planes[0]  # PyAV's annotations do not say that it is a buffer
+    rows_HB = np.frombuffer(plane, np.uint8).reshape(picture.height, plane.line_size)
+    return rows_HB[:, : 3 * picture.width].reshape(picture.height, picture.width, 3)
+
+
+def _video_stream(container: InputContainer) -> VideoStream:
+    """The first video stream, decoded in one thread: a loader's workers share the cores already."""
+    stream = container.streams.video[0]
+    stream.codec_context.thread_count = 1
+    return stream
+
+
+def _facts(packet: Packet, decoder: VideoCodecContext) -> PacketFacts:
+    is_key = packet.is_keyframe
+    if is_key and decoder.codec.canonical_name == "h264":
+        # Containers also mark pictures that decoding can be joined at, but is not exact from at once.
+        is_key = _holds_idr(bytes(packet), decoder.extradata or b"")
+    return PacketFacts(packet.pts, is_key, not (packet.is_discard or packet.is_corrupt))
+
+
+def _holds_idr(packet: bytes, extradata: bytes) -> bool:
+    """Whether an H.264 packet is an instantaneous decoder refresh, which nothing before it is needed after.
+
+    Source: ISO/IEC 14496-15, 5.3.3.1 (length-prefixed units; the prefix's size is in the decoder configuration).
+    """
+    if len(extradata) < 5 or extradata[0] != 1:
+        return False
+    prefix_bytes, start = (extradata[4] & 3) + 1, 0
+    while start + prefix_bytes < len(packet):
+        unit = start + prefix_bytes
+        if packet[unit] & 0x1F == _IDR_UNIT:
+            return True
+        start = unit + int.from_bytes(packet[start:unit], "big")
+    return False
+
+
+def _by_counting(path: Path, container: InputContainer, numbers: Sequence[int]) -> Iterator[VideoFrame]:
+    wanted = iter(numbers)
+    expected, count = next(wanted), 0
+    for count, frame in enumerate(container.decode(_video_stream(container)), start=1):
+        if count == expected + 1:
+            yield frame
+            following = next(wanted, None)
+            if following is None:
+                return
+            expected = following
+    raise UserError(f"{path}: ends after {count} frames, frame {expected + 1} was expected")
+
+
+def _by_index(container: InputContainer, numbers: Sequence[int]) -> Iterator[VideoFrame]:
+    """The wanted frames, up to the first that does not come out as the index says."""
+    stream = _video_stream(container)
+    if container.format.name not in _TIMED_CONTAINERS:
+        return
+    packets = [_facts(packet, stream.codec_context) for packet in container.demux(stream) if packet.size]
+    index = build_index(packets, stream.codec_context.codec.canonical_name)
+    if index is None or numbers[-1] >= len(index.times):
+        return
+    container.seek(index.times[0], stream=stream)
+    wanted = [index.times[number] for number in numbers]
+    expected = iter(wanted)
+    time = next(expected)
+    for frame in _decode_runs(container, stream, index, wanted):
+        if frame.pts is None or frame.pts > time or frame.is_corrupt or frame.interlaced_frame:
+            return
+        if frame.pts == time:
+            yield frame
+            following = next(expected, None)
+            if following is None:
+                return
+            time = following
+
+
+def _decode_runs(
+    container: InputContainer, stream: VideoStream, index: FrameIndex, wanted: Sequence[int]
+) -> Iterator[VideoFrame]:
+    """At least the wanted frames, in the order of time."""
+    decoder = stream.codec_context
+    run_starts, wanted_times = set(index.run_starts), set(wanted)
+    last_wanted = {index.run_of(time): time for time in wanted}
+    drops = decoder.codec.canonical_name in _MARKS_UNREFERENCED
+    until: int | None = None
+    for packet in container.demux(stream):
+        if packet.pts in run_starts or not packet.size:
+            if until is not None:
+                yield from decoder.decode(None)
+            decoder.flush_buffers()
+            until = None if packet.pts is None else last_wanted.get(packet.pts)
+        if until is None:
+            continue
+        decoder.skip_frame = "NONREF" if drops and packet.pts not in wanted_times else "DEFAULT"
+        for frame in decoder.decode(packet):
+            yield frame
+            if frame.pts is not None and frame.pts >= until:
+                until = None
+                break

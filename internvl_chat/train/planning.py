@@ -1,0 +1,121 @@
+"""The planner asked about a run that is about to start: its workload, its machine, and whether it fits."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import psutil
+import torch
+from transformers import InternVLConfig
+
+from internvl_chat.contracts import Sample, UserError
+from internvl_chat.data.prompt import PromptForm
+from internvl_chat.model.footprint import Footprint, PassShape
+from internvl_chat.model.planning import GPUS, Choices, Machine, Workload, plan_run
+from internvl_chat.model.trainable import TrainablePart
+from internvl_chat.train.arguments import DataArguments, FinetuneArguments, ModelArguments
+
+# About how many tokens of a language model an English word takes, and the marks around an answer.
+_TOKENS_A_WORD, _ANSWER_MARKS = 1.4, 2
+# Stands for the peak of a GPU that is not in the table: the time of a plan is of no interest here.
+_ANY_PEAK = 1e15
+
+
+def workload_of(
+    passes: Sequence[Sequence[Sample]], *, min_pictures: int, max_pictures: int, epochs: float, batch_size: int
+) -> Workload:
+    """What an epoch of these passes holds.
+
+    Args:
+        min_pictures, max_pictures: frames of a video, or tiles of an image.
+    """
+    samples = [sample for group in passes for sample in group]
+    words = sum(len(sample.turns[-1].text.split()) for sample in samples) / len(samples)
+    return Workload(
+        passes=len(passes),
+        answers=max(map(len, passes)),
+        answer_tokens=round(words * _TOKENS_A_WORD) + _ANSWER_MARKS,
+        coordinates=any(PromptForm.of(turn.text).lists_coordinates for turn in samples[0].turns),
+        min_frames=min_pictures,
+        max_frames=max_pictures,
+        epochs=epochs,
+        batch_size=batch_size,
+    )
+
+
+def zero_stage(deepspeed: str | dict[str, Any] | None) -> int:
+    """The ZeRO stage of a DeepSpeed configuration; 0 without one."""
+    if not deepspeed:
+        return 0
+    settings = deepspeed if isinstance(deepspeed, dict) else json.loads(Path(deepspeed).read_text(encoding="utf-8"))
+    return int(settings.get("zero_optimization", {}).get("stage", 0))
+
+
+def peak_flops() -> float | None:
+    """The dense bfloat16 peak of this process's GPU, where the table has it."""
+    if not torch.cuda.is_available():
+        return None
+    name = torch.cuda.get_device_name().lower()
+    return next((peak for kind, (peak, _) in GPUS.items() if kind in name), None)
+
+
+def memory_bytes() -> int:
+    """Memory of this process's GPU; on a CPU this rank's share of the machine's."""
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_properties(torch.cuda.current_device()).total_memory
+    return psutil.virtual_memory().total // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+
+
+def tile_cost(footprint: Footprint) -> float:
+    """What a tile costs in the ViT, in tokens of the language model."""
+    tile, token = (sum(footprint.flops(shape).values()) for shape in (PassShape(1, 0, 0), PassShape(0, 1, 0)))
+    return tile / token
+
+
+def settle_checkpointing(
+    model_args: ModelArguments,
+    data_args: DataArguments,
+    args: FinetuneArguments,
+    config: InternVLConfig,
+    trained: TrainablePart,
+    passes: Sequence[Sequence[Sample]],
+) -> bool:
+    """Whether layers are computed again in the backward pass: as the flag says, or where the planner finds it needed.
+
+    Raises:
+        UserError: on a GPU, the run cannot fit; the message names the smallest change that would make it.
+    """
+    wanted = {"True": True, "False": False, "auto": None}[model_args.grad_checkpoint]
+    shows_video = any(sample.video_path for group in passes for sample in group)
+    most = data_args.max_num_frame if shows_video else data_args.max_dynamic_patch + data_args.use_thumbnail
+    per_step = args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
+    workload = workload_of(
+        passes,
+        min_pictures=data_args.min_num_frame if shows_video else 1,
+        max_pictures=most,
+        epochs=math.ceil(args.num_train_epochs),
+        batch_size=per_step,
+    )
+    machine = Machine(args.world_size, memory_bytes(), peak_flops() or _ANY_PEAK, mfu=0.4)
+    stage = max(1, zero_stage(args.deepspeed))
+    try:
+        plan = plan_run(
+            config,
+            trained,
+            model_args.num_adapter_layers,
+            workload,
+            machine,
+            Choices(args.per_device_train_batch_size, wanted, stage),
+            lora_dropout=model_args.lora_dropout,
+        )
+    except UserError:
+        if torch.cuda.is_available():
+            raise
+        # The estimate is of GPUs; a CPU that is short of memory swaps, and does best to save it.
+        return wanted is not False
+    return plan.settings.grad_checkpoint
