@@ -11,7 +11,7 @@ import difflib
 import logging
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, fields
 from importlib.metadata import version
 from pathlib import Path
@@ -41,7 +41,7 @@ from internvl_chat.data.packing import group_by_prompt
 from internvl_chat.data.templates import template_named
 from internvl_chat.data.tokenizer import add_special_tokens, load_tokenizer
 from internvl_chat.evaluation.predict import GenerationSettings, generate_captions
-from internvl_chat.evaluation.scores import caption_scores
+from internvl_chat.evaluation.scores import NO_JAVA_SUFFIX, score_captions
 from internvl_chat.model.checkpoint import complete_checkpoints, half_written_checkpoints, load_base, load_config
 from internvl_chat.model.configuration import IntentVCNetConfig
 from internvl_chat.model.conversion.config import is_original, template_of
@@ -213,13 +213,17 @@ def check_first_pass(dataset: CaptionDataset) -> None:
 def validation_of(
     samples: Sequence[Sample], tokenizer: PreTrainedTokenizerBase, encoder: SampleEncoder, num_frames: int
 ) -> Validation:
-    """Greedy captions of the samples' prompts, scored as the challenge does."""
+    """Greedy captions of the samples' prompts, scored as the challenge does, but for METEOR, which needs Java."""
     settings = GenerationSettings(num_frames=num_frames, num_workers=0)
 
     def caption(model: torch.nn.Module, prompts: Sequence[Sample]) -> Iterable[str]:
         return generate_captions(model, tokenizer, encoder, prompts, settings)
 
-    return Validation.of(group_by_prompt(samples), caption, caption_scores)
+    def score(predictions: Mapping[str, str], references: Mapping[str, Sequence[str]]) -> dict[str, float]:
+        scores = score_captions(predictions, references, java=False).corpus()
+        return {name.removesuffix(NO_JAVA_SUFFIX): value for name, value in scores.items()}
+
+    return Validation.of(group_by_prompt(samples), caption, score)
 
 
 def write_run_record(
