@@ -22,7 +22,7 @@ control-table: venv
 	python -m quickstart.control_table
 
 real-clips: venv
-	python -m quickstart.real_clips $(if $(CLIPS),--clips $(CLIPS))
+	python -m quickstart.real_clips --clips $(CLIPS)
 
 check: venv
 	ruff check .

@@ -4,8 +4,8 @@
 
 The folder is in IntentVC's layout, `<category>/<id>/<id>.mp4` with `object_bboxes.txt`, and holds `captions.json`.
 It is copied first and never written to. Clips that show the same video with another object are asked again with each
-other's box. The tiny base has never seen a real picture
-nor most of English, so it has to learn the clips by heart: the run checks the path on your data, not a model's worth.
+other's box. The tiny base has never seen a real picture nor most of English, so it has to learn the clips by heart: the
+run checks the path on your data, not a model's worth.
 """
 
 from __future__ import annotations
@@ -25,7 +25,10 @@ from internvl_chat.data.annotations import read_captions, write_json
 from internvl_chat.data.layout import boxes_path_of, category_of, video_path_of
 from quickstart.steps import BOTH, REPOSITORY, annotate, finetune, measure_control, run
 
-MAX_STEPS = 400
+MAX_STEPS = 300
+# The same frames in every epoch, so that each is decoded once.
+SAME_FRAMES = ["--sampling_method", "middle", "--frame_cache"]
+PREDICTION_FLAGS = ["--num_frames", "6", "--max_new_tokens", "96"]
 
 
 def twins_of(root: Path, ids: list[str]) -> dict[str, str]:
@@ -37,9 +40,7 @@ def twins_of(root: Path, ids: list[str]) -> dict[str, str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--clips", type=Path, default=REPOSITORY.parent / "shared" / "data" / "real_clips", help="source"
-    )
+    parser.add_argument("--clips", type=Path, required=True, help="folder of clips")
     parser.add_argument("--max_steps", type=int, default=MAX_STEPS, help="(default: %(default)s)")
     args = parser.parse_args()
 
@@ -55,9 +56,10 @@ def main() -> None:
     sys.stdout.write(f"all-zero rows: {absent_rows}\n")
     meta = annotate(data, BOTH.prompt_form, sorted({category_of(i) for i in ids}))
     trained = folder / "train"
-    finetune(meta, trained, BOTH, max_steps=args.max_steps)
+    flags = [*SAME_FRAMES, str(folder / "frames")]
+    finetune(meta, trained, BOTH, max_steps=args.max_steps, batch_size=4, flags=flags)
 
-    prediction = ["--checkpoint_path", trained, "--meta_path", meta, "--num_frames", "6", "--max_new_tokens", "48"]
+    prediction = ["--checkpoint_path", trained, "--meta_path", meta, *PREDICTION_FLAGS]
     ids_file = folder / "ids.json"
     write_json(ids_file, ids)
     run(
@@ -75,7 +77,7 @@ def main() -> None:
     rates = measure_control(
         trained,
         meta,
-        ["--ids", folder / "twin_ids.json", "--other_target", folder / "twins.json", "--max_new_tokens", "48"]
+        ["--ids", folder / "twin_ids.json", "--other_target", folder / "twins.json", *PREDICTION_FLAGS]
         + ["--references", data / "captions.json", "--sheet", folder / "contact_sheet.png"],
     )
     sys.stdout.write(

@@ -105,13 +105,20 @@ def annotate(data: Path, prompt_form: str, categories: Sequence[str] = ()) -> Pa
 
 
 def finetune(
-    meta: Path, output_dir: Path, arm: Arm, *, max_steps: int, seed: int = 42, flags: Sequence[str] = ()
+    meta: Path,
+    output_dir: Path,
+    arm: Arm,
+    *,
+    max_steps: int,
+    batch_size: int = 16,
+    seed: int = 42,
+    flags: Sequence[str] = (),
 ) -> None:
-    """Train with the shell script on two CPU ranks under ZeRO-3."""
+    """Train with the shell script on two CPU ranks under ZeRO-3; `batch_size` prompts a step."""
     environment = {
         "GPUS": "2",
-        "BATCH_SIZE": "16",
-        "PER_DEVICE_BATCH_SIZE": "8",
+        "BATCH_SIZE": str(batch_size),
+        "PER_DEVICE_BATCH_SIZE": str(batch_size // 2),
         "MODEL_PATH": str(BASE_MODEL),
         "META_PATH": str(meta),
         "OUTPUT_DIR": str(output_dir),
