@@ -10,6 +10,8 @@ COMMANDS = (
     "shapes",
     "flowchart",
     "annotate",
+    "convert-data",
+    "check",
     "picture",
     "control",
     "score",

@@ -10,6 +10,7 @@ import math
 import os
 import re
 from pathlib import Path
+from tokenize import TokenError
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +24,9 @@ BoxArray = npt.NDArray[np.integer]
 BOX_TEXT_NAME = "object_bboxes.txt"
 BOX_ARRAY_NAME = "object_bboxes.npy"
 
+_ZIP_MAGIC = b"PK"
+# What numpy raises, over its versions, at a file that is no npy.
+_NPY_FAULTS = (OSError, ValueError, EOFError, TypeError, OverflowError, TokenError)
 _FIELD_SEPARATOR = re.compile(r"\s*,\s*|\s+")
 
 
@@ -97,6 +101,26 @@ def save_boxes(path: Path, boxes: BoxArray) -> None:
         temporary.unlink(missing_ok=True)
 
 
+def read_box_array(path: Path) -> npt.NDArray:
+    """The array of an npy file as it is; nothing in it is executed, no more is allocated than the file has bytes.
+
+    Raises:
+        UserError: missing, or not one array in an npy file.
+    """
+    if not path.is_file():
+        raise UserError(f"{path}: not found; run 'python generate_npy_bboxes.py --root ROOT' to write it")
+    try:
+        with path.open("rb") as file:
+            is_archive = file.read(2) == _ZIP_MAGIC
+        # Mapped first: a header that promises more rows than there are bytes is refused before memory is taken.
+        boxes = None if is_archive else np.array(np.load(path, mmap_mode="r", allow_pickle=False))
+    except _NPY_FAULTS as error:
+        raise UserError(f"{path}: is not a readable npy file ({error}); write it again with --overwrite") from error
+    if boxes is None:
+        raise UserError(f"{path}: is an archive of arrays, expected one array; write it again with --overwrite")
+    return boxes
+
+
 def load_boxes(path: Path) -> BoxArray:
     """Read `object_bboxes.npy`.
 
@@ -105,14 +129,7 @@ def load_boxes(path: Path) -> BoxArray:
     Raises:
         UserError: missing, not an npy array of integers [T, 4], or values outside 0 to 1000.
     """
-    if not path.is_file():
-        raise UserError(f"{path}: not found; run 'python generate_npy_bboxes.py --root ROOT' to write it")
-    try:
-        boxes = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise UserError(f"{path}: is not a readable npy file ({error}); write it again with --overwrite") from error
-    if not isinstance(boxes, np.ndarray):
-        raise UserError(f"{path}: is an archive of arrays, expected one array; write it again with --overwrite")
+    boxes = read_box_array(path)
     if boxes.ndim != 2 or boxes.shape[1] != 4 or boxes.dtype.kind not in "iu":
         raise UserError(f"{path}: expected an integer array [T, 4], got {boxes.dtype} {list(boxes.shape)}")
     if boxes.size and (boxes.min() < 0 or boxes.max() > BOX_SCALE):

@@ -125,6 +125,8 @@ sys.stderr.write(f"code={code} torch={'torch' in sys.modules}")
         (["internvl_chat", "flowchart", "--out", "x", "--classes", "hex"], 2),
         (["internvl_chat", "plan", "--model_name_or_path", "base", "--gpu", "abacus"], 2),
         *[(["internvl_chat", command, "--help"], 0) for command in COMMANDS],
+        (["internvl_chat", "check"], 2),
+        (["internvl_chat", "convert-data", "x.json", "--from", "nothing"], 2),
         (["internvl_chat"], 2),
         (["internvl_chat", "score", "--predictions", "p.json"], 2),
         (["internvl_chat", "consensus", "--metric", "ROUGE-L"], 2),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import reprlib
@@ -17,7 +16,7 @@ from internvl_chat.data.layout import boxes_path_of as boxes_path_of
 from internvl_chat.data.layout import category_of, object_name_of
 from internvl_chat.data.layout import video_path_of as video_path_of
 from internvl_chat.data.prompt import PromptForm
-from internvl_chat.data.record_files import parse_json, read_json, read_text, split_records
+from internvl_chat.data.record_files import json_text, parse_json, read_json, read_text, split_records
 from internvl_chat.data.records import RecordReader
 
 logger = logging.getLogger(__name__)
@@ -78,7 +77,7 @@ def write_json(path: Path, content: Any) -> None:
     """Write a JSON file in one step: a reader sees the old content or the new one."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(json.dumps(content, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+    temporary.write_text(json_text(content, indent=1) + "\n", encoding="utf-8")
     os.replace(temporary, path)
 
 
@@ -86,22 +85,24 @@ def _read_meta(path: Path) -> dict[str, dict[str, Any]]:
     content = read_json(path)
     if not isinstance(content, dict) or not content:
         raise UserError(f"{path}: expected an object with one entry a dataset")
-    for name, fields in content.items():
-        if not isinstance(fields, dict) or not {"root", "annotation"} <= fields.keys():
-            raise UserError(f"{path}: entry {name!r} needs 'root' and 'annotation'")
-        unknown = sorted(fields.keys() - _META_KEYS.keys())
-        if unknown:
-            raise UserError(f"{path}: entry {name!r} has unknown keys {unknown}; known are {sorted(_META_KEYS)}")
-        for key, value in fields.items():
-            # True is an `int` to Python.
-            if not isinstance(value, _META_KEYS[key]) or (isinstance(value, bool) and bool not in _META_KEYS[key]):
-                raise UserError(f"{path}: {key!r} of {name!r} is {value!r}: expected {_kinds(_META_KEYS[key])}")
-        for key in ("repeat_time", "weight", "max_dynamic_patch"):
-            if not 0 < fields.get(key, 1) <= _MOST:
-                raise UserError(f"{path}: {key!r} of {name!r} is {fields[key]}: expected more than 0, at most {_MOST}")
-        if not all(isinstance(text, str) for text in fields.get("object_names", {}).values()):
-            raise UserError(f"{path}: 'object_names' of {name!r}: expected a text for each category")
     return content
+
+
+def _check_fields(path: Path, name: str, fields: Any) -> None:
+    if not isinstance(fields, dict) or not {"root", "annotation"} <= fields.keys():
+        raise UserError(f"{path}: entry {name!r} needs 'root' and 'annotation'")
+    unknown = sorted(fields.keys() - _META_KEYS.keys())
+    if unknown:
+        raise UserError(f"{path}: entry {name!r} has unknown keys {unknown}; known are {sorted(_META_KEYS)}")
+    for key, value in fields.items():
+        # True is an `int` to Python.
+        if not isinstance(value, _META_KEYS[key]) or (isinstance(value, bool) and bool not in _META_KEYS[key]):
+            raise UserError(f"{path}: {key!r} of {name!r} is {value!r}: expected {_kinds(_META_KEYS[key])}")
+    for key in ("repeat_time", "weight", "max_dynamic_patch"):
+        if not 0 < fields.get(key, 1) <= _MOST:
+            raise UserError(f"{path}: {key!r} of {name!r} is {fields[key]}: expected more than 0, at most {_MOST}")
+    if not all(isinstance(text, str) for text in fields.get("object_names", {}).values()):
+        raise UserError(f"{path}: 'object_names' of {name!r}: expected a text for each category")
 
 
 def _kinds(types: tuple[type, ...]) -> str:
@@ -109,7 +110,8 @@ def _kinds(types: tuple[type, ...]) -> str:
     return " or ".join(dict.fromkeys(words[kind] for kind in types))
 
 
-def _root_of(path: Path, name: str, fields: Mapping[str, Any]) -> Path:
+def _root_of(path: Path, name: str, fields: Any) -> Path:
+    _check_fields(path, name, fields)
     root = Path(os.path.expanduser(fields["root"]))
     if not os.path.isdir(root):
         raise UserError(f"{path}: 'root' of {name!r} is no folder: {root}; edit it to where the videos lie")
@@ -125,24 +127,31 @@ def load_roots(path: Path) -> list[Path]:
     return [_root_of(path, name, fields) for name, fields in _read_meta(path).items()]
 
 
+def entry_of(path: Path, name: str, fields: Any) -> DatasetEntry:
+    """One entry of the meta JSON at `path`.
+
+    Raises:
+        UserError: a key missing or unknown, or `root` or `annotation` not found.
+    """
+    root, annotation = _root_of(path, name, fields), Path(os.path.expanduser(fields["annotation"]))
+    if not os.path.isfile(annotation) and os.path.isfile(path.parent / annotation):
+        annotation = path.parent / annotation
+    if not os.path.isfile(annotation):
+        raise UserError(
+            f"{path}: 'annotation' of {name!r} not found: {annotation}; "
+            "'python -m internvl_chat annotate' builds it from the challenge's train.json"
+        )
+    settings = {key: value for key, value in fields.items() if key not in ("root", "annotation")}
+    return DatasetEntry(name, root, annotation, **settings)
+
+
 def load_meta(path: Path) -> list[DatasetEntry]:
     """Read a meta JSON: `{"name": {"root": ..., "annotation": ..., "repeat_time": 1, ...}, ...}`.
 
     Raises:
         UserError: not such a file, a key missing or unknown, or `root` or `annotation` not found.
     """
-    entries = []
-    for name, fields in _read_meta(path).items():
-        root, annotation = _root_of(path, name, fields), Path(os.path.expanduser(fields["annotation"]))
-        if not os.path.isfile(annotation) and os.path.isfile(path.parent / annotation):
-            annotation = path.parent / annotation
-        if not os.path.isfile(annotation):
-            raise UserError(
-                f"{path}: 'annotation' of {name!r} not found: {annotation}; "
-                "'python -m internvl_chat annotate' builds it from the challenge's train.json"
-            )
-        settings = {key: value for key, value in fields.items() if key not in ("root", "annotation")}
-        entries.append(DatasetEntry(name, root, annotation, **settings))
+    entries = [entry_of(path, name, fields) for name, fields in _read_meta(path).items()]
     weighted = [entry.name for entry in entries if entry.weight is not None]
     if weighted and len(weighted) < len(entries):
         raise UserError(f"{path}: {weighted[0]!r} has a 'weight' and others have none: give all of them one")
@@ -257,9 +266,12 @@ def write_jsonl(path: Path, records: Iterable[Mapping[str, Any]]) -> int:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     count = 0
-    with temporary.open("w", encoding="utf-8") as file:
-        for record in records:
-            file.write(json.dumps(record, ensure_ascii=False) + "\n")
-            count += 1
-    os.replace(temporary, path)
+    try:
+        with temporary.open("w", encoding="utf-8") as file:
+            for record in records:
+                file.write(json_text(record) + "\n")
+                count += 1
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
     return count

@@ -180,7 +180,7 @@ def _count_frames(path: Path) -> int:
 
     count = 0
     try:
-        with av.open(str(path)) as container:
+        with av.open(str(path), metadata_errors="replace") as container:
             for packet in container.demux(container.streams.video[0]):
                 count += packet.size > 0
                 if count > MAX_VIDEO_FRAMES:

@@ -95,12 +95,12 @@ def rgb_frames(path: Path, numbers: Sequence[int]) -> Iterator[npt.NDArray[np.ui
     """
     done = 0
     try:
-        with av.open(str(path)) as container:
+        with av.open(str(path), metadata_errors="replace") as container:
             for frame in _by_index(container, numbers):
                 yield _rgb(frame)
                 done += 1
         if done < len(numbers):
-            with av.open(str(path)) as container:
+            with av.open(str(path), metadata_errors="replace") as container:
                 yield from map(_rgb, _by_counting(path, container, numbers[done:]))
     except (av.FFmpegError, IndexError, OSError) as error:
         raise UserError(f"{path}: cannot be decoded ({error})") from error

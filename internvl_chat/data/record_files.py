@@ -18,6 +18,7 @@ MAX_FILE_BYTES = 2**31
 MAX_RECORD_CHARACTERS = 2**24
 MAX_JSON_DEPTH = 32
 
+_HALF_PAIR = re.compile("[\ud800-\udfff]")
 _SPACE = re.compile(r"[ \t\r\n]*")
 
 
@@ -85,6 +86,12 @@ def read_text(path: Path) -> str:
         raise UserError(f"{path}:{line}: is not UTF-8 text ({error.reason}); save the file as UTF-8") from error
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error})") from error
+
+
+def json_text(content: Any, indent: int | None = None) -> str:
+    """JSON that a UTF-8 file can hold: half of a character pair stays escaped, everything else is written out."""
+    text = json.dumps(content, ensure_ascii=False, indent=indent)
+    return _HALF_PAIR.sub(lambda half: f"\\u{ord(half.group()):04x}", text)
 
 
 def read_json(path: Path) -> Any:

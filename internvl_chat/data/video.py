@@ -41,10 +41,12 @@ def read_header(path: Path) -> VideoHeader:
     if not path.is_file():
         raise UserError(f"{path}: video not found")
     try:
-        with av.open(str(path)) as container:
+        with av.open(str(path), metadata_errors="replace") as container:
             if not container.streams.video:
                 raise UserError(f"{path}: has no video stream")
             stream = container.streams.video[0]
+            if stream.codec_context is None:
+                raise UserError(f"{path}: its video stream is of no known codec")
             header = VideoHeader(
                 stream.codec_context.width,
                 stream.codec_context.height,

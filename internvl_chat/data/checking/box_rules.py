@@ -1,0 +1,268 @@
+"""Faults of boxes, one track at a time and by the statistics of a whole dataset."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from internvl_chat.boxes import is_absent
+from internvl_chat.constants import BOX_SCALE
+from internvl_chat.data.checking.faults import Fault
+from internvl_chat.data.checking.files import BoxFileFacts
+from internvl_chat.data.checking.written_tracks import WrittenTrack
+from internvl_chat.data.media import MediaHeader
+from internvl_chat.data.tracks import CORNER_MARGIN
+
+Boxes = npt.NDArray[np.float64]
+# Width and height in pixels; None if not known, or not one for all pictures.
+Size = tuple[int, int] | None
+
+# Below this many boxes or pictures nothing is concluded from statistics.
+FEWEST = 5
+# From this share of boxes on, what one box shows is no slip of a single box.
+TELLING_SHARE = 0.1
+# Boxes in thousandths all keep within the picture's size in pixels by chance less often than this.
+CHANCE = 1e-6
+# Boxes in pixels reach at least this share of the picture's size somewhere.
+NEAR_EDGE = 0.9
+_SIDES = ("x1", "y1", "x2", "y2")
+_FULL_SIDE = {"unit": 1.0, "thousandths": float(BOX_SCALE)}
+
+
+@dataclass(frozen=True)
+class Extent:
+    """How far right and down the boxes of one picture or video reach, beside its size in pixels."""
+
+    right: float
+    bottom: float
+    width_px: int
+    height_px: int
+
+
+def present_rows(boxes: Boxes) -> Boxes:
+    """The rows that are not all zero."""
+    return boxes[boxes.any(axis=1)]
+
+
+def seems_xywh(boxes: Boxes, limits: Boxes) -> bool:
+    """Whether boxes [N, 4] that are stated to be x1 y1 x2 y2 are x y w h: many run backwards, all fit as the latter.
+
+    Args:
+        limits: the largest x1 y1 x2 y2 that are inside the picture, [4], in the boxes' unit.
+    """
+    rows = present_rows(boxes)
+    if len(rows) < FEWEST or is_absent(rows).mean() < TELLING_SHARE:
+        return False
+    return bool((rows[:, 2:] > 0).all() and (rows[:, :2] + rows[:, 2:] <= limits[2:] * 1.01).all())
+
+
+def seems_xyxy(boxes: Boxes, limits: Boxes) -> bool:
+    """Whether boxes [N, 4] stated to be x y w h are x1 y1 x2 y2: many leave the picture, as the latter none does."""
+    rows = present_rows(boxes)
+    leaving = (rows[:, :2] + rows[:, 2:] > limits[2:] * 1.01).any(axis=1)
+    if len(rows) < FEWEST or leaving.mean() < TELLING_SHARE:
+        return False
+    return bool(not is_absent(rows).any() and (rows <= limits * 1.01).all())
+
+
+def size_px(header: MediaHeader | None) -> Size:
+    """Width and height of the pictures, where they have one size."""
+    sizes = set(header.sizes_px) if header else set()
+    return sizes.pop() if len(sizes) == 1 else None
+
+
+def fits_pixels(boxes: Boxes, size: Size) -> bool:
+    """Whether the boxes lie inside the picture if their numbers are pixels."""
+    return size is not None and bool((boxes >= 0).all() and (boxes <= np.array(size * 2) + 1).all())
+
+
+def extent_of(boxes: Boxes, size: Size) -> Extent | None:
+    """The reach of x1 y1 x2 y2 boxes; None without a present box or a known size."""
+    rows = boxes[~is_absent(boxes)]
+    if not len(rows) or size is None:
+        return None
+    return Extent(float(rows[:, 2].max()), float(rows[:, 3].max()), *size)
+
+
+def seem_pixels(extents: Iterable[Extent]) -> bool:
+    """Whether boxes that are stated to be thousandths are pixels: they reach up to each picture's size, no further.
+
+    In thousandths, a picture's furthest box stays within its W pixels about W times in a thousand.
+    """
+    # Copies of one track say no more than one of them.
+    different = set(extents)
+    reaches = [(e.right, e.width_px) for e in different], [(e.bottom, e.height_px) for e in different]
+    log_chance = 0.0
+    for axis in reaches:
+        narrow = [(reach, side) for reach, side in axis if side < BOX_SCALE]
+        if any(reach > side + 1 for reach, side in axis) or (narrow and max(r / s for r, s in narrow) < NEAR_EDGE):
+            return False
+        log_chance += sum(math.log(side / BOX_SCALE) for _, side in narrow)
+    return len(different) >= FEWEST and log_chance < math.log(CHANCE)
+
+
+def box_file_faults(file: BoxFileFacts, header: MediaHeader | None) -> Iterator[Fault]:
+    """What is wrong with the rows of `object_bboxes.npy`, beside a video with this header."""
+    if file.fault or file.boxes is None:
+        yield Fault(file.fault, file.found, "an integer array [T, 4], x1 y1 x2 y2 in thousandths")
+        return
+    if file.is_stale:
+        yield Fault("box-file-stale", "the box text beside it was changed later", "a box file newer than its source")
+    boxes = file.boxes.astype(np.float64)
+    if header and len(boxes) != header.num_pictures:
+        yield Fault("box-rows", f"holds {len(boxes)} boxes", f"{header.num_pictures}, one a frame of the video")
+    if (fault := _not_finite(boxes)) or (fault := _thousandths_fault(boxes, size_px(header))):
+        yield fault
+    elif ((boxes < 0) | (boxes > BOX_SCALE)).any():
+        yield _range_fault(boxes)
+    elif file.boxes.dtype.kind == "f":
+        yield Fault("box-shape", f"holds numbers of the kind {file.boxes.dtype}", "integers: thousandths")
+    elif seems_xywh(boxes, np.full(4, BOX_SCALE)):
+        yield _order_fault(boxes)
+    else:
+        yield from _area_faults(boxes)
+
+
+def track_faults(track: WrittenTrack, header: MediaHeader) -> Iterator[Fault]:
+    """What is wrong with a track of a record that shows these pictures."""
+    yield from _time_faults(track, header)
+    boxes, size = track.boxes, size_px(header)
+    if fault := _not_finite(boxes):
+        yield fault
+        return
+    if track.unit == "pixels" and size is None:
+        return
+    scale = np.array((size or (1, 1)) * 2) if track.unit == "pixels" else np.full(4, _FULL_SIDE[track.unit])
+    if fault := _unit_fault(track, size):
+        yield fault
+    elif track.order == "xyxy" and seems_xywh(boxes, scale):
+        yield _order_fault(boxes)
+    elif track.order == "xywh" and seems_xyxy(boxes, scale):
+        yield Fault(
+            "box-order", "as x y w h, boxes leave the picture; as x1 y1 x2 y2, all are inside", "'order': 'xyxy'"
+        )
+    else:
+        corners = np.hstack([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]]) if track.order == "xywh" else boxes
+        yield from _reach_faults(corners / scale)
+        yield from _area_faults(corners)
+
+
+def text_box_faults(boxes: Boxes) -> Iterator[Fault]:
+    """What is wrong with the boxes of one record's texts, each by itself."""
+    if fault := _not_finite(boxes):
+        yield fault
+    elif ((boxes < 0) | (boxes > BOX_SCALE)).any():
+        yield _range_fault(boxes)
+    elif boxes.any() and (boxes <= 1).all() and (boxes % 1).any():
+        yield Fault("box-unit", f"the boxes reach no further than {boxes.max():g}", f"thousandths, 0 to {BOX_SCALE}")
+    elif (boxes % 1).any():
+        yield Fault("box-syntax", f"box {_first((boxes % 1).any(axis=1))} has fractions", "whole thousandths")
+    elif is_absent(boxes).any():
+        row = boxes[_first(is_absent(boxes)) - 1]
+        yield Fault("box-degenerate", f"the box {_written(row)} has no area", "x1 < x2 and y1 < y2")
+
+
+def _first(rows: npt.NDArray | np.bool_) -> int:
+    """Number, from 1, of the first row that is true."""
+    return int(np.argmax(rows)) + 1
+
+
+def _written(row: Boxes) -> str:
+    return "[" + ", ".join(f"{v:g}" for v in row) + "]"
+
+
+def _not_finite(boxes: Boxes) -> Fault | None:
+    bad = ~np.isfinite(boxes).all(axis=1)
+    if not bad.any():
+        return None
+    at = _first(bad)
+    return Fault("box-nan", f"box {at} is {_written(boxes[at - 1])}", "finite numbers")
+
+
+def _range_fault(boxes: Boxes) -> Fault:
+    bad = (boxes < 0) | (boxes > BOX_SCALE)
+    at = _first(bad.any(axis=1))
+    side = _SIDES[int(np.argmax(bad[at - 1]))]
+    return Fault("box-range", f"box {at} is {_written(boxes[at - 1])}: {side} is out of range", f"0 to {BOX_SCALE}")
+
+
+def _reach_faults(corners: Boxes) -> Iterator[Fault]:
+    """Boxes of a track, in fractions of the picture's sides, that lie outside it; those that lie far outside."""
+    present = ~is_absent(corners)
+    far = ((corners < -CORNER_MARGIN) | (corners > 1 + CORNER_MARGIN)).any(axis=1) & present
+    outside = ((corners[:, 2:] <= 0) | (corners[:, :2] >= 1)).any(axis=1) & present
+    if far.any():
+        found = f"box {_first(far)} is {_written(corners[_first(far) - 1])} in picture sides"
+        yield Fault("box-range", found, "corners in the picture or near it")
+    elif outside.any():
+        yield Fault(
+            "track-outside", f"{int(outside.sum())} boxes lie outside, box {_first(outside)} first", "boxes inside"
+        )
+
+
+def _order_fault(boxes: Boxes) -> Fault:
+    rows = present_rows(boxes)
+    count = int(is_absent(rows).sum())
+    found = f"{count} of {len(rows)} boxes run backwards, box {_first(is_absent(boxes) & boxes.any(axis=1))} first"
+    return Fault("box-order", found + "; as x y w h all are inside the picture", "x1 y1 x2 y2")
+
+
+def _area_faults(corners: Boxes) -> Iterator[Fault]:
+    degenerate = is_absent(corners) & corners.any(axis=1)
+    if is_absent(corners).all():
+        yield Fault("track-absent", f"none of {len(corners)} boxes has an area", "a frame in which the object is seen")
+    elif degenerate.any():
+        at = _first(degenerate)
+        found = f"{int(degenerate.sum())} boxes have no area, box {at} first: {_written(corners[at - 1])}"
+        yield Fault("track-degenerate", found, "an area, or zeros where the object is absent")
+
+
+def _thousandths_fault(boxes: Boxes, size: Size) -> Fault | None:
+    """The fault of numbers that are in another unit than thousandths."""
+    expected = f"thousandths, 0 to {BOX_SCALE}"
+    if boxes.any() and (boxes >= 0).all() and (boxes <= 1).all():
+        return Fault("box-unit", f"the numbers reach no further than {boxes.max():g}", expected)
+    if size and (boxes > BOX_SCALE).any() and fits_pixels(boxes, size):
+        return Fault(
+            "box-unit", f"the numbers reach {boxes.max():g}, inside the {size[0]} x {size[1]} pixels", expected
+        )
+    return None
+
+
+def _unit_fault(track: WrittenTrack, size: Size) -> Fault | None:
+    boxes, largest = track.boxes, float(track.boxes.max())
+    expected = f"'unit': {track.unit!r}"
+    if track.unit == "thousandths":
+        return _thousandths_fault(boxes, size)
+    if track.unit == "unit" and largest > 1 + CORNER_MARGIN:
+        return Fault("box-unit", f"the numbers reach {largest:g}", f"0 to 1, as {expected} says")
+    if track.unit == "pixels" and 0 < largest <= 1:
+        return Fault("box-unit", f"the numbers reach no further than {largest:g}", f"pixels, as {expected} says")
+    if track.unit == "pixels" and size and boxes.min() >= 0 and largest <= BOX_SCALE:
+        beyond = (boxes > np.array(size * 2) * 1.05).any(axis=1)
+        if len(boxes) >= FEWEST and beyond.mean() >= 0.5:
+            found = f"most boxes leave the {size[0]} x {size[1]} pixels and none exceeds {BOX_SCALE}"
+            return Fault("box-unit", found, expected)
+    return None
+
+
+def _time_faults(track: WrittenTrack, header: MediaHeader) -> Iterator[Fault]:
+    count = header.num_pictures
+    if track.times is None and track.by == "frame" and len(track.boxes) != count:
+        yield Fault(
+            "box-rows", f"track {track.name!r} holds {len(track.boxes)} boxes", f"{count}, one a frame or picture"
+        )
+    if track.times is not None:
+        if track.by == "second":
+            last = count / header.frames_per_second if header.frames_per_second else math.inf
+        else:
+            last = count - 1
+        if track.times.max() > last:
+            yield Fault("track-frames", f"track {track.name!r} has a box at {track.times.max():g}", f"0 to {last:g}")
+    strays = [frame for frame in track.absent if not 0 <= frame < count]
+    if strays:
+        yield Fault("track-frames", f"track {track.name!r} is absent at frame {strays[0]}", f"0 to {count - 1}")

@@ -1,0 +1,272 @@
+"""The check itself: a meta JSON, all its records and the headers of all their files, in parallel, into one report."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+
+from internvl_chat.constants import BOX_SCALE
+from internvl_chat.contracts import UserError
+from internvl_chat.data.annotations import DatasetEntry
+from internvl_chat.data.checking import box_rules
+from internvl_chat.data.checking.faults import Fault, Finding
+from internvl_chat.data.checking.files import (
+    BoxFileFacts,
+    MediaFacts,
+    MediaKind,
+    read_box_file,
+    read_media,
+    without_path,
+)
+from internvl_chat.data.checking.lines import LineExaminer, LineFacts
+from internvl_chat.data.checking.meta import read_entries
+from internvl_chat.data.media import MediaHeader
+from internvl_chat.data.record_files import RawRecord, read_text, split_records
+from internvl_chat.data.tiling import choose_grid, grid_views
+
+LINES_A_JOB = 250
+FILES_A_JOB = 32
+THOUSANDTHS = f"thousandths, 0 to {BOX_SCALE}"
+
+_Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What a record's length is reckoned with, as the flags of training have it; defaults are the recipe's."""
+
+    max_seq_length: int = 16384
+    max_num_frame: int = 48
+    max_dynamic_patch: int = 12
+    force_image_size: int = 448
+    tokens_per_tile: int = 256
+
+
+@dataclass(frozen=True)
+class CheckedEntry:
+    """An entry of the meta JSON with all its lines."""
+
+    entry: DatasetEntry
+    lines: list[LineFacts]
+
+
+@dataclass
+class CheckReport:
+    """Everything that was read and everything that was found."""
+
+    meta: Path
+    entries: list[CheckedEntry] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list)
+    media: dict[tuple[MediaKind, Path], MediaFacts] = field(default_factory=dict)
+    box_files: dict[Path, BoxFileFacts] = field(default_factory=dict)
+
+    def of_severity(self, severity: str) -> list[Finding]:
+        return [finding for finding in self.findings if finding.kind.severity == severity]
+
+    def counts(self) -> Counter[str]:
+        """How many findings of each code, errors first, as in the catalogue."""
+        return Counter(finding.code for finding in self.findings)
+
+
+class _Workers:
+    """Maps a function over items in processes, or in this one where one worker is asked for."""
+
+    def __init__(self, stack: ExitStack, count: int) -> None:
+        self._pool = stack.enter_context(ProcessPoolExecutor(max_workers=count)) if count > 1 else None
+
+    def map(self, function: Callable[[_Item], _Result], items: Sequence[_Item], chunk: int = 1) -> list[_Result]:
+        if self._pool is None or len(items) <= chunk:
+            return [function(item) for item in items]
+        return list(self._pool.map(function, items, chunksize=chunk))
+
+
+def check_meta(meta: Path, budget: Budget | None = None, workers: int | None = None) -> CheckReport:
+    """Read a meta JSON and all that it leads to; no video frame is decoded, and each file is opened once.
+
+    Args:
+        workers: processes; None takes one a core.
+    Raises:
+        UserError: the meta JSON itself cannot be read or holds no entry.
+    """
+    report = CheckReport(meta)
+    entries, report.findings = read_entries(meta)
+    with ExitStack() as stack:
+        pool = _Workers(stack, workers or os.cpu_count() or 1)
+        report.entries = [CheckedEntry(entry, _read_lines(entry, pool, report)) for entry in entries]
+        every = [line for checked in report.entries for line in checked.lines]
+        media = list(dict.fromkeys(item for line in every for item in line.media))
+        report.media = dict(zip(media, pool.map(_read_medium, media, FILES_A_JOB), strict=True))
+        box_files = list(dict.fromkeys(line.boxes_path for line in every if line.boxes_path))
+        report.box_files = dict(zip(box_files, pool.map(read_box_file, box_files, FILES_A_JOB), strict=True))
+    for checked in report.entries:
+        _judge_entry(checked, report, budget or Budget())
+    return report
+
+
+def _read_medium(item: tuple[MediaKind, Path]) -> MediaFacts:
+    return read_media(item[1], item[0])
+
+
+def _read_lines(entry: DatasetEntry, pool: _Workers, report: CheckReport) -> list[LineFacts]:
+    file = entry.annotation
+    records: list[RawRecord] = []
+    try:
+        for record in split_records(read_text(file), file):
+            records.append(record)
+    except UserError as error:
+        report.findings.append(Finding("meta-annotation", file, 0, without_path(file, error), "readable records"))
+    if not records:
+        if not any(finding.file == file for finding in report.findings):
+            report.findings.append(Finding("annotation-empty", file, 0, "holds no records", "one record a line"))
+        return []
+    jobs = [records[at : at + LINES_A_JOB] for at in range(0, len(records), LINES_A_JOB)]
+    lines = [line for job in pool.map(LineExaminer(entry), jobs) for line in job]
+    if entry.length not in (None, len(lines)):
+        found = f"'length' of {entry.name!r} is {entry.length}"
+        report.findings.append(Finding("meta-length", report.meta, 0, found, f"{len(lines)}, the number of records"))
+    report.findings += [finding for line in lines for finding in line.findings]
+    report.findings += _repetitions(file, lines)
+    return lines
+
+
+def _repetitions(file: Path, lines: Sequence[LineFacts]) -> Iterator[Finding]:
+    seen: dict[bytes, int] = {}
+    ids: dict[str, int] = {}
+    for line in lines:
+        if line.digest in seen:
+            yield Finding("record-repeated", file, line.line, f"as line {seen[line.digest]}", "every record once")
+        elif line.record_id and line.record_id in ids:
+            found = f"id {line.record_id!r} is also that of line {ids[line.record_id]}"
+            yield Finding("id-repeated", file, line.line, found, "an id of its own")
+        seen.setdefault(line.digest, line.line)
+        ids.setdefault(line.record_id, line.line)
+
+
+def _judge_entry(checked: CheckedEntry, report: CheckReport, budget: Budget) -> None:
+    """Add what only shows once the files' headers are known."""
+    file = checked.entry.annotation
+    told: set[Path] = set()
+    extents: list[box_rules.Extent] = []
+    headers = [_header_of(line, report) for line in checked.lines]
+    for line, header in zip(checked.lines, headers, strict=True):
+        here = (file, line.line)
+        for kind, path in line.media:
+            media = report.media[kind, path]
+            if media.fault and path not in told:
+                told.add(path)
+                report.findings.append(Finding(media.fault, path, 0, media.found, f"a readable {kind}", here))
+        if line.boxes_path and line.boxes_path not in told:
+            told.add(line.boxes_path)
+            boxes = report.box_files[line.boxes_path]
+            faults = list(box_rules.box_file_faults(boxes, header))
+            report.findings += [fault.at(line.boxes_path, 0, here) for fault in faults]
+            if boxes.boxes is not None and not faults:
+                extents += _extents(boxes.boxes, header)
+        report.findings += [fault.at(*here) for fault in _line_faults(line, header, budget, checked.entry, extents)]
+    if box_rules.seem_pixels(extents):
+        found = f"the boxes of all {len(extents)} tracks keep within the pixels of their pictures"
+        report.findings.append(Finding("box-unit", file, 0, found, THOUSANDTHS))
+    _judge_text_boxes(file, [(line, header) for line, header in zip(checked.lines, headers, strict=True)], report)
+
+
+def _header_of(line: LineFacts, report: CheckReport) -> MediaHeader | None:
+    """The header of a record's video, or of all its images together; None for text and for unusable files."""
+    headers = [report.media[item].header for item in line.media]
+    known = [header for header in headers if header is not None]
+    if not headers or len(known) < len(headers):
+        return None
+    if line.is_video:
+        return known[0]
+    return MediaHeader(len(known), tuple(header.sizes_px[0] for header in known))
+
+
+def _extents(boxes: box_rules.Boxes, header: MediaHeader | None) -> list[box_rules.Extent]:
+    extent = box_rules.extent_of(boxes, box_rules.size_px(header))
+    return [extent] if extent else []
+
+
+def _line_faults(
+    line: LineFacts,
+    header: MediaHeader | None,
+    budget: Budget,
+    entry: DatasetEntry,
+    extents: list[box_rules.Extent],
+) -> Iterator[Fault]:
+    num_tokens = line.text.num_tokens
+    if header:
+        yield from _media_faults(line, header)
+        for track in line.tracks:
+            faults = list(box_rules.track_faults(track, header))
+            yield from faults
+            if not faults and (track.unit, track.order) == ("thousandths", "xyxy"):
+                extents += _extents(track.boxes, header)
+        num_tokens += _media_tokens(line, header, budget, entry)
+    if num_tokens > budget.max_seq_length:
+        yield Fault("length-budget", f"takes about {num_tokens} tokens", f"at most {budget.max_seq_length}")
+
+
+def _media_faults(line: LineFacts, header: MediaHeader) -> Iterator[Fault]:
+    size = box_rules.size_px(header)
+    if line.size_px and size and line.size_px != size:
+        stated = f"{line.size_px[0]} x {line.size_px[1]}"
+        yield Fault("media-size", f"'width' and 'height' say {stated}", f"{size[0]} x {size[1]}, as the file has")
+    if line.clip_s and header.frames_per_second:
+        seconds = header.num_pictures / header.frames_per_second
+        if line.clip_s[1] > seconds + 1:
+            yield Fault("clip-range", f"the clip ends at {line.clip_s[1]:g} s", f"an end up to {seconds:.2f} s")
+
+
+def _media_tokens(line: LineFacts, header: MediaHeader, budget: Budget, entry: DatasetEntry) -> int:
+    """About how many tokens the pictures take: a label and two marks each, and a box a frame where they are listed."""
+    if line.is_video:
+        frames = min(budget.max_num_frame, header.num_pictures)
+        return frames * (budget.tokens_per_tile + 8 + 30 * line.text.lists_coordinates)
+    most = max(1, (entry.max_dynamic_patch or budget.max_dynamic_patch) // max(1, header.num_pictures))
+    num_tiles = 0
+    for size in header.sizes_px:
+        columns, rows = choose_grid(size, 1, most, budget.force_image_size)
+        num_tiles += len(grid_views(0, columns, rows, use_thumbnail=True))
+    return num_tiles * budget.tokens_per_tile + 2 * header.num_pictures
+
+
+def _judge_text_boxes(file: Path, lines: Sequence[tuple[LineFacts, MediaHeader | None]], report: CheckReport) -> None:
+    """Boxes in texts: their order and unit by all of the entry's boxes, the rest record by record."""
+    boxed = [(line, np.array(line.text.boxes), box_rules.size_px(header)) for line, header in lines if line.text.boxes]
+    if not boxed:
+        return
+    fault = _fault_of_all([(boxes, size) for _, boxes, size in boxed])
+    if fault:
+        report.findings.append(fault.at(file, boxed[0][0].line))
+        return
+    for line, boxes, _ in boxed:
+        report.findings += [fault.at(file, line.line) for fault in box_rules.text_box_faults(boxes)]
+
+
+def _fault_of_all(boxed: Sequence[tuple[box_rules.Boxes, box_rules.Size]]) -> Fault | None:
+    """What the statistics of all boxes in an entry's texts show."""
+    every = np.concatenate([boxes for boxes, _ in boxed])
+    known = [(boxes, size) for boxes, size in boxed if size]
+    if not np.isfinite(every).all():
+        return None
+    beyond = sum(bool((boxes > BOX_SCALE).any()) for boxes, _ in known)
+    if len(known) >= box_rules.FEWEST and all(box_rules.fits_pixels(boxes, size) for boxes, size in known):
+        if beyond >= box_rules.TELLING_SHARE * len(known):
+            found = f"boxes of {beyond} records exceed {BOX_SCALE}, all keep within the pixels of their pictures"
+            return Fault("box-unit", found, THOUSANDTHS)
+        extents = [extent for boxes, size in known if (extent := box_rules.extent_of(boxes, size))]
+        if box_rules.seem_pixels(extents):
+            found = f"the boxes of all {len(extents)} records keep within the pixels of their pictures"
+            return Fault("box-unit", found, THOUSANDTHS)
+    if box_rules.seems_xywh(every, np.full(4, float(BOX_SCALE))):
+        found = "many boxes in texts run backwards; as x y w h all are inside the picture"
+        return Fault("box-order", found, "x1 y1 x2 y2")
+    return None

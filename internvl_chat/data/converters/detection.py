@@ -1,0 +1,92 @@
+"""COCO-style detection sets to records: one picture, and an answer that lists its objects by class."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from internvl_chat.boxes import BoxArray, is_absent, thousandths_from_pixels
+from internvl_chat.constants import IMAGE_PLACEHOLDER
+from internvl_chat.contracts import UserError
+from internvl_chat.data.checking.conversations import box_row, shortened
+from internvl_chat.data.grounding import DETECTION_QUESTION, LabelledBox, detection_answer
+from internvl_chat.data.record_files import read_json
+
+
+def coco_records(source: Path, root: Path) -> Iterator[dict[str, Any]]:
+    """A record a picture that shows an object; crowds and boxes without area inside the picture are left out.
+
+    Classes stand in the order of `categories`, their boxes in the order of `annotations`, clamped to the picture.
+
+    Raises:
+        UserError: not a COCO file, or an annotation of a picture or class that it does not list.
+    """
+    content = read_json(source)
+    if not isinstance(content, dict) or not all(isinstance(content.get(key), list) for key in _LISTS):
+        raise UserError(f"{source}: expected an object with the lists {', '.join(_LISTS)}")
+    names = {_field(c, "id", int, source): _field(c, "name", str, source) for c in content["categories"]}
+    objects: dict[int, dict[int, list[LabelledBox]]] = defaultdict(lambda: defaultdict(list))
+    pictures = {_field(picture, "id", int, source): picture for picture in content["images"]}
+    for annotation in content["annotations"]:
+        picture_id = _field(annotation, "image_id", int, source)
+        category = _field(annotation, "category_id", int, source)
+        if picture_id not in pictures or category not in names:
+            raise UserError(
+                f"{source}: {shortened(annotation)} is of image {picture_id} and category {category}: "
+                "expected ones that 'images' and 'categories' list"
+            )
+        box = _box(annotation, pictures[picture_id], source)
+        if not annotation.get("iscrowd") and not is_absent(box):
+            x1, y1, x2, y2 = box.tolist()
+            objects[picture_id][category].append(LabelledBox(names[category], (x1, y1, x2, y2)))
+    for picture_id, picture in pictures.items():
+        if objects[picture_id]:
+            shown = [item for category in names for item in objects[picture_id][category]]
+            yield _record(picture, detection_answer(shown), source)
+
+
+_LISTS = ("images", "annotations", "categories")
+
+
+def _field(entry: Any, key: str, kind: type, source: Path) -> Any:
+    value = entry.get(key) if isinstance(entry, dict) else None
+    if type(value) is not kind:
+        raise UserError(f"{source}: {shortened(entry)}: {key!r} is {shortened(value)}: expected {_KINDS[kind]}")
+    return value
+
+
+_KINDS = {int: "a whole number", str: "a text"}
+
+
+def _box(annotation: Mapping[str, Any], picture: Mapping[str, Any], source: Path) -> BoxArray:
+    """The annotation's box [4] in thousandths."""
+    row = box_row(annotation.get("bbox"))
+    width_px, height_px = _size_px(picture, source)
+    if row is None or not np.isfinite(row).all():
+        raise UserError(f"{source}: {shortened(annotation)}: expected 'bbox' as x y w h in pixels")
+    return thousandths_from_pixels(np.array([row]), width_px, height_px)[0]
+
+
+def _size_px(picture: Mapping[str, Any], source: Path) -> tuple[int, int]:
+    width_px, height_px = (_field(picture, key, int, source) for key in ("width", "height"))
+    if width_px < 1 or height_px < 1:
+        raise UserError(f"{source}: {shortened(picture)}: expected 'width' and 'height' in pixels")
+    return width_px, height_px
+
+
+def _record(picture: Mapping[str, Any], answer: str, source: Path) -> dict[str, Any]:
+    width_px, height_px = _size_px(picture, source)
+    return {
+        "id": picture["id"],
+        "image": _field(picture, "file_name", str, source),
+        "width": width_px,
+        "height": height_px,
+        "conversations": [
+            {"from": "human", "value": f"{IMAGE_PLACEHOLDER}\n{DETECTION_QUESTION}"},
+            {"from": "gpt", "value": answer},
+        ],
+    }

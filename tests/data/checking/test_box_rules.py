@@ -1,0 +1,51 @@
+"""What the statistics of boxes conclude, and what they leave alone."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from internvl_chat.data.checking.box_rules import Extent, seem_pixels, seems_xywh, seems_xyxy
+
+LIMITS = np.full(4, 1000.0)
+RNG = np.random.default_rng(3)
+
+
+def random_corners(count: int, width: int = 1000, height: int = 1000) -> np.ndarray:
+    points = np.sort(RNG.uniform(0, 1, (count, 2, 2)), axis=1) * [width, height]
+    return points.reshape(count, 4)
+
+
+def extents(width_px: int, height_px: int, scale: tuple[float, float]) -> list[Extent]:
+    reach = RNG.uniform(0.5, 1, (60, 2)) * scale
+    return [Extent(right, bottom, width_px, height_px) for right, bottom in reach.tolist()]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_boxes_of_either_order_are_told_apart(seed: int) -> None:
+    xyxy = random_corners(200)
+    xywh = np.hstack([xyxy[:, :2], xyxy[:, 2:] - xyxy[:, :2]])
+    assert seems_xywh(xywh, LIMITS) and not seems_xywh(xyxy, LIMITS)
+    assert seems_xyxy(xyxy, LIMITS) and not seems_xyxy(xywh, LIMITS)
+
+
+def test_a_few_boxes_or_a_few_slips_prove_nothing() -> None:
+    backwards = np.array([[600.0, 500, 90, 80]])
+    assert not seems_xywh(np.repeat(backwards, 4, axis=0), LIMITS)
+    assert not seems_xywh(np.vstack([random_corners(100), backwards]), LIMITS)
+    assert not seems_xywh(np.vstack([np.repeat(backwards, 9, axis=0), [[600, 500, 990, 80]]]), LIMITS)
+    assert not seems_xywh(np.zeros((50, 4)), LIMITS)
+
+
+@pytest.mark.parametrize(("width_px", "height_px"), [(640, 480), (320, 240), (960, 540)])
+def test_pixels_taken_for_thousandths_are_seen_by_their_reach(width_px: int, height_px: int) -> None:
+    assert seem_pixels(extents(width_px, height_px, (width_px, height_px)))
+    assert not seem_pixels(extents(width_px, height_px, (1000, 1000)))
+
+
+def test_the_reach_proves_nothing_of_large_pictures_few_tracks_copies_or_one_corner() -> None:
+    assert not seem_pixels(extents(1920, 1080, (1000, 1000)))
+    assert not seem_pixels(extents(640, 480, (640, 480))[:4])
+    assert not seem_pixels([Extent(630, 470, 640, 480)] * 100)
+    assert not seem_pixels(extents(640, 480, (400, 300)))
+    assert not seem_pixels([])

@@ -1,0 +1,51 @@
+"""Many broken files: by a seed each, and as Hypothesis draws them."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from typing import Any
+
+import hypothesis
+from hypothesis import HealthCheck, given, settings
+
+from tests.fuzzing.garden import CLIP, FuzzFailure, Garden
+from tests.fuzzing.mutations import annotation_lines, box_arrays, box_texts, foreign_files, meta_files, mutated
+from tests.fuzzing.seedbed import MUTABLE, chats, coco
+
+_BOXES = CLIP.rsplit("/", 1)[0] + "/object_bboxes"
+
+
+def run_bytes(garden: Garden, first: int, count: int, started: Callable[[str], Any] = str) -> None:
+    """Try the mutations of the seeds from `first`; `started` is told of each before it runs."""
+    for seed in range(first, first + count):
+        rng = random.Random(seed)
+        name = rng.choice(MUTABLE)
+        content = mutated(garden.original(name), rng)
+        started(f"--first {seed} --count 1")
+        try:
+            garden.try_out(name, content)
+        except FuzzFailure as error:
+            raise FuzzFailure(f"--first {seed} --count 1: {error}") from error
+
+
+def run_drawn(garden: Garden, seed: int, count: int) -> None:
+    """Try about `count` documents of each kind that Hypothesis draws; a failing one is made small."""
+    kinds: dict[str, Any] = {
+        "lines.jsonl": annotation_lines(),
+        "meta.json": meta_files(str(garden.folder)),
+        f"{_BOXES}.txt": box_texts,
+        f"{_BOXES}.npy": box_arrays(),
+        "root/chats.json": foreign_files(chats()),
+        "root/coco.json": foreign_files(coco()),
+    }
+    quiet = settings(max_examples=count, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+    for name, strategy in kinds.items():
+        hypothesis.seed(seed)(quiet(given(content=strategy)(_trial(garden, name))))()
+
+
+def _trial(garden: Garden, name: str) -> Callable[[bytes], None]:
+    def try_out(content: bytes) -> None:
+        garden.try_out(name, content)
+
+    return try_out
