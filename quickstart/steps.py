@@ -20,7 +20,7 @@ TINY_FLAGS = (
     "--force_image_size 80 --min_num_frame 6 --max_num_frame 6 --dataloader_num_workers 1 --use_llm_lora 32 "
     "--lora_dropout 0 --grad_checkpoint False --attn_implementation eager --learning_rate 2e-3 --logging_steps 25"
 ).split()
-PREDICTION_FLAGS = "--num_frames 6 --batch_size 20 --max_new_tokens 24".split()
+PREDICTION_FLAGS = "--num_frames 6 --max_new_tokens 24".split()
 
 
 @dataclass(frozen=True)

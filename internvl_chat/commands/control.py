@@ -1,8 +1,18 @@
-"""Measure whether the caption follows the box, on clips whose second object is known.
+"""Measure whether the caption follows the box: with another object's box, none, or one made worse.
 
-The dataset's root holds other_target.json (id -> id of the same clip with the other object's box) and
-references_test.json. Every test clip is captioned with its own box and with the other object's; the last line printed
-is JSON with the shares of exact captions.
+Every clip is captioned with its own track and once more for each probe and level:
+
+    swap     the other object's track, for the clips that other_target.json (id -> id of the same clip with the other
+             object's box) names: does the caption become the other's?
+    null     no box at all
+    jitter   each frame's box moved by up to 0.25, 0.5, 1 or 2 times its own size
+    shrink   0.25, 0.5, 0.75 or 0.9 of its width and height taken away
+    absent   no box in 0.25, 0.5 or 0.75 of the frames
+
+A line a probe and level says how many captions changed, how many are word for word a reference of the clip's own and of
+its other target (the truth, where the references are all that can be said), and how the captions score against the
+references of both. The last line printed is JSON with the shares of exact captions. With --out FILE, finished captions
+are kept in FILE's folder, and the same command goes on where a killed one stopped.
 """
 
 from __future__ import annotations
@@ -10,54 +20,79 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import tempfile
 from pathlib import Path
 
 from internvl_chat.commands.options import add_prediction_options
 
+METRIC = "CIDEr (no Java)"
+PROBES = ("swap", "null", "jitter", "shrink", "absent")
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_prediction_options(parser)
-    parser.add_argument("--ids", type=Path, help="ids to use (default: public and private test ids)")
-    parser.add_argument("--other_target", type=Path, help="(default: ROOT/other_target.json)")
-    parser.add_argument("--references", type=Path, help="(default: ROOT/references_test.json)")
-    parser.add_argument("--sheet", type=Path, help="write a contact sheet PNG: clips, boxes and both captions")
-    parser.add_argument("--sheet_clips", type=int, default=4, help="clips on the sheet (default: %(default)s)")
-    parser.add_argument("--out", type=Path, help="write rates and captions to this JSON file")
+    add = parser.add_argument
+    add("--probes", nargs="+", choices=PROBES, default=["swap"], help="what to measure (default: swap)")
+    add("--ids", type=Path, help="ids to use (default: public and private test ids)")
+    add("--other_target", type=Path, help="(default: ROOT/other_target.json, if there)")
+    add("--references", type=Path, help="(default: ROOT/references_test.json, if there)")
+    add("--sheet", type=Path, help="write a contact sheet PNG: clips, boxes and both captions; needs swap")
+    add("--sheet_clips", type=int, default=4, help="clips on the sheet (default: %(default)s)")
+    add("--out", type=Path, help="write rates, curves and captions to this JSON file")
 
 
 def run(args: argparse.Namespace) -> int:
-    from tqdm import tqdm
+    from internvl_chat.contracts import UserError
+    from internvl_chat.evaluation.decoding import Decoding
 
+    decoding = Decoding.from_arguments(args)
+    if args.sheet and "swap" not in args.probes:
+        raise UserError("--sheet shows each clip with both objects' boxes: add swap to --probes")
     from internvl_chat.data.annotations import read_captions, read_json, write_json
-    from internvl_chat.evaluation.control import measure_control
-    from internvl_chat.evaluation.predict import GenerationSettings, generate_captions, question_sample
+    from internvl_chat.evaluation.control import ControlResult, check_targets, probe_asks, probes_of
+    from internvl_chat.evaluation.predict import Feeding, fail_unless_any
+    from internvl_chat.evaluation.ranks import Ranks
+    from internvl_chat.evaluation.scores import score_captions
     from internvl_chat.evaluation.session import open_session
     from internvl_chat.evaluation.submission import SPLITS, ids_of_split, read_ids
 
-    session = open_session(args)
+    session = open_session(args, Ranks.join())
     root = session.entry.root
     ids = read_ids(args.ids) if args.ids else [i for split in SPLITS for i in ids_of_split(root, split)]
-    samples = [question_sample(session.entry, video_id, session.ask) for video_id in ids]
-    settings = GenerationSettings.from_arguments(args)
-    result = measure_control(
-        samples,
-        read_json(args.other_target or root / "other_target.json"),
-        read_captions(args.references or root / "references_test.json"),
-        lambda asked: tqdm(
-            generate_captions(session.model, session.tokenizer, session.encoder, asked, settings),
-            total=len(asked),
-            unit="caption",
-            disable=None,
-        ),
-    )
-    if args.sheet:
-        from internvl_chat.evaluation.sheet import control_sheet
+    others, truth = args.other_target or root / "other_target.json", args.references or root / "references_test.json"
+    other_target = read_json(others) if args.other_target or others.is_file() else {}
+    references = read_captions(truth) if args.references or truth.is_file() else {}
+    check_targets(ids, other_target, references, "swap" in args.probes)
 
-        args.sheet.parent.mkdir(parents=True, exist_ok=True)
-        control_sheet(result, samples, args.num_frames, args.sheet_clips).save(args.sheet)
-        sys.stdout.write(f"contact sheet: {args.sheet}\n")
-    rates = result.rates()
-    if args.out:
-        write_json(args.out, {**rates, "right": result.right, "swapped": result.swapped})
-    sys.stdout.write(json.dumps(rates) + "\n")
-    return 0
+    asks = [session.ask(video_id) for video_id in ids]
+    other_asks = {video_id: session.ask(other_target[video_id]) for video_id in ids if video_id in other_target}
+    with tempfile.TemporaryDirectory() as scratch:
+        asked = probe_asks(asks, probes_of(args.probes), other_asks, Path(scratch) / "tracks")
+        progress = args.out.with_suffix(".progress") if args.out else Path(scratch) / "progress"
+        every_ask = [ask for of_probe in asked.values() for ask in of_probe]
+        predictions = session.predict(every_ask, decoding, Feeding(args.batch_tokens, args.num_workers), progress)
+    fail_unless_any(predictions)
+    captions = predictions.captions
+    result = ControlResult(
+        {
+            probe: {video_id: captions[i] for video_id in ids if (i := probe.ask_id(video_id)) in captions}
+            for probe in asked
+        },
+        other_target,
+        references,
+        METRIC,
+        lambda texts, truth: score_captions(texts, truth, java=False).corpus()[METRIC],
+    )
+    if session.ranks.is_first:
+        if args.sheet:
+            from internvl_chat.evaluation.sheet import control_sheet
+
+            args.sheet.parent.mkdir(parents=True, exist_ok=True)
+            samples = {ask.id: ask.samples[0] for ask in [*asks, *other_asks.values()]}
+            control_sheet(result, samples, args.num_frames[0], args.sheet_clips).save(args.sheet)
+            sys.stdout.write(f"contact sheet: {args.sheet}\n")
+        if args.out:
+            write_json(args.out, result.to_json())
+        sys.stdout.write(result.table() + json.dumps(result.rates()) + "\n")
+    session.ranks.leave()
+    return 1 if predictions.failures else 0

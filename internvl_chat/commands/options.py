@@ -32,19 +32,47 @@ def add_meta_path(parser: argparse.ArgumentParser) -> None:
 
 
 def add_prediction_options(parser: argparse.ArgumentParser) -> None:
-    """Which checkpoint is asked about which dataset, and how captions are decoded."""
+    """Which checkpoints are asked about which dataset, and how captions are decoded."""
     add = parser.add_argument
     add("--checkpoint_path", type=Path, help="checkpoint folder (default: the newest under --work_dirs)")
+    add("--ensemble", type=Path, nargs="+", metavar="CHECKPOINT", help="checkpoints that decode in step instead")
+    add("--weights", type=float, nargs="+", help="their weights, above 0; only ratios matter (default: all alike)")
     add("--work_dirs", type=Path, default=Path("work_dirs"), help="where to look for it (default: %(default)s)")
     add("--model_name_or_path", help="the checkpoint's base, if it was moved since training")
     add_meta_path(parser)
-    add("--prompt_form", choices=PROMPT_FORMS, help="the question (default: that of the meta JSON's annotations)")
-    add("--num_frames", type=positive_int, default=32, help="frames shown of a video (default: %(default)s)")
+    each = "; several: one for each of --ensemble"
+    add(
+        "--prompt_form",
+        choices=PROMPT_FORMS,
+        nargs="+",
+        help=f"the question (default: that of the meta JSON's annotations){each}",
+    )
+    add(
+        "--num_frames",
+        type=positive_int,
+        nargs="+",
+        default=[32],
+        help=f"frames shown of a video (default: 32){each}",
+    )
     add("--num_beams", type=positive_int, default=1, help="beams (default: %(default)s)")
     add("--max_new_tokens", type=positive_int, default=128, help="longest caption (default: %(default)s)")
     add("--temperature", type=float, default=0.0, help="above 0: sample (default: greedy or beam search)")
-    add("--batch_size", type=positive_int, default=1, help="videos at a time (default: %(default)s)")
-    add("--num_workers", type=count, default=1, help="processes that decode videos (default: %(default)s)")
+    add("--top_p", type=float, default=1.0, help="sample from this share of the probability (default: %(default)s)")
+    add(
+        "--num_candidates",
+        type=positive_int,
+        default=1,
+        help="captions written for each video: the best beams, then samples if there is a --temperature "
+        "(default: %(default)s)",
+    )
+    add("--seed", type=count, default=0, help="of the samples (default: %(default)s)")
+    add(
+        "--batch_tokens",
+        type=positive_int,
+        default=65536,
+        help="tokens of keys and values that a batch of videos may keep, all beams counted (default: %(default)s)",
+    )
+    add("--num_workers", type=count, default=1, help="processes that decode videos ahead (default: %(default)s)")
     add("--video_backend", choices=VIDEO_BACKENDS, default="pyav", help="video reader (default: %(default)s)")
 
 

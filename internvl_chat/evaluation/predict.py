@@ -1,114 +1,203 @@
-"""Captions from a model: which ids, which question, which boxes, and the generation itself."""
+"""Captions for a list of asks: split over ranks, written down as they are finished, and gone on with when cut off."""
 
 from __future__ import annotations
 
-from argparse import Namespace
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, fields, replace
+import hashlib
+import json
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
-from torch.utils.data import DataLoader, Dataset
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from tqdm import tqdm
 
-from internvl_chat.constants import VIDEO_PLACEHOLDER
-from internvl_chat.contracts import Features, Sample, TrackFile, Turn
-from internvl_chat.data.annotations import DatasetEntry
-from internvl_chat.data.collator import Collator
-from internvl_chat.data.encoder import SampleEncoder
-from internvl_chat.data.layout import boxes_path_of, category_of, object_name_of, video_path_of
-from internvl_chat.model.checkpoint import COMPLETION_MARK_NAME, is_training_checkpoint
+from internvl_chat.contracts import UserError
+from internvl_chat.evaluation.asks import (
+    Ask,
+    EncodedClip,
+    PlannedAsk,
+    Unreadable,
+    Viewpoint,
+    decoded_ahead,
+    plan_ask,
+    plan_batches,
+)
+from internvl_chat.evaluation.decoding import Decoding
+from internvl_chat.evaluation.progress_file import ProgressFile, read_progress
+from internvl_chat.evaluation.ranks import ALONE, Ranks
+
+WriteCandidates = Callable[[Sequence[EncodedClip]], list[list[str]]]
 
 
 @dataclass(frozen=True)
-class GenerationSettings:
-    """How captions are decoded; `temperature` 0 is greedy or, with `num_beams` above 1, beam search."""
-
-    num_frames: int = 32
-    num_beams: int = 1
-    max_new_tokens: int = 128
-    temperature: float = 0.0
-    batch_size: int = 1
-    num_workers: int = 1
-
-    @classmethod
-    def from_arguments(cls, args: Namespace) -> GenerationSettings:
-        """The settings among an entry's parsed flags, which have the same names."""
-        return cls(**{field.name: getattr(args, field.name) for field in fields(cls)})
-
-
-def question_sample(entry: DatasetEntry, video_id: str, ask: Callable[[str], str]) -> Sample:
-    """What is asked about a video of `entry`: the question alone, boxes from beside the video.
+class Feeding:
+    """What decides the speed and not the text.
 
     Args:
-        ask: gives the question about an object of this name, without the video placeholder.
+        batch_tokens: keys and values that a batch may keep, of all its beams or samples.
+        num_workers: processes that decode videos.
     """
-    name = object_name_of(category_of(video_id), entry.object_names)
-    video_path = video_path_of(entry.root, video_id)
-    question = Turn("human", f"{VIDEO_PLACEHOLDER}\n{ask(name)}")
-    track = TrackFile(name, boxes_path_of(video_path))
-    return Sample(video_id, (question,), str(video_path), video_path=video_path, tracks=(track,))
+
+    batch_tokens: int = 65536
+    num_workers: int = 1
 
 
-def with_boxes_of(sample: Sample, other: Sample) -> Sample:
-    """The same clip and question with the other's tracks, under the sample's names: nothing but the boxes differs."""
-    tracks = tuple(replace(theirs, name=own.name) for own, theirs in zip(sample.tracks, other.tracks, strict=True))
-    return replace(sample, tracks=tracks)
+_DEFAULT_FEEDING = Feeding()
 
 
-class _Prompts(Dataset[Features]):
-    def __init__(self, samples: Sequence[Sample], encoder: SampleEncoder, num_frames: int) -> None:
-        self.samples, self.encoder, self.num_frames = samples, encoder, num_frames
+@dataclass
+class Predictions:
+    """Candidates by ask id, the caption first, in the order of the asks; and why the others have none."""
 
-    def __len__(self) -> int:
-        return len(self.samples)
+    candidates: dict[str, list[str]] = field(default_factory=dict)
+    failures: dict[str, str] = field(default_factory=dict)
 
-    def __getitem__(self, index: int) -> Features:
-        sample = self.samples[index]
-        return self.encoder(sample, self.encoder.choose_frames(sample, self.num_frames, "centre"))
+    @property
+    def captions(self) -> dict[str, str]:
+        return {ask_id: texts[0] for ask_id, texts in self.candidates.items()}
 
 
-def generate_captions(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    encoder: SampleEncoder,
-    samples: Sequence[Sample],
-    settings: GenerationSettings,
-) -> Iterator[str]:
-    """The caption of each sample, in order.
+def predict(
+    asks: Sequence[Ask],
+    views: Sequence[Viewpoint],
+    load: Callable[[], WriteCandidates],
+    *,
+    decoding: Decoding,
+    identity: Any,
+    folder: Path,
+    feeding: Feeding = _DEFAULT_FEEDING,
+    ranks: Ranks = ALONE,
+) -> Predictions:
+    """Write the candidates of each ask, or find them in `folder`, where every finished one is kept.
+
+    Args:
+        load: gives what writes the candidates of the asks of some clips; not called where nothing is left to do.
+        identity: what tells the models from others; of JSON's types. With `decoding`, and with what the prompt of an
+            ask says and shows, it makes the key under which the ask's candidates are kept.
+    Returns:
+        On every rank, the predictions of all.
+    """
+    planned = [plan_ask(ask, views) for ask in asks]
+    readable = [item for item in planned if isinstance(item, PlannedAsk)]
+    failures = {i: item.reason for item in planned if isinstance(item, Unreadable) for i in item.ids}
+    if ranks.is_first:
+        _name_failures(failures)
+    # What the first rank says holds for all, so that they agree on who does what.
+    settings = ranks.gathered(json.dumps([identity, asdict(decoding)], sort_keys=True))[0]
+    key_of = {item.ask.id: hashlib.sha256(f"{settings} {item.digest}".encode()).hexdigest()[:16] for item in readable}
+    done: dict[str, list[str]] = {}
+    for kept in ranks.gathered(read_progress(folder)):
+        done |= kept
+
+    batches = plan_batches(
+        readable,
+        rows=decoding.rows,
+        max_new_tokens=decoding.max_new_tokens,
+        max_tokens=feeding.batch_tokens,
+        num_parts=ranks.size,
+    )
+    left = [batch for batch in batches if any(key_of[ask.id] not in done for clip in batch for ask in clip)]
+    mine = left[ranks.rank :: ranks.size]
+    new: dict[str, list[str]] = {}
+    failed: dict[str, str] = {}
+    if mine:
+        write_candidates = load()
+        todo = {ask.id for batch in mine for clip in batch for ask in clip if key_of[ask.id] not in done}
+        num_done = sum(key in done for key in key_of.values())
+        with ProgressFile(folder, ranks.rank) as file, _bar(num_done, len(todo), ranks) as bar:
+            for finished in _write_all(decoded_ahead(mine, views, feeding.num_workers), write_candidates):
+                if isinstance(finished, Unreadable):
+                    unread = dict.fromkeys(finished.ids, finished.reason)
+                    _name_failures(unread)
+                    failed |= unread
+                    continue
+                fresh = {ask_id: texts for ask_id, texts in finished.items() if ask_id in todo}
+                file.append({"key": key_of[i], "id": i, "candidates": texts} for i, texts in fresh.items())
+                new |= {key_of[i]: texts for i, texts in fresh.items()}
+                bar.update(len(fresh))
+    for theirs, their_failures in ranks.gathered((new, failed)):
+        done |= theirs
+        failures |= their_failures
+    found = {ask.id: done[key_of[ask.id]] for ask in asks if key_of.get(ask.id) in done}
+    return Predictions(found, {ask.id: failures[ask.id] for ask in asks if ask.id in failures and ask.id not in found})
+
+
+def _bar(num_done: int, num_todo: int, ranks: Ranks) -> tqdm:
+    """Progress with the time that is left, of the first rank: the others have as much to do."""
+    return tqdm(
+        total=num_done + num_todo,
+        initial=num_done,
+        desc=f"rank 1 of {ranks.size}" if ranks.size > 1 else None,
+        unit="caption",
+        # A terminal is redrawn twice a second; a log gets a line a minute.
+        mininterval=0.5 if sys.stderr.isatty() else 60.0,
+        disable=not ranks.is_first,
+    )
+
+
+def _name_failures(failures: Mapping[str, str]) -> None:
+    for ask_id, reason in failures.items():
+        tqdm.write(f"error: {ask_id}: {reason}", file=sys.stderr)
+
+
+def _write_all(
+    batches: Iterable[Sequence[EncodedClip | Unreadable]], write_candidates: WriteCandidates
+) -> Iterator[dict[str, list[str]] | Unreadable]:
+    """Candidates by id, as they are finished; a batch that does not fit in memory is halved, and so are the next."""
+    most_asks = None
+    for batch in batches:
+        yield from (clip for clip in batch if isinstance(clip, Unreadable))
+        waiting = [[clip for clip in batch if isinstance(clip, EncodedClip)]]
+        while waiting:
+            clips = waiting.pop(0)
+            num_asks = sum(len(clip.ids) for clip in clips)
+            if not num_asks:
+                continue
+            if most_asks is not None and num_asks > most_asks:
+                waiting[:0] = _halves(clips)
+                continue
+            texts = _candidates_or_none(clips, write_candidates)
+            if texts is not None:
+                yield dict(zip((ask_id for clip in clips for ask_id in clip.ids), texts, strict=True))
+            elif num_asks > 1:
+                most_asks = num_asks // 2
+                tqdm.write(f"out of memory with {num_asks} captions at a time: going on with {most_asks}", sys.stderr)
+                waiting.insert(0, clips)
+            else:
+                yield Unreadable(clips[0].ids, "does not fit in memory alone: lower --num_frames, beams or candidates")
+
+
+def _candidates_or_none(clips: Sequence[EncodedClip], write_candidates: WriteCandidates) -> list[list[str]] | None:
+    """None if memory ran out; what the failed call held is free again by then."""
+    try:
+        return write_candidates(clips)
+    except torch.OutOfMemoryError:
+        pass
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    return None
+
+
+def _halves(clips: Sequence[EncodedClip]) -> list[list[EncodedClip]]:
+    """The asks of these clips in two parts, one after the other."""
+    middle = sum(len(clip.ids) for clip in clips) // 2
+    first: list[EncodedClip] = []
+    second: list[EncodedClip] = []
+    for clip in clips:
+        room = max(0, middle - sum(len(c.ids) for c in first))
+        first += [clip.part(slice(0, room))] if room else []
+        second += [clip.part(slice(room, None))] if room < len(clip.ids) else []
+    return [first, second]
+
+
+def fail_unless_any(predictions: Predictions) -> None:
+    """Stop where nothing could be captioned at all: then the dataset is at fault and not a video.
 
     Raises:
-        UserError: a video or its boxes cannot be used.
+        UserError: no ask has a caption.
     """
-    loader: DataLoader[Features] = DataLoader(
-        _Prompts(samples, encoder, settings.num_frames),
-        batch_size=settings.batch_size,
-        num_workers=settings.num_workers,
-        collate_fn=Collator(tokenizer.pad_token_id, padding_side="left"),
-    )
-    # The chat's own end mark, whatever the base's generation settings say.
-    end_ids = {tokenizer.convert_tokens_to_ids(encoder.template.separator.strip()), tokenizer.eos_token_id} - {None}
-    sampling = (
-        {"do_sample": True, "temperature": settings.temperature} if settings.temperature else {"do_sample": False}
-    )
-    for batch in loader:
-        with torch.inference_mode():
-            ids = model.generate(
-                input_ids=batch["input_ids"].to(model.device),
-                attention_mask=batch["attention_mask"].to(model.device),
-                pixel_values=batch["pixel_values"].to(model.device, model.dtype),
-                boxes=batch["boxes"].to(model.device),
-                num_beams=settings.num_beams,
-                max_new_tokens=settings.max_new_tokens,
-                pad_token_id=tokenizer.pad_token_id,
-                eos_token_id=sorted(end_ids),
-                **sampling,
-            )
-        yield from (text.strip() for text in tokenizer.batch_decode(ids, skip_special_tokens=True))
-
-
-def newest_checkpoint(work_dirs: Path) -> Path | None:
-    """The complete training checkpoint below `work_dirs` that was written last, or None."""
-    marks = [mark for mark in work_dirs.glob(f"**/{COMPLETION_MARK_NAME}") if is_training_checkpoint(mark.parent)]
-    newest = max(marks, key=lambda mark: mark.stat().st_mtime, default=None)
-    return newest.parent if newest else None
+    if not predictions.candidates:
+        ask_id, reason = next(iter(predictions.failures.items()))
+        raise UserError(f"none of {len(predictions.failures)} videos can be captioned, such as {ask_id}: {reason}")

@@ -1,14 +1,15 @@
-"""A checkpoint opened for prediction: model, tokenizer, encoder and the dataset it is asked about."""
+"""Checkpoints opened for prediction: what they are shown, how they are asked, and how they write captions in step."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from peft import PeftModel
+from transformers import PreTrainedTokenizerBase
 
 from internvl_chat.constants import VIDEO_PLACEHOLDER
 from internvl_chat.contracts import UserError
@@ -17,31 +18,109 @@ from internvl_chat.data.encoder import PROMPT_CONFIG_NAME, PromptConfig, SampleE
 from internvl_chat.data.prompt import PromptForm
 from internvl_chat.data.tokenizer import load_tokenizer
 from internvl_chat.data.video import VideoBackend
-from internvl_chat.evaluation.predict import newest_checkpoint
-from internvl_chat.model.checkpoint import load_captioner
+from internvl_chat.evaluation.asks import Ask, Viewpoint, question_sample
+from internvl_chat.evaluation.decoding import Decoding
+from internvl_chat.evaluation.ensemble import InStep, normalised_weights
+from internvl_chat.evaluation.generation import Captioners, caption_ends
+from internvl_chat.evaluation.predict import Feeding, Predictions, predict
+from internvl_chat.evaluation.ranks import ALONE, Ranks
+from internvl_chat.model.checkpoint import COMPLETION_MARK_NAME, is_training_checkpoint, load_captioner
+
+_MODEL_FILES = ("*.json", "*.safetensors", "*.bin", "*.model")
 
 
 class SessionArguments(Protocol):
-    """The flags that name a checkpoint and a dataset."""
+    """The flags that name checkpoints and a dataset."""
 
     checkpoint_path: Path | None
+    ensemble: list[Path] | None
+    weights: list[float] | None
     work_dirs: Path
     model_name_or_path: str | None
     meta_path: Path
-    prompt_form: str | None
+    prompt_form: list[str] | None
+    num_frames: list[int]
     video_backend: VideoBackend
 
 
 @dataclass(frozen=True)
 class PredictionSession:
-    """`ask` gives the question about an object of a name, as the dataset's annotations ask it."""
+    """Checkpoints that write captions in step, and the dataset they are asked about.
 
-    checkpoint: Path
-    model: PreTrainedModel
-    tokenizer: PreTrainedTokenizerBase
-    encoder: SampleEncoder
+    `views` are the distinct ways in which they are shown a sample, `questions` how each view asks about an object of a
+    name; `view_of` says which view is each checkpoint's.
+    """
+
+    checkpoints: tuple[Path, ...]
+    weights: tuple[float, ...]
+    view_of: tuple[int, ...]
+    views: tuple[Viewpoint, ...]
+    questions: tuple[Callable[[str], str], ...]
     entry: DatasetEntry
-    ask: Callable[[str], str]
+    base_path: str | None
+    ranks: Ranks
+
+    @property
+    def name(self) -> str:
+        """What results are called after: the folders' names."""
+        return "+".join(checkpoint.name for checkpoint in self.checkpoints)
+
+    @property
+    def results_folder(self) -> Path:
+        """Where their results belong if nobody says otherwise: the same for the same checkpoints."""
+        return Path("results") / "+".join("-".join(path.resolve().parts[-2:]) for path in self.checkpoints)
+
+    @property
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        return self.views[0].encoder.tokenizer
+
+    def ask(self, video_id: str) -> Ask:
+        """The dataset's question about one of its videos."""
+        return Ask(video_id, tuple(question_sample(self.entry, video_id, question) for question in self.questions))
+
+    def predict(self, asks: Sequence[Ask], decoding: Decoding, feeding: Feeding, folder: Path) -> Predictions:
+        """Candidates of the asks, kept in `folder` as they are finished; see `predict`."""
+        return predict(
+            asks,
+            self.views,
+            lambda: self.load(decoding),
+            decoding=decoding,
+            identity=self.identity(),
+            folder=folder,
+            feeding=feeding,
+            ranks=self.ranks,
+        )
+
+    def identity(self) -> Any:
+        """What tells these models from others: their files as they lie there, weights and precision."""
+        members = [
+            [weight, self.view_of[number], _file_marks(checkpoint)]
+            for number, (checkpoint, weight) in enumerate(zip(self.checkpoints, self.weights, strict=True))
+        ]
+        return [members, self.base_path, str(self._dtype)]
+
+    @property
+    def _dtype(self) -> torch.dtype:
+        return torch.bfloat16 if self.ranks.device.type == "cuda" else torch.float32
+
+    def load(self, decoding: Decoding) -> Captioners:
+        """The models on this rank's device.
+
+        Raises:
+            UserError: a checkpoint or its base cannot be used.
+        """
+        models = []
+        for checkpoint in self.checkpoints:
+            model = load_captioner(checkpoint, base_path=self.base_path, dtype=self._dtype).to(self.ranks.device)
+            models.append(model.get_base_model() if isinstance(model, PeftModel) else model)
+        end_ids = caption_ends(self.views[0].encoder)
+        return Captioners(InStep(models, self.weights), self.view_of, self.tokenizer, end_ids, decoding)
+
+
+def _file_marks(checkpoint: Path) -> list[tuple[str, int, int]]:
+    """Name, size and time of each file that makes the model."""
+    files = sorted(path for pattern in _MODEL_FILES for path in checkpoint.glob(pattern))
+    return [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in files]
 
 
 def question_of(entry: DatasetEntry) -> Callable[[str], str]:
@@ -54,30 +133,72 @@ def question_of(entry: DatasetEntry) -> Callable[[str], str]:
     return form.question
 
 
-def open_session(args: SessionArguments) -> PredictionSession:
-    """Load what `args` names; files are checked before weights are read.
+def newest_checkpoint(work_dirs: Path) -> Path | None:
+    """The complete training checkpoint below `work_dirs` that was written last, or None."""
+    marks = [mark for mark in work_dirs.glob(f"**/{COMPLETION_MARK_NAME}") if is_training_checkpoint(mark.parent)]
+    newest = max(marks, key=lambda mark: mark.stat().st_mtime, default=None)
+    return newest.parent if newest else None
+
+
+def _chosen_checkpoints(args: SessionArguments) -> list[Path]:
+    if args.ensemble and args.checkpoint_path:
+        raise UserError("--ensemble and --checkpoint_path: give one of them")
+    if args.weights and not args.ensemble:
+        raise UserError("--weights: belong to --ensemble")
+    newest = None if args.ensemble or args.checkpoint_path else newest_checkpoint(args.work_dirs)
+    chosen = args.ensemble or [path for path in (args.checkpoint_path, newest) if path]
+    if not chosen:
+        raise UserError(f"no checkpoint found under {args.work_dirs}: train one, or give --checkpoint_path")
+    for checkpoint in chosen:
+        if not checkpoint.is_dir():
+            flag = "--ensemble" if args.ensemble else "--checkpoint_path"
+            raise UserError(f"{flag} {checkpoint}: is no folder")
+        if not (checkpoint / PROMPT_CONFIG_NAME).is_file():
+            raise UserError(f"{checkpoint}: holds no {PROMPT_CONFIG_NAME}; is it a checkpoint of this training script?")
+    return chosen
+
+
+def _one_each(flag: str, values: Sequence[Any], count: int) -> list[Any]:
+    if len(values) not in (1, count):
+        raise UserError(f"{flag} has {len(values)} values for {count} checkpoints: give one for all, or one for each")
+    return list(values) * (count if len(values) == 1 else 1)
+
+
+def open_session(args: SessionArguments, ranks: Ranks = ALONE) -> PredictionSession:
+    """Check what `args` names; no weights are read yet.
 
     Raises:
-        UserError: no checkpoint, or one that does not say how it was prompted; or the meta JSON cannot be used.
+        UserError: no checkpoint, one that does not say how it was prompted, checkpoints that do not go together, or a
+            meta JSON that cannot be used.
     """
-    checkpoint = args.checkpoint_path or newest_checkpoint(args.work_dirs)
-    if checkpoint is None:
-        raise UserError(f"no checkpoint found under {args.work_dirs}: train one, or give --checkpoint_path")
-    if not checkpoint.is_dir():
-        raise UserError(f"--checkpoint_path {checkpoint}: is no folder")
-    if not (checkpoint / PROMPT_CONFIG_NAME).is_file():
-        raise UserError(f"{checkpoint}: holds no {PROMPT_CONFIG_NAME}; is it a checkpoint of this training script?")
+    chosen = _chosen_checkpoints(args)
+    weights = normalised_weights(len(chosen), args.weights)
     entries = load_meta(args.meta_path)
     if len(entries) > 1:
         raise UserError(f"{args.meta_path}: holds {len(entries)} datasets, expected the one to predict")
-    entry = entries[0]
-    ask = PromptForm(args.prompt_form).question if args.prompt_form else question_of(entry)
-    on_gpu = torch.cuda.is_available()
-    model = load_captioner(
-        checkpoint, base_path=args.model_name_or_path, dtype=torch.bfloat16 if on_gpu else torch.float32
+    frames = _one_each("--num_frames", args.num_frames, len(chosen))
+    forms = _one_each("--prompt_form", args.prompt_form or [None], len(chosen))
+    seen: dict[tuple[PromptConfig, int, str | None], int] = {}
+    views: list[Viewpoint] = []
+    view_of = []
+    for checkpoint, num_frames, form in zip(chosen, frames, forms, strict=True):
+        key = (PromptConfig.load(checkpoint), num_frames, form)
+        tokenizer = load_tokenizer(checkpoint)
+        if views and tokenizer.get_vocab() != views[0].encoder.tokenizer.get_vocab():
+            raise UserError(f"{checkpoint}: has another vocabulary than {chosen[0]}; they cannot decode in step")
+        if key not in seen:
+            seen[key] = len(views)
+            views.append(Viewpoint(SampleEncoder(tokenizer, key[0], args.video_backend), num_frames))
+        view_of.append(seen[key])
+    own = question_of(entries[0]) if None in forms else None
+    questions = [PromptForm(form).question if form else own for _, _, form in seen]
+    return PredictionSession(
+        tuple(chosen),
+        tuple(weights),
+        tuple(view_of),
+        tuple(views),
+        tuple(question for question in questions if question),
+        entries[0],
+        args.model_name_or_path,
+        ranks,
     )
-    if on_gpu:
-        model.to("cuda")
-    tokenizer = load_tokenizer(checkpoint)
-    encoder = SampleEncoder(tokenizer, PromptConfig.load(checkpoint), args.video_backend)
-    return PredictionSession(checkpoint, model, tokenizer, encoder, entry, ask)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 
 from PIL import Image
 
@@ -14,21 +14,25 @@ from internvl_chat.data.tracks import boxes_at
 from internvl_chat.evaluation.control import ControlResult
 
 
-def control_sheet(result: ControlResult, samples: Sequence[Sample], num_frames: int, num_clips: int) -> Image.Image:
-    """The first `num_clips` clips, each shown twice: with its own box and with the other object's."""
-    by_id = {sample.id: sample for sample in samples}
+def control_sheet(result: ControlResult, samples: Mapping[str, Sample], num_frames: int, num_clips: int) -> Image.Image:
+    """The first `num_clips` clips, each shown twice: with its own box and with the other object's.
+
+    Args:
+        samples: id -> sample, of both objects of each clip.
+    """
     strips: list[Strip] = []
     shown: set[str] = set()
-    for sample in samples:
-        other = by_id[result.other_target[sample.id]]
-        if other.id in shown or len(shown) >= num_clips:
+    for video_id, swapped in result.swapped.items():
+        other_id = result.other_target[video_id]
+        if other_id in shown or len(shown) >= num_clips or video_id not in result.right:
             continue
-        shown.add(sample.id)
-        for boxed, text in ((sample, result.right[sample.id]), (other, result.swapped[sample.id])):
-            header = read_media_header(sample)
+        shown.add(video_id)
+        for boxed_id, text in ((video_id, result.right[video_id]), (other_id, swapped)):
+            clip, boxed = samples[video_id], samples[boxed_id]
+            header = read_media_header(clip)
             indices = sample_frames(num_frames, header.num_pictures, "centre")
             boxes = boxes_at(boxed.tracks[0], indices, header, boxed.source)
-            mark = "right" if text in result.references[boxed.id] else "wrong"
-            lines = [text, f"[clip {sample.id}, box of {boxed.id}, {mark}]"]
-            strips.append(Strip(read_pictures(sample, indices), boxes, lines))
+            mark = "right" if text in result.references[boxed_id] else "wrong"
+            lines = [text, f"[clip {video_id}, box of {boxed_id}, {mark}]"]
+            strips.append(Strip(read_pictures(clip, indices), boxes, lines))
     return contact_sheet(strips)

@@ -27,7 +27,11 @@ class IntentVCNetModel(InternVLModel):
     config_class = IntentVCNetConfig
 
     def embed_prompt(
-        self, input_ids: torch.Tensor, pixel_values: torch.Tensor, boxes: torch.Tensor | None = None
+        self,
+        input_ids: torch.Tensor,
+        pixel_values: torch.Tensor,
+        boxes: torch.Tensor | None = None,
+        trunk: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """Text embeddings with the frames' tokens in the places of `<IMG_CONTEXT>`.
 
@@ -35,13 +39,16 @@ class IntentVCNetModel(InternVLModel):
             input_ids: [B, L].
             pixel_values: [F, 3, S, S], frames of all samples in order.
             boxes: [F, 4] in thousandths, or None for the plain base model.
+            trunk: what the vision tower's `trunk` gave for these frames, where it is known.
         Returns:
             [B, L, D].
         Raises:
             ValueError: the number of `<IMG_CONTEXT>` tokens is not that of the frames' tokens.
         """
         inputs_embeds = self.get_input_embeddings()(input_ids)
-        features = self.get_image_features(pixel_values=pixel_values, boxes=boxes, return_dict=True).pooler_output
+        features = self.get_image_features(
+            pixel_values=pixel_values, boxes=boxes, trunk=trunk, return_dict=True
+        ).pooler_output
         features = features.to(inputs_embeds.dtype)
         if not bool((input_ids == self.config.image_token_id).any()):
             # A row of text alone brings one blank tile: every rank runs, and has gradients of, the same layers.
@@ -136,14 +143,15 @@ class IntentVCNetForConditionalGeneration(InternVLForConditionalGeneration):
         """`GenerationMixin.generate` for prompts with frames and boxes.
 
         The prompt is embedded once, before beams or candidates are spread out: the generic code would repeat the
-        frames one by one and so mix them up between beams. With frames, only the new token ids are returned.
+        frames one by one and so mix them up between beams. As everywhere in transformers, what is returned begins with
+        the prompt's token ids.
         """
         input_ids = inputs if input_ids is None else input_ids
         if pixel_values is None or input_ids is None:
             return super().generate(input_ids, **kwargs)
         with torch.no_grad():
             inputs_embeds = self.model.embed_prompt(input_ids, pixel_values, boxes)
-        return super().generate(inputs_embeds=inputs_embeds, **kwargs)
+        return super().generate(input_ids, inputs_embeds=inputs_embeds, **kwargs)
 
 
 # The names in the files are those of InternVL's `-hf` checkpoints, so that any of them can serve as the base.

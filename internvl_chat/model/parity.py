@@ -71,7 +71,7 @@ def check_case(folder: Path) -> Differences:
             do_sample=False,
             eos_token_id=text.eos_token_id,
             pad_token_id=text.pad_token_id or 0,
-        )
+        )[:, prompt.shape[1] :]
     padded = pad_sequence([expected_ids[0], ids[0]], batch_first=True, padding_value=text.pad_token_id or 0)
     return Differences(
         {
@@ -126,4 +126,4 @@ def answer(model: Any, inputs: Mapping[str, torch.Tensor], max_new_tokens: int) 
         logits = model(**inputs).logits.float()
         mask = torch.ones_like(inputs["input_ids"])
         ids = model.generate(**inputs, attention_mask=mask, max_new_tokens=max_new_tokens, do_sample=False)
-    return Answer(logits, ids[0])
+    return Answer(logits, ids[0, mask.shape[1] :])

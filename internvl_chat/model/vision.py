@@ -59,6 +59,7 @@ class IntentVCNetVisionModel(InternVLVisionModel):
         pixel_values: torch.Tensor,
         bool_masked_pos: torch.Tensor | None = None,
         boxes: torch.Tensor | None = None,
+        trunk: torch.Tensor | None = None,
         **kwargs: Any,
     ) -> InternVLVisionModelOutputWithPooling:
         """Encode frames; without boxes this is the plain InternViT.
@@ -66,6 +67,7 @@ class IntentVCNetVisionModel(InternVLVisionModel):
         Args:
             pixel_values: [F, 3, S, S].
             boxes: [F, 4], x1 y1 x2 y2 in thousandths of the side; all zero = absent.
+            trunk: [F, 1 + N, C], what `trunk` gave for these frames, where it is known; used with boxes only.
         Returns:
             `last_hidden_state` is [F, 1 + N, C], the class token first.
         """
@@ -74,7 +76,8 @@ class IntentVCNetVisionModel(InternVLVisionModel):
 
         patch_height, patch_width = self.embeddings.patch_size
         grid_HW = (pixel_values.shape[-2] // patch_height, pixel_values.shape[-1] // patch_width)
-        return self.adapt(self.trunk(pixel_values, bool_masked_pos), boxes, grid_HW)
+        hidden = self.trunk(pixel_values, bool_masked_pos) if trunk is None else trunk
+        return self.adapt(hidden, boxes, grid_HW)
 
     @property
     def _num_trunk_layers(self) -> int:

@@ -40,7 +40,8 @@ from internvl_chat.data.frame_cache import FrameCache
 from internvl_chat.data.packing import group_by_prompt
 from internvl_chat.data.templates import template_named
 from internvl_chat.data.tokenizer import add_special_tokens, load_tokenizer
-from internvl_chat.evaluation.predict import GenerationSettings, generate_captions
+from internvl_chat.evaluation.asks import Viewpoint
+from internvl_chat.evaluation.generation import caption_plainly
 from internvl_chat.evaluation.scores import NO_JAVA_SUFFIX, score_captions
 from internvl_chat.model.checkpoint import complete_checkpoints, half_written_checkpoints, load_base, load_config
 from internvl_chat.model.configuration import IntentVCNetConfig
@@ -210,14 +211,12 @@ def check_first_pass(dataset: CaptionDataset) -> None:
         raise UserError(broken[0].reason)
 
 
-def validation_of(
-    samples: Sequence[Sample], tokenizer: PreTrainedTokenizerBase, encoder: SampleEncoder, num_frames: int
-) -> Validation:
+def validation_of(samples: Sequence[Sample], encoder: SampleEncoder, num_frames: int) -> Validation:
     """Greedy captions of the samples' prompts, scored as the challenge does, but for METEOR, which needs Java."""
-    settings = GenerationSettings(num_frames=num_frames, num_workers=0)
+    view = Viewpoint(encoder, num_frames)
 
     def caption(model: torch.nn.Module, prompts: Sequence[Sample]) -> Iterable[str]:
-        return generate_captions(model, tokenizer, encoder, prompts, settings)
+        return (caption_plainly(model, view, prompt) for prompt in prompts)
 
     def score(predictions: Mapping[str, str], references: Mapping[str, Sequence[str]]) -> dict[str, float]:
         scores = score_captions(predictions, references, java=False).corpus()
@@ -278,7 +277,7 @@ def train(model_args: ModelArguments, data_args: DataArguments, args: FinetuneAr
         if data_args.eval_videos < 1:
             raise UserError(f"--eval_strategy {args.eval_strategy} needs --eval_videos, the number to hold out")
         samples, held_out = hold_out(samples, data_args.eval_videos, args.seed)
-        validation = validation_of(held_out, tokenizer, encoder, data_args.max_num_frame)
+        validation = validation_of(held_out, encoder, data_args.max_num_frame)
     dataset = CaptionDataset(
         samples,
         encoder,

@@ -4,29 +4,25 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 from PIL import Image
-from transformers import PreTrainedTokenizerFast
 
 import eval_const
 from internvl_chat.__main__ import main as command_line
-from internvl_chat.boxes import load_boxes
+from internvl_chat.boxes import load_boxes, save_boxes
 from internvl_chat.contracts import UserError
 from internvl_chat.data.annotations import DatasetEntry
-from internvl_chat.data.encoder import PromptConfig, SampleEncoder
 from internvl_chat.data.prompt import PromptForm
+from internvl_chat.data.tokenizer import load_tokenizer
 from internvl_chat.evaluation import submission
-from internvl_chat.evaluation.predict import (
-    GenerationSettings,
-    generate_captions,
-    newest_checkpoint,
-    question_sample,
-    with_boxes_of,
-)
-from internvl_chat.model.checkpoint import load_captioner
+from internvl_chat.evaluation.asks import question_sample
+from internvl_chat.evaluation.consensus import choose_by_consensus
+from internvl_chat.evaluation.session import newest_checkpoint
 
 
 def flags(captioner_folder: Path, meta: Path, *more: str | Path) -> list[str]:
@@ -50,7 +46,7 @@ def test_both_splits_are_captioned_and_packed(
 ) -> None:
     out = tmp_path / "out"
     eval_const.run(eval_const.parse_arguments(flags(captioner_folder, meta, "--save_path", out)))
-    assert {p.name for p in out.iterdir()} == {"result_public.json", "result_private.json", "result.zip"}
+    assert {p.name for p in out.iterdir()} == {"progress", "result_public.json", "result_private.json", "result.zip"}
     for split in submission.SPLITS:
         captions = captions_in(out / f"result_{split}.json")
         assert list(captions) == submission.ids_of_split(own_entry.root, split)
@@ -59,55 +55,135 @@ def test_both_splits_are_captioned_and_packed(
         assert archive.namelist() == ["result_public.json", "result_private.json"]
 
 
-def test_chosen_ids_are_captioned_alike_in_any_batch(captioner_folder: Path, meta: Path, tmp_path: Path) -> None:
+def predicted(argv: Sequence[str | Path], out: Path) -> dict[str, str]:
+    assert eval_const.run(eval_const.parse_arguments([*map(str, argv), "--save_path", str(out)])) == 0
+    return captions_in(out / "result.json")
+
+
+@pytest.fixture
+def chosen(meta: Path, tmp_path: Path) -> tuple[list[str], Path]:
+    """Some ids, and the file that names them."""
     ids = [p.name for p in sorted((meta.parent / "data").glob("*/*-[12]"))]
     (tmp_path / "ids.json").write_text(json.dumps(ids))
-    answers = []
-    for batch_size in ("1", "3"):
-        out = tmp_path / batch_size
-        argv = flags(captioner_folder, meta, "--save_path", out, "--ids", tmp_path / "ids.json")
-        eval_const.run(eval_const.parse_arguments([*argv, "--batch_size", batch_size, "--num_beams", "2"]))
-        assert [p.name for p in out.iterdir()] == ["result.json"]
-        answers.append(captions_in(out / "result.json"))
-    assert answers[0] == answers[1]
+    return ids, tmp_path / "ids.json"
+
+
+@pytest.mark.parametrize(
+    "decoding", [["--num_beams", "2"], ["--temperature", "0.7", "--num_candidates", "3", "--top_p", "0.9"]]
+)
+def test_chosen_ids_are_captioned_alike_in_any_batch(
+    decoding: list[str], captioner_folder: Path, meta: Path, chosen: tuple[list[str], Path], tmp_path: Path
+) -> None:
+    ids, named = chosen
+    argv = [*flags(captioner_folder, meta, "--ids", named), *decoding]
+    answers = [predicted([*argv, "--batch_tokens", tokens], tmp_path / tokens) for tokens in ("1", "1500", "65536")]
+    assert answers[0] == answers[1] == answers[2]
     assert list(answers[0]) == ids and len(set(answers[0].values())) > 1
+    files = {"progress", "result.json"} | ({"candidates.json"} if "--num_candidates" in decoding else set())
+    assert {p.name for p in (tmp_path / "1500").iterdir()} == files
 
 
-def test_a_missing_test_video_is_told_before_any_caption(
+def test_candidates_are_written_by_id_the_caption_first(
+    captioner_folder: Path, meta: Path, chosen: tuple[list[str], Path], tmp_path: Path
+) -> None:
+    argv = flags(captioner_folder, meta, "--ids", chosen[1], "--num_beams", "2", "--temperature", "1")
+    argv += ["--num_candidates", "5"]
+    captions = predicted(argv, tmp_path / "both")
+    candidates = json.loads((tmp_path / "both" / "candidates.json").read_text())
+    assert {i: texts[0] for i, texts in candidates.items()} == captions
+    agreed = {i: choice.caption for i, choice in choose_by_consensus(candidates, "BLEU-4").items()}
+    assert predicted([*argv, "--consensus", "BLEU-4"], tmp_path / "both") == agreed != captions
+    beams = [str(f) for f in flags(captioner_folder, meta, "--ids", chosen[1], "--num_beams", "2")]
+    predicted([*beams, "--num_candidates", "2"], tmp_path / "beams")
+    best = json.loads((tmp_path / "beams" / "candidates.json").read_text())
+    assert {i: texts[:2] for i, texts in candidates.items()} == best
+    assert all(len(texts) == 5 and len(set(texts[2:])) > 1 for texts in candidates.values())
+
+
+def test_one_clip_asked_in_two_prompt_forms_by_two_members(
+    captioner_folder: Path, meta: Path, chosen: tuple[list[str], Path], tmp_path: Path
+) -> None:
+    """Each member of an ensemble has its own prompt and its own number of frames."""
+    shared = flags(captioner_folder, meta, "--ids", chosen[1])[2:]
+    pair = ["--ensemble", captioner_folder, captioner_folder, *shared, "--prompt_form", "text_only", "coordinates"]
+    mixed = predicted([*pair, "--num_frames", "2", "4", "--weights", "1", "1e-9"], tmp_path / "mixed")
+    alone = predicted(
+        ["--checkpoint_path", captioner_folder, *shared, "--prompt_form", "text_only", "--num_frames", "2"],
+        tmp_path / "alone",
+    )
+    other = predicted([*pair, "--num_frames", "2", "4", "--weights", "1e-9", "1"], tmp_path / "other")
+    assert mixed == alone != other
+
+
+@pytest.mark.parametrize("fallback", [None, "a thing moves"])
+def test_videos_that_cannot_be_read_are_named_and_the_others_captioned(
+    fallback: str | None,
+    captioner_folder: Path,
+    meta: Path,
+    own_entry: DatasetEntry,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    missing, torn, short = (
+        submission.ids_of_split(own_entry.root, "private")[:1] + (submission.ids_of_split(own_entry.root, "public")[:2])
+    )
+    samples = {i: question_sample(own_entry, i, str) for i in (missing, torn, short)}
+    samples[missing].video_path.unlink()
+    content = samples[torn].video_path.read_bytes()
+    middle = content.index(b"mdat") + 200
+    samples[torn].video_path.write_bytes(content[:middle] + bytes(len(content) - middle - 900) + content[-900:])
+    save_boxes(samples[short].tracks[0].path, load_boxes(samples[short].tracks[0].path)[:-1])
+    argv = flags(captioner_folder, meta, "--save_path", tmp_path / "out")
+    argv += ["--fallback_caption", fallback] if fallback else []
+    assert eval_const.run(eval_const.parse_arguments(argv)) == 1
+    errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    failures = json.loads((tmp_path / "out" / "failures.json").read_text())
+    assert {missing, short} <= set(failures) and len(errors) == len(failures)
+    assert all(f"error: {i}: {reason}" in errors for i, reason in failures.items())
+    captions = {i: c for s in submission.SPLITS for i, c in captions_in(tmp_path / "out" / f"result_{s}.json").items()}
+    assert {i: captions.get(i) for i in failures} == dict.fromkeys(failures, fallback)
+    assert len(set(captions) - set(failures)) == 6 - len(failures)
+
+
+def test_where_no_video_can_be_read_the_dataset_is_at_fault(
     captioner_folder: Path, meta: Path, own_entry: DatasetEntry, tmp_path: Path
 ) -> None:
-    video_id = submission.ids_of_split(own_entry.root, "private")[1]
-    path = own_entry.root / video_id.split("-")[0] / video_id / f"{video_id}.mp4"
-    path.unlink()
-    with pytest.raises(UserError, match=f"1 of 6 .*{path}"):
+    for path in own_entry.root.glob("*/*/*.mp4"):
+        path.unlink()
+    with pytest.raises(UserError, match="none of 6 videos .*not found"):
         eval_const.run(eval_const.parse_arguments(flags(captioner_folder, meta, "--save_path", tmp_path / "out")))
-    assert not (tmp_path / "out").exists()
 
 
 def test_control_measures_and_draws(
     captioner_folder: Path, shapes_meta: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     argv = flags(captioner_folder, shapes_meta, "--sheet", tmp_path / "sheet.png", "--out", tmp_path / "control.json")
-    assert command_line(["control", *argv, "--sheet_clips", "2", "--batch_size", "4"]) == 0
-    rates = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert command_line(["control", *argv, "--sheet_clips", "2", "--probes", "swap", "null", "absent"]) == 0
+    *table, last = capsys.readouterr().out.splitlines()[1:]
+    rates = json.loads(last)
     written = json.loads((tmp_path / "control.json").read_text())
-    assert rates == {k: v for k, v in written.items() if k not in ("right", "swapped")}
-    assert rates["clips"] == len(written["right"]) == len(written["swapped"]) == 6
-    assert written["right"] != written["swapped"]
+    assert rates == {key: written[key] for key in rates}
+    assert rates["clips"] == 6
+    assert [(p["probe"], p["level"], p["clips"]) for p in written["points"]] == [
+        ("own", 0.0, 6),
+        ("swap", 1.0, 6),
+        ("null", 1.0, 6),
+        *[("absent", level, 6) for level in (0.25, 0.5, 0.75)],
+    ]
+    assert len(table) == 7
+    captions = written["captions"]
+    assert captions["own 0"] != captions["swap 1"] != captions["null 1"]
     assert Image.open(tmp_path / "sheet.png").height > 300
 
 
 def test_the_box_reaches_the_model_and_not_only_the_text(
-    captioner_folder: Path, shapes_entry: DatasetEntry, tokenizer: PreTrainedTokenizerFast
+    captioner_folder: Path, shapes_meta: Path, tmp_path: Path
 ) -> None:
     """Asked without coordinates, the random model still answers another box with another caption."""
-    model = load_captioner(captioner_folder).float()
-    encoder = SampleEncoder(tokenizer, PromptConfig.load(captioner_folder))
-    ids = submission.ids_of_split(shapes_entry.root, "public")
-    a, b = (question_sample(shapes_entry, video_id, PromptForm.TEXT_ONLY.question) for video_id in ids[:2])
-    settings = GenerationSettings(num_frames=4, max_new_tokens=12, num_workers=0)
-    own, swapped = generate_captions(model, tokenizer, encoder, [a, with_boxes_of(a, b)], settings)
-    assert own != swapped
+    argv = flags(captioner_folder, shapes_meta, "--out", tmp_path / "control.json", "--prompt_form", "text_only")
+    assert command_line(["control", *argv, "--max_new_tokens", "12"]) == 0
+    captions = json.loads((tmp_path / "control.json").read_text())["captions"]
+    assert any(captions["own 0"][i] != captions["swap 1"][i] for i in captions["own 0"])
 
 
 def test_a_question_has_its_video_name_and_boxes(shapes_entry: DatasetEntry) -> None:
@@ -124,11 +200,36 @@ def test_a_question_has_its_video_name_and_boxes(shapes_entry: DatasetEntry) -> 
         (["--work_dirs", "no-such-work-dirs"], "no checkpoint found under no-such-work-dirs.*--checkpoint_path"),
         (["--checkpoint_path", "no-such-checkpoint"], "no-such-checkpoint: is no folder"),
         (["--checkpoint_path", "shell"], "shell: holds no prompt_config.json"),
+        (["--ensemble", "shell", "--checkpoint_path", "shell"], "--ensemble and --checkpoint_path"),
+        (["--checkpoint_path", "shell", "--weights", "1"], "--weights: belong to --ensemble"),
     ],
 )
 def test_a_checkpoint_that_is_not_there_is_told(what: list[str], said: str, shapes_meta: Path) -> None:
     with pytest.raises(UserError, match=said):
         eval_const.run(eval_const.parse_arguments([*what, "--meta_path", str(shapes_meta)]))
+
+
+@pytest.mark.parametrize(
+    ("flags_given", "said"),
+    [
+        (["--num_frames", "2", "3", "4"], "--num_frames has 3 values for 2 checkpoints"),
+        (["--prompt_form", *["text_only"] * 3], "--prompt_form has 3 values for 2 checkpoints"),
+        (["--weights", "1"], "--weights 1: expected 2 positive"),
+        (["--weights", "1", "-1"], "--weights 1 -1: expected 2 positive"),
+        (["--num_frames", "2"], "other: has another vocabulary"),
+        (["--consensus", "CIDEr"], "--consensus chooses among candidates: give --num_candidates"),
+    ],
+)
+def test_members_that_do_not_go_together_are_told(
+    flags_given: list[str], said: str, captioner_folder: Path, meta: Path, tmp_path: Path
+) -> None:
+    other = Path(shutil.copytree(captioner_folder, tmp_path / "other"))
+    tokenizer = load_tokenizer(other)
+    tokenizer.add_tokens(["<new>"])
+    tokenizer.save_pretrained(other)
+    argv = ["--ensemble", captioner_folder, other, "--meta_path", meta, *flags_given]
+    with pytest.raises(UserError, match=said):
+        eval_const.run(eval_const.parse_arguments([str(arg) for arg in argv]))
 
 
 def test_the_newest_checkpoint_of_any_run_is_taken(tmp_path: Path) -> None:

@@ -186,6 +186,8 @@ def test_greedy_generation_follows_the_logits(trained: IntentVCNetForConditional
     inputs = inputs_of()
     generated = trained.generate(**inputs, boxes=BOXES, max_new_tokens=4, do_sample=False, pad_token_id=0)
     ids = inputs["input_ids"]
+    assert torch.equal(generated[:, : ids.shape[1]], ids)
+    generated = generated[:, ids.shape[1] :]
     for step in range(generated.shape[1]):
         mask = torch.ones_like(ids)
         with torch.no_grad():
@@ -203,8 +205,12 @@ def test_a_batch_is_answered_as_each_of_its_samples_alone(
     samples = [inputs_of(seed=1), inputs_of(num_frames=2, seed=4)]
     boxes = [BOXES, OTHER_BOXES[:2]]
     settings = {"num_beams": num_beams, "max_new_tokens": 6, "do_sample": False, "pad_token_id": 0}
-    alone = [trained.generate(**s, boxes=b, **settings)[0].tolist() for s, b in zip(samples, boxes, strict=True)]
-    longest = max(s["input_ids"].shape[1] for s in samples)
+    lengths = [s["input_ids"].shape[1] for s in samples]
+    alone = [
+        trained.generate(**s, boxes=b, **settings)[0, length:].tolist()
+        for s, b, length in zip(samples, boxes, lengths, strict=True)
+    ]
+    longest = max(lengths)
 
     def padded(name: str) -> torch.Tensor:
         return torch.cat([torch.nn.functional.pad(s[name], (longest - s[name].shape[1], 0)) for s in samples])
@@ -215,7 +221,7 @@ def test_a_batch_is_answered_as_each_of_its_samples_alone(
         pixel_values=torch.cat([s["pixel_values"] for s in samples]),
         boxes=torch.cat(boxes),
         **settings,
-    ).tolist()
+    )[:, longest:].tolist()
     assert [row[: len(a)] for row, a in zip(together, alone, strict=True)] == alone
     assert alone[0] != alone[1]
 

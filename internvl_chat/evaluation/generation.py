@@ -1,0 +1,174 @@
+"""From prompts to candidates: each prompt is read once, and transformers' `generate` continues it.
+
+Shape letters: A asks, R rows (asks times samples), T tokens of a caption, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from transformers import (
+    GenerationConfig,
+    LogitsProcessor,
+    LogitsProcessorList,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    TemperatureLogitsWarper,
+    TopPLogitsWarper,
+)
+
+from internvl_chat.contracts import Sample
+from internvl_chat.data.encoder import SampleEncoder
+from internvl_chat.evaluation.asks import EncodedClip, Viewpoint
+from internvl_chat.evaluation.decoding import Decoding
+from internvl_chat.evaluation.ensemble import InStep, InStepCache
+from internvl_chat.evaluation.prefill import PromptBatch, read_prompts
+from internvl_chat.model.shared_prompt import SharedPrompts
+
+
+class SeededChoice(LogitsProcessor):
+    """Draw each row's next token with random numbers of its own, so that a sample does not depend on its batch.
+
+    Args:
+        uniforms: [R, T] in 0 to 1; column t draws the token t.
+    """
+
+    def __init__(self, uniforms: torch.Tensor) -> None:
+        self.uniforms = uniforms
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        """Scores [R, V] that leave the drawn token alone."""
+        shares = scores.double().softmax(-1).cumsum(-1)
+        # The prompt is one token, see `InStep`.
+        step = input_ids.shape[1] - 1
+        drawn = self.uniforms[:, step, None] * shares[:, -1:]
+        tokens = torch.searchsorted(shares, drawn, right=True).clamp(max=scores.shape[-1] - 1)
+        return torch.full_like(scores, -torch.inf).scatter(1, tokens, 0.0)
+
+
+def uniforms_of(ask_id: str, sample: int, decoding: Decoding) -> np.ndarray:
+    """Random numbers [T] for one sample of one ask: they follow from the seed, the ask and the sample's number."""
+    entropy = int.from_bytes(hashlib.sha256(ask_id.encode()).digest()[:8], "big")
+    return np.random.default_rng([decoding.seed, entropy, sample]).random(decoding.max_new_tokens)
+
+
+def caption_ends(encoder: SampleEncoder) -> list[int]:
+    """The tokens that end a caption: the chat's own end mark, whatever a base's generation settings say."""
+    tokenizer = encoder.tokenizer
+    ends = {tokenizer.convert_tokens_to_ids(encoder.template.separator.strip()), tokenizer.eos_token_id}
+    return sorted(ends - {None})
+
+
+@torch.inference_mode()
+def caption_plainly(model: PreTrainedModel, view: Viewpoint, sample: Sample, max_new_tokens: int = 128) -> str:
+    """The greedy caption of one sample by the model's own `generate`, which leaves the model as it is.
+
+    For a model that is being trained: under ZeRO-3 all ranks must call the same layers, whatever they are asked.
+
+    Raises:
+        UserError: a video or its boxes cannot be used.
+    """
+    plan = view.plan(sample)
+    ids = torch.tensor([plan.input_ids], device=model.device)
+    out = model.generate(
+        input_ids=ids,
+        attention_mask=torch.ones_like(ids),
+        pixel_values=view.encoder.pixels(sample, plan).to(model.device, model.dtype),
+        boxes=torch.from_numpy(plan.boxes).to(model.device),
+        do_sample=False,
+        max_new_tokens=max_new_tokens,
+        eos_token_id=caption_ends(view.encoder),
+        pad_token_id=view.encoder.tokenizer.pad_token_id,
+    )
+    return view.encoder.tokenizer.decode(out[0, ids.shape[1] :], skip_special_tokens=True).strip()
+
+
+class Captioners:
+    """Models that write captions in step, each from its own view of the asks.
+
+    Args:
+        views: which view each member is shown, by its number among those that clips are encoded in.
+        end_ids: tokens that end a caption.
+    """
+
+    def __init__(
+        self,
+        models: InStep,
+        views: Sequence[int],
+        tokenizer: PreTrainedTokenizerBase,
+        end_ids: Sequence[int],
+        decoding: Decoding,
+    ) -> None:
+        self.models, self.views, self.tokenizer = models, views, tokenizer
+        self.end_ids, self.decoding = list(end_ids), decoding
+
+    @torch.inference_mode()
+    def __call__(self, clips: Sequence[EncodedClip]) -> list[list[str]]:
+        """The candidates of each ask of the clips, in order: the best beams first, then the samples."""
+        prompts = []
+        for model, view in zip(self.models.members, self.views, strict=True):
+            batch = PromptBatch.of([clip.views[view] for clip in clips], model.config.image_token_id).to(
+                model.device, model.dtype
+            )
+            prompts.append(read_prompts(model, batch))
+        last_ids = batch.last_ids
+        ids = [ask_id for clip in clips for ask_id in clip.ids]
+        candidates: list[list[str]] = [[] for _ in ids]
+        if self.decoding.num_best:
+            found = self._generate(
+                last_ids,
+                prompts,
+                num_beams=self.decoding.num_beams,
+                num_return_sequences=self.decoding.num_best,
+            )
+            self._hand_out(found, candidates)
+        if self.decoding.num_samples:
+            times = self.decoding.num_samples
+            drawn = self._generate(
+                last_ids.repeat_interleave(times, dim=0),
+                prompts,
+                logits_processor=self._sampling(ids),
+            )
+            self._hand_out(drawn, candidates)
+        return candidates
+
+    def _sampling(self, ids: Sequence[str]) -> LogitsProcessorList:
+        decoding = self.decoding
+        rows = [uniforms_of(ask_id, n, decoding) for ask_id in ids for n in range(decoding.num_samples)]
+        steps: list[LogitsProcessor] = [TemperatureLogitsWarper(decoding.temperature)]
+        if decoding.top_p < 1:
+            steps.append(TopPLogitsWarper(decoding.top_p))
+        steps.append(SeededChoice(torch.from_numpy(np.stack(rows)).to(self.models.device)))
+        return LogitsProcessorList(steps)
+
+    def _generate(
+        self,
+        last_ids: torch.Tensor,
+        prompts: Sequence[SharedPrompts],
+        logits_processor: LogitsProcessorList | None = None,
+        **settings: int,
+    ) -> torch.Tensor:
+        config = GenerationConfig(
+            do_sample=False,
+            max_new_tokens=self.decoding.max_new_tokens,
+            eos_token_id=self.end_ids,
+            pad_token_id=self.tokenizer.pad_token_id,
+            **settings,
+        )
+        ids = self.models.generate(
+            last_ids,
+            attention_mask=torch.ones_like(last_ids),
+            past_key_values=InStepCache(prompts),
+            generation_config=config,
+            logits_processor=logits_processor,
+        )
+        return ids[:, 1:]
+
+    def _hand_out(self, ids: torch.Tensor, candidates: Sequence[list[str]]) -> None:
+        texts = [text.strip() for text in self.tokenizer.batch_decode(ids, skip_special_tokens=True)]
+        each = len(texts) // len(candidates)
+        for number, mine in enumerate(candidates):
+            mine += texts[number * each : (number + 1) * each]
