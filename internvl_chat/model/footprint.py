@@ -15,7 +15,7 @@ from typing import Any
 
 from internvl_chat.model.label_loss import CHUNK_TOKENS
 from internvl_chat.model.roi_attention import ROI_CELLS
-from internvl_chat.model.trainable import LORA_TARGETS, TrainablePart
+from internvl_chat.model.trainable import LORA_TARGETS, VIT_LORA_TARGETS, TrainablePart
 
 # IntentVCNet's prompt in Qwen2's tokens, beside those of the frames: `<img>` and `</img>`, "Frame-1: " and a coordinate
 # line a frame; the system message, the question and the chat's marks once.
@@ -27,8 +27,17 @@ _LOGITS_BYTES_FP32 = 2 * _FP32_BYTES
 
 def prompt_tokens(config: Any, num_frames: int, coordinates: bool = True) -> int:
     """About how many tokens a prompt of so many frames has, with or without a coordinate line a frame."""
+    return num_frames * _tokens_per_frame(config, coordinates) + QUESTION_TOKENS
+
+
+def frames_within(config: Any, num_tokens: int) -> int:
+    """About how many frames, at least one, a prompt of so many tokens shows."""
+    return max(1, (num_tokens - QUESTION_TOKENS) // _tokens_per_frame(config, coordinates=True))
+
+
+def _tokens_per_frame(config: Any, coordinates: bool) -> int:
     text = LABEL_TOKENS_PER_FRAME + COORDINATE_TOKENS_PER_FRAME * coordinates
-    return num_frames * (config.image_seq_length + MARKS_PER_FRAME + text) + QUESTION_TOKENS
+    return int(config.image_seq_length) + MARKS_PER_FRAME + text
 
 
 @dataclass(frozen=True)
@@ -82,10 +91,21 @@ class Footprint:
     @property
     def _trunk_layers(self) -> int:
         """ViT layers that no gradient reaches."""
-        layers = self.config.vision_config.num_hidden_layers
-        if not self.trained.freeze_backbone:
+        layers, own = self.config.vision_config.num_hidden_layers, self.trained.unfrozen_vit_layers
+        if not self.trained.freeze_backbone or self.trained.use_backbone_lora:
             return 0
-        return layers - self.num_adapter_layers + 1 if self.num_adapter_layers else layers
+        before_adapters = layers - self.num_adapter_layers + 1 if self.num_adapter_layers else layers
+        return min([before_adapters, *own])
+
+    @property
+    def _trains_vit(self) -> bool:
+        """Whether ViT layers that gradients pass are trained whole; if some are, all count as such."""
+        trained = self.trained
+        return bool(trained.unfrozen_vit_layers) or not (trained.freeze_backbone or trained.use_backbone_lora)
+
+    @property
+    def _trains_head(self) -> bool:
+        return self._trains_llm or self.trained.unfreeze_lm_head
 
     def kept_bytes(self, shape: PassShape, checkpoint: bool) -> dict[str, int]:
         """Bytes of activations that stay from the forward to the backward pass, by part.
@@ -126,7 +146,7 @@ class Footprint:
             **{name: patches * size for name, size in reached.items()},
             "an LLM layer": shape.tokens * llm_layer,
             "logits at labels": min(shape.targets, CHUNK_TOKENS) * text.vocab_size * (e + _LOGITS_BYTES_FP32)
-            + (text.vocab_size * text.hidden_size * _FP32_BYTES if self._trains_llm else 0),
+            + text.vocab_size * text.hidden_size * _FP32_BYTES * self._trains_head,
         }
 
     def peak_activation_bytes(self, shape: PassShape, checkpoint: bool) -> int:
@@ -153,10 +173,13 @@ class Footprint:
         return 2 * _FP32_BYTES * width + inputs + e * (4 * queries + 2 * keys) + 3 * e * inner
 
     def _vit_layer_bytes(self) -> int:
-        """A patch's in one layer that gradients pass: two norms, attention, GELU; and inputs if it is trained."""
+        """A patch's in one layer that gradients pass: two norms, attention, GELU, inputs of trained matrices."""
         vision, e = self.config.vision_config, self.element_bytes
         width, inner = vision.hidden_size, vision.intermediate_size
-        inputs = 0 if self.trained.freeze_backbone else e * (5 * width + inner)
+        copied = e + _MASK_BYTES * bool(self.trained.use_backbone_lora and self.lora_dropout)
+        inputs = 0
+        if self._trains_vit or self.trained.use_backbone_lora:
+            inputs = copied * (5 * width + inner) + e * self.trained.use_backbone_lora * len(VIT_LORA_TARGETS)
         return e * (6 * width + inner) + inputs
 
     def _adapter_bytes(self) -> int:
@@ -183,6 +206,7 @@ class Footprint:
         lora_layer = 2 * (2 * width + queries + keys) + 3 * (width + text.intermediate_size)
         llm_tokens = 2.0 * shape.tokens * text.num_hidden_layers
         vit_layer = 2.0 * patches * (4 * vit_width**2 + 2 * vit_width * vision.intermediate_size)
+        vit_lora = 2.0 * patches * (2 * 5 * vit_width + 2 * vision.intermediate_size) * self.trained.use_backbone_lora
         vit_attention = 4.0 * patches * self.patches_per_tile * vit_width
         # Query, output and feed-forward of the patches; convolution, projection, keys and values of the RoI cells.
         adapter = 2.0 * patches * (8 * vit_width**2 + 9 * 4 * vit_width)
@@ -192,14 +216,14 @@ class Footprint:
         llm_factor = 3 if self._trains_llm else 2
         return [
             _Work("ViT trunk", self._trunk_layers * (vit_layer + vit_attention), 1, False),
-            _Work("ViT adapted layers", passed * vit_layer, 2 if self.trained.freeze_backbone else 3, True),
+            _Work("ViT adapted layers", passed * vit_layer, 3 if self._trains_vit else 2, True),
             _Work("ViT attention in them", passed * vit_attention, 3, True),
             _Work("box adapters", self.num_adapter_layers * adapter, 3, True),
             _Work("projector", projector, 3, False),
             _Work("LLM", llm_tokens * llm_layer, llm_factor, True),
-            _Work("LoRA", llm_tokens * lora_layer * self.trained.use_llm_lora, 3, True),
+            _Work("LoRA", llm_tokens * lora_layer * self.trained.use_llm_lora + passed * vit_lora, 3, True),
             _Work("LLM attention", llm_tokens * queries * shape.tokens / shape.samples, 3, True),
-            _Work("logits", 2.0 * shape.targets * width * text.vocab_size, llm_factor, False),
+            _Work("logits", 2.0 * shape.targets * width * text.vocab_size, 3 if self._trains_head else 2, False),
         ]
 
 

@@ -5,14 +5,13 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from internvl_chat.model.footprint import COORDINATE_TOKENS_PER_FRAME, LABEL_TOKENS_PER_FRAME, MARKS_PER_FRAME
+from internvl_chat.model.footprint import frames_within
 from internvl_chat.model.inspection import inspect_checkpoint
 from internvl_chat.model.loading import load_config
 from internvl_chat.model.trainable import TrainablePart
 from internvl_chat.train.arguments import DataArguments, FinetuneArguments, ModelArguments
 from internvl_chat.train.planning import zero_stage
 
-_TEXT_TOKENS_PER_FRAME = MARKS_PER_FRAME + LABEL_TOKENS_PER_FRAME + COORDINATE_TOKENS_PER_FRAME
 _TRAINING_SETTINGS = (
     "learning_rate lr_scheduler_type warmup_steps weight_decay num_train_epochs max_steps save_steps bf16 deepspeed "
     "seed output_dir"
@@ -29,12 +28,11 @@ def describe_run(
     ranks = args.dry_run
     stage = zero_stage(args.deepspeed)
     per_rank, accumulated = args.per_device_train_batch_size, args.gradient_accumulation_steps
-    image_tokens = load_config(model_args.model_name_or_path).image_seq_length
     memory = inspect_checkpoint(
         model_args.model_name_or_path,
         trained,
         num_adapter_layers=model_args.num_adapter_layers,
-        num_frames=max(1, data_args.max_seq_length // (image_tokens + _TEXT_TOKENS_PER_FRAME)),
+        num_frames=frames_within(load_config(model_args.model_name_or_path), data_args.max_seq_length),
         ranks=ranks if stage == 3 else 1,
     )
     training = args.to_dict()

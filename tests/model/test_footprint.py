@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from peft import LoraConfig, get_peft_model
+from peft import get_peft_model
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
@@ -16,15 +16,24 @@ from torch.utils.flop_counter import FlopCounterMode
 from internvl_chat.contracts import SharedPrefix
 from internvl_chat.model.captioner import IntentVCNetForConditionalGeneration
 from internvl_chat.model.configuration import IntentVCNetConfig
-from internvl_chat.model.footprint import Footprint, PassShape, prompt_tokens
+from internvl_chat.model.footprint import Footprint, PassShape, frames_within, prompt_tokens
 from internvl_chat.model.shared_prefix import use_shared_prefix_attention
-from internvl_chat.model.trainable import TrainablePart, lora_target_pattern
+from internvl_chat.model.trainable import TrainablePart
 from tests.helpers import IMAGE_TOKEN_ID, tiny_config
 
 TILE_PX, PATCH_PX, RANK, ADAPTERS = 56, 7, 12, 2
 TOKENS_PER_TILE = (TILE_PX // PATCH_PX // 2) ** 2
 ANSWERS, ANSWER_TOKENS, QUESTION_TOKENS = 3, 9, 70
 LORA = TrainablePart(RANK, freeze_llm=False, freeze_mlp=False, freeze_backbone=True)
+BOTH_LORA = TrainablePart(RANK, freeze_llm=False, freeze_mlp=False, freeze_backbone=False, use_backbone_lora=RANK)
+UPPER_VIT = TrainablePart(
+    RANK,
+    freeze_llm=False,
+    freeze_mlp=False,
+    freeze_backbone=True,
+    unfrozen_vit_layers=range(2, 5),
+    unfreeze_lm_head=True,
+)
 FULL = TrainablePart(0, freeze_llm=False, freeze_mlp=False, freeze_backbone=False)
 
 
@@ -75,8 +84,8 @@ def one_pass(trained: TrainablePart, tiles: int, checkpoint: bool, dropout: floa
     if checkpoint:
         model.gradient_checkpointing_enable({"use_reentrant": False})
     wrapped: torch.nn.Module = model
-    if trained.use_llm_lora:
-        lora = LoraConfig(r=RANK, lora_dropout=dropout, target_modules=lora_target_pattern("qwen2"))
+    lora = trained.lora_config("qwen2", dropout)
+    if lora is not None:
         wrapped = get_peft_model(model, lora, autocast_adapter_dtype=False)
     trained.mark(wrapped)
     prompt = QUESTION_TOKENS + tiles * TOKENS_PER_TILE
@@ -110,8 +119,15 @@ def measured_bytes(trained: TrainablePart, tiles: int, checkpoint: bool, dropout
 
 @pytest.mark.parametrize(
     ("trained", "checkpoint", "dropout"),
-    [(LORA, False, 0.0), (LORA, False, 0.1), (LORA, True, 0.1), (FULL, False, 0.0), (FULL, True, 0.0)],
-    ids=["LoRA", "LoRA with dropout", "LoRA, checkpointing", "full", "full, checkpointing"],
+    [
+        (LORA, False, 0.0),
+        (LORA, False, 0.1),
+        (LORA, True, 0.1),
+        (BOTH_LORA, False, 0.1),
+        (UPPER_VIT, False, 0.0),
+        (FULL, False, 0.0),
+        (FULL, True, 0.0),
+    ],
 )
 def test_what_frames_add_to_the_peak(trained: TrainablePart, checkpoint: bool, dropout: float) -> None:
     """Between 4 and 12 tiles, so that gradients and all else that does not grow with a pass drops out."""
@@ -141,7 +157,7 @@ def counted_flops(trained: TrainablePart, checkpoint: bool) -> tuple[float, floa
     return counts["aten.mm"] + counts["aten.addmm"], counts["aten.convolution"]
 
 
-@pytest.mark.parametrize("trained", [LORA, FULL], ids=["LoRA", "full"])
+@pytest.mark.parametrize("trained", [LORA, BOTH_LORA, UPPER_VIT, FULL], ids=["LoRA", "LoRA twice", "upper ViT", "full"])
 def test_flops_are_those_that_torch_counts(trained: TrainablePart) -> None:
     """But for attention, of which torch counts whole squares, and the backward pass of grouped convolutions."""
     matrices, convolutions = counted_flops(trained, checkpoint=False)
@@ -149,7 +165,7 @@ def test_flops_are_those_that_torch_counts(trained: TrainablePart) -> None:
     patches, width = 12 * (footprint.patches_per_tile - 1), config().vision_config.hidden_size
     embedding = 2 * patches * 3 * PATCH_PX**2 * width
     parts = footprint.flops(shape_of(12))
-    trunk_attention = 4 * 12 * footprint.patches_per_tile**2 * width * (4 if trained is LORA else 0)
+    trunk_attention = 4 * 12 * footprint.patches_per_tile**2 * width * {LORA: 4, UPPER_VIT: 2}.get(trained, 0)
     attention = parts.pop("ViT attention in them") + parts.pop("LLM attention")
     assert attention > 0
     assert sum(parts.values()) - trunk_attention == pytest.approx(matrices + 3 * (convolutions - embedding), rel=0.01)
@@ -167,4 +183,5 @@ def test_checkpointing_computes_a_forward_pass_again(trained: TrainablePart) -> 
 
 def test_tokens_of_a_prompt() -> None:
     assert prompt_tokens(config(), 40) == 40 * (TOKENS_PER_TILE + 2 + 38) + 110
+    assert [frames_within(config(), prompt_tokens(config(), 40) - less) for less in (0, 1, 10**6)] == [40, 39, 1]
     assert prompt_tokens(config(), 40) - prompt_tokens(config(), 40, coordinates=False) == 40 * 30
