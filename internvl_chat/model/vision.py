@@ -72,7 +72,8 @@ class IntentVCNetVisionModel(InternVLVisionModel):
             `last_hidden_state` is [F, 1 + N, C], the class token first.
         """
         if boxes is None or not self.box_adapters:
-            return super().forward(pixel_values, bool_masked_pos=bool_masked_pos, **kwargs)
+            with self._autograd_where_needed(pixel_values, self):
+                return super().forward(pixel_values, bool_masked_pos=bool_masked_pos, **kwargs)
 
         patch_height, patch_width = self.embeddings.patch_size
         grid_HW = (pixel_values.shape[-2] // patch_height, pixel_values.shape[-1] // patch_width)
@@ -84,14 +85,18 @@ class IntentVCNetVisionModel(InternVLVisionModel):
         """The layers before the first adapter, the one that it follows among them."""
         return len(self.encoder.layer) - len(self.box_adapters) + 1
 
+    @staticmethod
+    def _autograd_where_needed(pixel_values: torch.Tensor, *parts: nn.Module) -> torch.set_grad_enabled:
+        needed = pixel_values.requires_grad or any(p.requires_grad for part in parts for p in part.parameters())
+        return torch.set_grad_enabled(needed and torch.is_grad_enabled())
+
     def trunk(self, pixel_values: torch.Tensor, bool_masked_pos: torch.Tensor | None = None) -> torch.Tensor:
         """Tokens [F, 1 + N, C] as the first adapter meets them: what does not depend on any box.
 
         Where nothing of it is trained it runs without autograd state, so that it is never recomputed either.
         """
         layers = self.encoder.layer[: self._num_trunk_layers]
-        trained = any(p.requires_grad for part in (self.embeddings, layers) for p in part.parameters())
-        with torch.set_grad_enabled(trained and torch.is_grad_enabled()):
+        with self._autograd_where_needed(pixel_values, self.embeddings, layers):
             hidden = self.embeddings(pixel_values, bool_masked_pos=bool_masked_pos)
             for layer in layers:
                 hidden = layer(hidden)
