@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+import torch.nn.functional as nnf
 from transformers import (
     GenerationConfig,
     LogitsProcessor,
@@ -28,6 +29,11 @@ from internvl_chat.evaluation.ensemble import InStep, InStepCache
 from internvl_chat.evaluation.prefill import PromptBatch, read_prompts
 from internvl_chat.model.shared_prompt import SharedPrompts
 
+# Tokens that are summed in one go when one of them is drawn.
+_BLOCK = 512
+# So that rounding cannot lead behind the last token that has a share.
+_BELOW_ONE = 1 - 1e-12
+
 
 class SeededChoice(LogitsProcessor):
     """Draw each row's next token with random numbers of its own, so that a sample does not depend on its batch.
@@ -41,12 +47,26 @@ class SeededChoice(LogitsProcessor):
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
         """Scores [R, V] that leave the drawn token alone."""
-        shares = scores.double().softmax(-1).cumsum(-1)
         # The prompt is one token, see `InStep`.
-        step = input_ids.shape[1] - 1
-        drawn = self.uniforms[:, step, None] * shares[:, -1:]
-        tokens = torch.searchsorted(shares, drawn, right=True).clamp(max=scores.shape[-1] - 1)
+        uniforms = self.uniforms[:, input_ids.shape[1] - 1, None]
+        tokens = _drawn(scores.float().softmax(-1), uniforms)
         return torch.full_like(scores, -torch.inf).scatter(1, tokens, 0.0)
+
+
+def _drawn(shares: torch.Tensor, uniforms: torch.Tensor) -> torch.Tensor:
+    """The token [R, 1] at which the running sum of `shares` [R, V] passes `uniforms` [R, 1] of the whole.
+
+    In two steps, a block of tokens and then a token of it: running sums over a whole vocabulary cost more than a small
+    model's forward pass.
+    """
+    blocks = nnf.pad(shares, (0, -shares.shape[1] % _BLOCK)).unflatten(1, (-1, _BLOCK))
+    ends = blocks.sum(-1).double().cumsum(-1)
+    aims = uniforms.clamp(max=_BELOW_ONE) * ends[:, -1:]
+    block = torch.searchsorted(ends, aims, right=True)
+    begin, end = nnf.pad(ends, (1, 0)).gather(1, block), ends.gather(1, block)
+    inside = blocks.take_along_dim(block[:, :, None], dim=1).squeeze(1).double().cumsum(-1)
+    within = ((aims - begin) / (end - begin)).clamp(max=_BELOW_ONE) * inside[:, -1:]
+    return block * _BLOCK + torch.searchsorted(inside, within, right=True)
 
 
 def uniforms_of(ask_id: str, sample: int, decoding: Decoding) -> np.ndarray:

@@ -245,6 +245,23 @@ def test_sampling_draws_by_probability_with_the_rows_own_numbers() -> None:
     torch.testing.assert_close(shares, scores[0].exp(), rtol=0, atol=0.01)
 
 
+def test_drawing_is_the_inverse_of_the_running_sum() -> None:
+    """A vocabulary of several blocks, the last one short, whole blocks of it impossible; against a plain sum."""
+    generator = torch.Generator().manual_seed(3)
+    scores = torch.randn(1, 1733, generator=generator) * 2
+    scores[:, 400:1100] = -torch.inf
+    scores[:, 1700:] = -torch.inf
+    sums = scores[0].double().softmax(0).cumsum(0)
+    uniforms = torch.cat([torch.rand(500, generator=generator).double(), torch.tensor([0.0, 1 - 2**-53])])
+    many = scores.expand(len(uniforms), -1)
+    drawn = SeededChoice(uniforms[:, None])(torch.zeros(len(uniforms), 1, dtype=torch.long), many).argmax(1)
+    for token, uniform in zip(drawn.tolist(), uniforms.tolist(), strict=True):
+        before = float(sums[token - 1]) if token else 0.0
+        assert before - 1e-6 <= uniform <= float(sums[token]) + 1e-6
+        assert scores[0, token] > -torch.inf
+    assert len(set(drawn.tolist())) > 100
+
+
 def test_a_samples_chance_is_its_own() -> None:
     decoding = Decoding(max_new_tokens=NEW_TOKENS, temperature=1.0, num_candidates=2)
     base = uniforms_of("dog-1", 0, decoding)
