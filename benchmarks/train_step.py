@@ -25,7 +25,7 @@ ROOT = Path(__file__).resolve().parent.parent
 STEPS = 5
 
 
-def measure(workload_name: str, way: str, frames: int, captions: int) -> dict[str, float]:
+def measure(workload_name: str, way: str, frames: int, captions: int, grad_checkpoint: bool) -> dict[str, float]:
     """Median seconds of a step after one to warm up, and the peak memory of this process (or its GPU)."""
     import torch
 
@@ -34,6 +34,7 @@ def measure(workload_name: str, way: str, frames: int, captions: int) -> dict[st
 
     workload = getattr(workloads, workload_name)
     workload = replace(workload.with_frames(frames or workload.frames), captions=captions or workload.captions)
+    workload = replace(workload, grad_checkpoint=grad_checkpoint)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     model = workloads.build_model(workload, device)
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-5)
@@ -114,9 +115,11 @@ def main() -> None:
     parser.add_argument("--way", choices=["shared", "separate"], help="measure one way in this process, print JSON")
     parser.add_argument("--frames", type=int, default=0, help="instead of the workload's")
     parser.add_argument("--captions", type=int, default=0, help="instead of the workload's")
+    parser.add_argument("--keep", action="store_true", help="with --way: keep activations, recompute no layer")
     args = parser.parse_args()
     if args.way:
-        sys.stdout.write(json.dumps(measure(args.workload, args.way, args.frames, args.captions)) + "\n")
+        result = measure(args.workload, args.way, args.frames, args.captions, not args.keep)
+        sys.stdout.write(json.dumps(result) + "\n")
     elif args.workload == "W3":
         cost_curve()
     else:
