@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from internvl_chat.boxes import is_absent, load_boxes, parse_box_text, save_boxes, thousandths_from_pixels
@@ -152,6 +152,8 @@ def slow_thousandths(box_px: tuple[float, ...], width_px: int, height_px: int) -
 pixels = st.integers(-3000, 3000) | st.floats(-3000, 3000).map(lambda v: round(v, 3))
 
 
+# It writes files, which takes as long as the machine is busy.
+@settings(deadline=None)
 @given(
     boxes_px=st.lists(st.tuples(pixels, pixels, pixels, pixels), min_size=1, max_size=6),
     size=st.tuples(st.integers(1, 4000), st.integers(1, 4000)),

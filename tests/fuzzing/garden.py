@@ -8,6 +8,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -26,7 +27,8 @@ from internvl_chat.data.prompt_config import PromptConfig
 from tests.fuzzing.seedbed import MUTABLE, fresh_copy, write_seedbed
 from tests.helpers import byte_tokenizer
 
-LONGEST_S = 5
+# Seconds of the processor, so that a busy machine is not taken for a hang; and of the clock, for one that waits.
+LONGEST_CPU_S, LONGEST_WAIT_S = 5, 60
 CLIP = "root/cup/cup-1/cup-1.mp4"
 _CONVERTERS = {"root/chats.json": (llamafactory_records, swift_records), "root/coco.json": (coco_records,)}
 # Of a fault in no line in particular.
@@ -76,6 +78,8 @@ class Garden:
             "internvl2_5", force_image_size=28, tokens_per_frame=3, dynamic_image_size=True, max_dynamic_patch=3
         )
         self.watch = Watch()
+        # Tells where it hangs, then lets the signal end the process, whatever code that is in.
+        faulthandler.register(signal.SIGPROF, chain=True)
         self.counts = {"read": 0, "refused": 0}
         for _ in self._run("meta.json"):
             raise FuzzFailure("the dataset that mutations start from is refused")
@@ -93,7 +97,8 @@ class Garden:
         sound = path.read_bytes()
         path.write_bytes(content)
         files = _open_files()
-        faulthandler.dump_traceback_later(LONGEST_S, exit=True)
+        faulthandler.dump_traceback_later(LONGEST_WAIT_S, exit=True)
+        signal.setitimer(signal.ITIMER_PROF, LONGEST_CPU_S)
         self.watch.inside, self.watch.strays = str(self.folder.resolve()), []
         try:
             refusals = list(self._run(name))
@@ -104,6 +109,7 @@ class Garden:
         finally:
             self.watch.inside = None
             faulthandler.cancel_dump_traceback_later()
+            signal.setitimer(signal.ITIMER_PROF, 0)
             path.write_bytes(sound)
             shutil.rmtree(self.folder / "fixed", ignore_errors=True)
         for message in refusals:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -70,6 +72,19 @@ def test_each_kind_of_failure_would_be_seen(
     monkeypatch.setattr("tests.fuzzing.garden.write_boxes_beside", lambda path, overwrite: fault(path))  # type: ignore[operator]
     with pytest.raises(FuzzFailure, match=said):
         garden.try_out(CLIP, garden.original(CLIP))
+
+
+def test_a_reader_that_hangs_would_end_the_run(tmp_path: Path) -> None:
+    script = f"""
+import pathlib
+import tests.fuzzing.garden as fuzzing
+fuzzing.LONGEST_CPU_S = 0.2
+garden = fuzzing.Garden(pathlib.Path({str(tmp_path)!r}))
+fuzzing.write_boxes_beside = lambda *args, **more: [None for _ in iter(int, 1)]
+garden.try_out(fuzzing.CLIP, b"")
+"""
+    result = run_python("-c", script)
+    assert result.returncode == -signal.SIGPROF and "try_out" in result.stderr
 
 
 def test_the_long_run_prints_its_count() -> None:
