@@ -5,7 +5,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 # The quickstart reports how long it took from here on, set-up included.
 export MAKE_STARTED := $(shell date +%s)
 
-.PHONY: fuzz venv quickstart control-table real-clips test check format
+.PHONY: fuzz venv quickstart control-table real-clips grounding-proof mixing test check format
 
 venv: .venv/.complete
 
@@ -23,6 +23,12 @@ control-table: venv
 
 real-clips: venv
 	python -m quickstart.real_clips --clips $(CLIPS)
+
+grounding-proof: venv
+	python -m quickstart.grounding_proof
+
+mixing: venv
+	python -m quickstart.mixing
 
 check: venv
 	ruff check .

@@ -13,6 +13,8 @@ COMMANDS = (
     "convert-data",
     "check",
     "picture",
+    "chat",
+    "answer",
     "control",
     "score",
     "score-boxes",

@@ -44,7 +44,8 @@ class TrackRows:
 
     Args:
         name: how the prompt calls the object.
-        positions: [K] ascending: frame or image numbers from 0, or seconds, as `by` says.
+        positions: [K] ascending: frame or image numbers from 0, or seconds, as `by` says; with `always` the one row
+            holds for every picture, wherever it stands.
         corners: [K, 4] x1 y1 x2 y2, in pixels or, without `in_pixels`, in fractions of the picture's sides.
         is_complete: there must be a row for each frame or image.
         absent: frame or image numbers at which the object is not to be seen, whatever the rows say.
@@ -54,7 +55,7 @@ class TrackRows:
     name: str
     positions: npt.NDArray[np.float64]
     corners: npt.NDArray[np.float64]
-    by: Literal["frame", "second"] = "frame"
+    by: Literal["frame", "second", "always"] = "frame"
     in_pixels: bool = False
     is_complete: bool = False
     absent: frozenset[int] = frozenset()

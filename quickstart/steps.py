@@ -1,4 +1,4 @@
-"""The steps that the quickstart, the control table and the real clips share: each runs a documented command."""
+"""The steps that the commands of this folder share: each runs a documented command."""
 
 from __future__ import annotations
 
@@ -114,7 +114,15 @@ def finetune(
     seed: int = 42,
     flags: Sequence[str] = (),
 ) -> None:
-    """Train with the shell script on two CPU ranks under ZeRO-3; `batch_size` prompts a step."""
+    """Train with IntentVCNet's script; see `launch`."""
+    flags = [*TINY_FLAGS, "--num_adapter_layers", str(arm.num_adapter_layers), "--seed", str(seed), *flags]
+    launch(SCRIPT, meta, output_dir, flags, max_steps=max_steps, batch_size=batch_size)
+
+
+def launch(
+    script: str, meta: Path, output_dir: Path, flags: Sequence[str], *, max_steps: int, batch_size: int = 16
+) -> None:
+    """Train the tiny base with a shell script on two CPU ranks; `batch_size` prompts a step."""
     environment = {
         "GPUS": "2",
         "BATCH_SIZE": str(batch_size),
@@ -124,11 +132,9 @@ def finetune(
         "OUTPUT_DIR": str(output_dir),
         "OMP_NUM_THREADS": "1",
     }
-    chosen = (
-        f"--num_adapter_layers {arm.num_adapter_layers} --max_steps {max_steps} --save_steps {max_steps} --seed {seed}"
-    )
+    steps = f"--max_steps {max_steps} --save_steps {max_steps}".split()
     output_dir.mkdir(parents=True, exist_ok=True)
-    run(["sh", SCRIPT, *TINY_FLAGS, *chosen.split(), *flags], environment, log=output_dir / "launch.log")
+    run(["sh", script, *flags, *steps], environment, log=output_dir / "launch.log")
 
 
 def measure_control(checkpoint: Path, meta: Path, flags: Sequence[object] = ()) -> dict[str, float]:
@@ -138,3 +144,20 @@ def measure_control(checkpoint: Path, meta: Path, flags: Sequence[object] = ()) 
         + [*PREDICTION_FLAGS, *flags]
     )
     return json.loads(printed.strip().splitlines()[-1])
+
+
+def answer_stills(model: Path, records: Path, answers: Path) -> None:
+    """Write the model's answers to a detection set of single tiles."""
+    run(
+        [sys.executable, "-m", "internvl_chat", "answer", "--model", model, "--records", records, "--out", answers]
+        + ["--max_dynamic_patch", "1", "--max_new_tokens", "80"]
+    )
+
+
+def detection_scores(answers: Path, records: Path, flags: Sequence[object] = ()) -> dict[str, float]:
+    """AP and counts over all classes, as `score-boxes` gives them."""
+    printed = run(
+        [sys.executable, "-m", "internvl_chat", "score-boxes", "--predictions", answers, "--references", records]
+        + ["--json", *flags]
+    )
+    return json.loads(printed.strip().splitlines()[-1])["detection"]["overall"]

@@ -66,14 +66,32 @@ def add_prediction_options(parser: argparse.ArgumentParser) -> None:
         "(default: %(default)s)",
     )
     add("--seed", type=count, default=0, help="of the samples (default: %(default)s)")
+    add_feeding_options(parser)
+
+
+def add_feeding_options(parser: argparse.ArgumentParser) -> None:
+    """What decides the speed of prediction and not its text."""
+    add = parser.add_argument
     add(
         "--batch_tokens",
         type=positive_int,
         default=65536,
-        help="tokens of keys and values that a batch of videos may keep, all beams counted (default: %(default)s)",
+        help="tokens of keys and values that a batch may keep, all beams counted (default: %(default)s)",
     )
-    add("--num_workers", type=count, default=1, help="processes that decode videos ahead (default: %(default)s)")
+    add("--num_workers", type=count, default=1, help="processes that decode pictures ahead (default: %(default)s)")
     add("--video_backend", choices=VIDEO_BACKENDS, default="pyav", help="video reader (default: %(default)s)")
+
+
+def add_model_options(parser: argparse.ArgumentParser) -> None:
+    """Which model is asked, and how its answers are decoded."""
+    add = parser.add_argument
+    add("--model", required=True, help="base, training checkpoint or merged model: a folder or a hub id")
+    add("--base", help="the checkpoint's base, if it was moved since training")
+    add("--conv_style", help="conversation template, where the model's files do not tell")
+    add("--max_dynamic_patch", type=positive_int, help="most tiles of an image (default: as in training, a base: 12)")
+    add("--num_frames", type=positive_int, default=32, help="frames shown of a video (default: %(default)s)")
+    add("--max_new_tokens", type=positive_int, default=512, help="longest answer (default: %(default)s)")
+    add("--temperature", type=float, default=0.0, help="above 0: sample (default: greedy)")
 
 
 def run_file(text: str) -> tuple[str, Path]:

@@ -83,9 +83,9 @@ class RecordReader:
             raise UserError(f"{source}: has 'tracks' but neither 'image' nor 'video'")
         if "clip" in record and video_path is None:
             raise UserError(f"{source}: has 'clip' but no 'video'")
-        tracks: tuple[Track, ...] = ()
+        tracks: Sequence[Track] = ()
         if "tracks" in record:
-            tracks = _read_tracks(record, bool(image_paths), source)
+            tracks = read_tracks(record, bool(image_paths), source)
         elif video_path is not None:
             tracks = self._tracks_beside(video_path, turns, source)
         return Sample(
@@ -95,7 +95,7 @@ class RecordReader:
             image_paths,
             video_path,
             _read_clip(record["clip"], source) if "clip" in record else None,
-            tracks,
+            tuple(tracks),
             self.confined_to,
             self.max_dynamic_patch,
             self.data_augment,
@@ -205,8 +205,13 @@ def _is_number(value: Any) -> bool:
     return type(value) in (int, float) and abs(value) < 1e9
 
 
-def _read_tracks(record: Mapping[str, Any], of_images: bool, source: str) -> tuple[Track, ...]:
-    tracks = record["tracks"]
+def read_tracks(record: Mapping[str, Any], of_images: bool, source: str) -> tuple[TrackRows, ...]:
+    """The `tracks` of a record; `width` and `height` beside them say what pixels were counted in.
+
+    Raises:
+        UserError: a key is missing or not what is expected.
+    """
+    tracks = record.get("tracks")
     if not isinstance(tracks, list) or not tracks:
         raise UserError(f"{source}: 'tracks' is {_shown(tracks)}: expected a list of tracks")
     size_px = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 from transformers import (
@@ -13,7 +14,7 @@ from transformers import (
     Qwen2Tokenizer,
 )
 
-from internvl_chat.constants import SPECIAL_TOKENS
+from internvl_chat.constants import BOX_END, BOX_START, REF_END, REF_START, SPECIAL_TOKENS
 from internvl_chat.contracts import UserError
 
 _FILES = (("tokenizer.json",), ("vocab.json", "merges.txt"), ("tokenizer.model",))
@@ -82,3 +83,16 @@ def add_special_tokens(tokenizer: PreTrainedTokenizerBase) -> int:
     known = tokenizer.get_vocab()
     missing = [AddedToken(name, special=True, normalized=False) for name in SPECIAL_TOKENS if name not in known]
     return tokenizer.add_tokens(missing, special_tokens=True) if missing else 0
+
+
+def hidden_ids(tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
+    """The special tokens that are no part of an answer: all but the tags of labels and boxes."""
+    tags = set(tokenizer.convert_tokens_to_ids([REF_START, REF_END, BOX_START, BOX_END]))
+    special = {token_id for token_id, token in tokenizer.added_tokens_decoder.items() if token.special}
+    return frozenset(special.union(tokenizer.all_special_ids) - tags)
+
+
+def answer_text(tokenizer: PreTrainedTokenizerBase, token_ids: Sequence[int]) -> str:
+    """What a model wrote, with the tags of its boxes, which decoding without special tokens would drop."""
+    hidden = hidden_ids(tokenizer)
+    return tokenizer.decode([token_id for token_id in token_ids if token_id not in hidden]).strip()

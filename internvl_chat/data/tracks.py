@@ -22,8 +22,8 @@ CORNER_MARGIN = 1.0
 def boxes_at(track: Track, indices: npt.NDArray[np.integer], header: MediaHeader, source: str) -> BoxArray:
     """The boxes of a track at pictures of the video or images that `header` describes.
 
-    A row stands for its frame. A row by second stands for the frames within half a second of it, the nearest row
-    first. Frames without a row have no box.
+    A row stands for its frame, or for all of them. A row by second stands for the frames within half a second of it,
+    the nearest row first. Frames without a row have no box.
 
     Args:
         indices: [F] frame or image numbers.
@@ -76,6 +76,8 @@ def _row_numbers(
     track: TrackRows, indices: npt.NDArray[np.integer], header: MediaHeader, source: str
 ) -> npt.NDArray[np.int64]:
     """The row [F] of each picture, -1 where it has none."""
+    if track.by == "always":
+        return np.zeros(len(indices), dtype=np.int64)
     if track.by == "frame":
         wanted, reach = indices.astype(np.float64), 0.0
     else:

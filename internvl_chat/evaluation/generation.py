@@ -23,6 +23,7 @@ from transformers import (
 
 from internvl_chat.contracts import Sample
 from internvl_chat.data.encoder import SampleEncoder
+from internvl_chat.data.tokenizer import answer_text
 from internvl_chat.evaluation.asks import EncodedClip, Viewpoint
 from internvl_chat.evaluation.decoding import Decoding
 from internvl_chat.evaluation.ensemble import InStep, InStepCache
@@ -112,6 +113,7 @@ class Captioners:
     Args:
         views: which view each member is shown, by its number among those that clips are encoded in.
         end_ids: tokens that end a caption.
+        keep_tags: leave the tags of boxes in the text.
     """
 
     def __init__(
@@ -121,9 +123,10 @@ class Captioners:
         tokenizer: PreTrainedTokenizerBase,
         end_ids: Sequence[int],
         decoding: Decoding,
+        keep_tags: bool = False,
     ) -> None:
         self.models, self.views, self.tokenizer = models, views, tokenizer
-        self.end_ids, self.decoding = list(end_ids), decoding
+        self.end_ids, self.decoding, self.keep_tags = list(end_ids), decoding, keep_tags
 
     @torch.inference_mode()
     def __call__(self, clips: Sequence[EncodedClip]) -> list[list[str]]:
@@ -188,7 +191,10 @@ class Captioners:
         return ids[:, 1:]
 
     def _hand_out(self, ids: torch.Tensor, candidates: Sequence[list[str]]) -> None:
-        texts = [text.strip() for text in self.tokenizer.batch_decode(ids, skip_special_tokens=True)]
+        if self.keep_tags:
+            texts = [answer_text(self.tokenizer, row) for row in ids.tolist()]
+        else:
+            texts = [text.strip() for text in self.tokenizer.batch_decode(ids, skip_special_tokens=True)]
         each = len(texts) // len(candidates)
         for number, mine in enumerate(candidates):
             mine += texts[number * each : (number + 1) * each]

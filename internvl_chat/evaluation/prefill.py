@@ -51,8 +51,9 @@ class PromptBatch:
             num_tiles += len(rows)
             groups: dict[tuple[object, ...], list[int]] = {}
             for number, prompt in enumerate(clip.prompts):
-                after_tiles = len(prompt.input_ids) - prompt.input_ids[::-1].index(image_token_id)
-                key = (prompt.boxes.tobytes(), *prompt.input_ids[:after_tiles])
+                ids = prompt.input_ids
+                after_tiles = len(ids) - ids[::-1].index(image_token_id) if image_token_id in ids else 0
+                key = (prompt.boxes.tobytes(), *ids[:after_tiles])
                 groups.setdefault(key, []).append(number)
             shared_of: dict[int, tuple[int, int]] = {}
             for numbers in groups.values():

@@ -94,7 +94,7 @@ class PredictionSession:
     def identity(self) -> Any:
         """What tells these models from others: their files as they lie there, weights and precision."""
         members = [
-            [weight, self.view_of[number], _file_marks(checkpoint)]
+            [weight, self.view_of[number], file_marks(checkpoint)]
             for number, (checkpoint, weight) in enumerate(zip(self.checkpoints, self.weights, strict=True))
         ]
         return [members, self.base_path, str(self._dtype)]
@@ -117,7 +117,7 @@ class PredictionSession:
         return Captioners(InStep(models, self.weights), self.view_of, self.tokenizer, end_ids, decoding)
 
 
-def _file_marks(checkpoint: Path) -> list[tuple[str, int, int]]:
+def file_marks(checkpoint: Path) -> list[tuple[str, int, int]]:
     """Name, size and time of each file that makes the model."""
     files = sorted(path for pattern in _MODEL_FILES for path in checkpoint.glob(pattern))
     return [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in files]

@@ -37,7 +37,7 @@ class IntentVCNetModel(InternVLModel):
 
         Args:
             input_ids: [B, L].
-            pixel_values: [F, 3, S, S], frames of all samples in order.
+            pixel_values: [F, 3, S, S], frames of all samples in order; F may be 0.
             boxes: [F, 4] in thousandths, or None for the plain base model.
             trunk: what the vision tower's `trunk` gave for these frames, where it is known.
         Returns:
@@ -46,6 +46,8 @@ class IntentVCNetModel(InternVLModel):
             ValueError: the number of `<IMG_CONTEXT>` tokens is not that of the frames' tokens.
         """
         inputs_embeds = self.get_input_embeddings()(input_ids)
+        if not len(pixel_values):
+            return inputs_embeds
         features = self.get_image_features(
             pixel_values=pixel_values, boxes=boxes, trunk=trunk, return_dict=True
         ).pooler_output

@@ -6,6 +6,8 @@ from typing import Any, Literal
 
 from transformers import AutoConfig, InternVLConfig, InternVLVisionConfig
 
+from internvl_chat.contracts import UserError
+
 
 class IntentVCNetVisionConfig(InternVLVisionConfig):
     """InternViT with box adapters.
@@ -69,6 +71,19 @@ class IntentVCNetConfig(InternVLConfig):
         fields = {k: v for k, v in base.to_dict().items() if k not in ("model_type", "architectures")}
         fields["vision_config"] = {**fields["vision_config"], "num_adapter_layers": num_adapter_layers}
         return cls(**fields)
+
+
+def tokens_per_frame(config: InternVLConfig, image_size_px: int) -> int:
+    """`<IMG_CONTEXT>` tokens of one tile: the patch grid after pixel shuffle.
+
+    Raises:
+        UserError: the tile is no whole number of shuffled patches.
+    """
+    patch_px = config.vision_config.patch_size[0]
+    cell_px = round(patch_px / config.downsample_ratio)
+    if image_size_px % cell_px:
+        raise UserError(f"--force_image_size {image_size_px}: expected a multiple of {cell_px} pixels for this model")
+    return (image_size_px // cell_px) ** 2
 
 
 AutoConfig.register(IntentVCNetConfig.model_type, IntentVCNetConfig)

@@ -44,7 +44,7 @@ from internvl_chat.evaluation.asks import Viewpoint
 from internvl_chat.evaluation.generation import caption_plainly
 from internvl_chat.evaluation.scores import NO_JAVA_SUFFIX, score_captions
 from internvl_chat.model.checkpoint import complete_checkpoints, half_written_checkpoints, load_base, load_config
-from internvl_chat.model.configuration import IntentVCNetConfig
+from internvl_chat.model.configuration import tokens_per_frame
 from internvl_chat.model.conversion.config import is_original, template_of
 from internvl_chat.model.footprint import Footprint
 from internvl_chat.model.loading import read_config_file, resolve_folder
@@ -115,19 +115,6 @@ def checkpoint_to_resume(args: FinetuneArguments) -> Path | None:
             "give a new folder, or --overwrite_output_dir True"
         )
     return None
-
-
-def tokens_per_frame(config: IntentVCNetConfig, image_size_px: int) -> int:
-    """`<IMG_CONTEXT>` tokens of one tile: the patch grid after pixel shuffle.
-
-    Raises:
-        UserError: the tile is no whole number of shuffled patches.
-    """
-    patch_px = config.vision_config.patch_size[0]
-    cell_px = round(patch_px / config.downsample_ratio)
-    if image_size_px % cell_px:
-        raise UserError(f"--force_image_size {image_size_px}: expected a multiple of {cell_px} pixels for this model")
-    return (image_size_px // cell_px) ** 2
 
 
 def load_text_processing(args: ModelArguments) -> tuple[PreTrainedTokenizerBase, ProcessorMixin | None]:

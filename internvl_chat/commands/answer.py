@@ -1,0 +1,54 @@
+"""Answer the questions of a file of records, such as a detection set, for score-boxes to score.
+
+Every gpt turn is answered anew, after what the record says before it. The answers, tags of boxes and all, are written
+as JSONL: {"id": ..., "answer": ...}, or "answers": [...] where a record has several gpt turns. Finished answers are
+kept beside it, and the same command goes on where a killed one stopped; under torchrun, ranks share the work.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from internvl_chat.commands.options import add_feeding_options, add_model_options, positive_int
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_model_options(parser)
+    add_feeding_options(parser)
+    add = parser.add_argument
+    add("--records", type=Path, required=True, help="JSONL with the questions")
+    add("--root", type=Path, help="the folder that its paths are relative to (default: the file's own)")
+    add("--out", type=Path, required=True, help="JSONL to write")
+    add("--limit", type=positive_int, help="answer so many records, the first ones (default: all)")
+
+
+def run(args: argparse.Namespace) -> int:
+    from internvl_chat.evaluation.decoding import Decoding
+
+    decoding = Decoding(max_new_tokens=args.max_new_tokens, temperature=args.temperature)
+    from internvl_chat.data.annotations import write_jsonl
+    from internvl_chat.evaluation.answers import answer_records, records_to_answer, write_answers
+    from internvl_chat.evaluation.opened import open_model
+    from internvl_chat.evaluation.predict import Feeding, fail_unless_any
+    from internvl_chat.evaluation.ranks import Ranks
+
+    samples = records_to_answer(args.records, args.root or args.records.parent, args.limit)
+    opened = open_model(
+        args.model,
+        base_path=args.base,
+        conv_style=args.conv_style,
+        max_dynamic_patch=args.max_dynamic_patch,
+        video_backend=args.video_backend,
+        ranks=Ranks.join(),
+    )
+    feeding = Feeding(args.batch_tokens, args.num_workers)
+    progress = args.out.with_suffix(".progress")
+    predictions = write_answers(opened, samples, decoding, args.num_frames, feeding, progress)
+    fail_unless_any(predictions)
+    if opened.ranks.is_first:
+        written = write_jsonl(args.out, answer_records(samples, predictions.captions))
+        sys.stdout.write(f"{args.out}: {written} records, {len(predictions.candidates)} answers\n")
+    opened.ranks.leave()
+    return 1 if predictions.failures else 0

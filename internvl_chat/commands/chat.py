@@ -1,0 +1,168 @@
+"""Ask a model about images or a video: one question, or a conversation.
+
+With --question or --prompt_form one answer is written and the command ends; without, questions are read line by line
+from the terminal, and
+
+    /image PATH   shows an image with the next question
+    /video PATH   starts over with a video
+    /reset        starts over, with the pictures of the command line
+    /quit         ends
+
+Boxes in an answer are listed in thousandths of the picture's sides; with --boxes_out they are drawn, together with the
+box or track that was given.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from internvl_chat.commands.options import PROMPT_FORMS, VIDEO_BACKENDS, add_model_options
+
+if TYPE_CHECKING:
+    from internvl_chat.contracts import Track
+    from internvl_chat.evaluation.chat import Chat
+
+
+def _box(text: str) -> tuple[float, ...]:
+    """An argparse type: x1,y1,x2,y2."""
+    values = tuple(float(word) for word in text.split(","))
+    if len(values) != 4 or not (values[0] < values[2] and values[1] < values[3]):
+        raise argparse.ArgumentTypeError(f"{text}: expected x1,y1,x2,y2 with x1 < x2 and y1 < y2")
+    return values
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_model_options(parser)
+    add = parser.add_argument
+    shown = parser.add_mutually_exclusive_group()
+    shown.add_argument("--image", type=Path, nargs="+", default=[], help="images shown with the first question")
+    shown.add_argument("--video", type=Path, help="video, or folder of frames, shown with the first question")
+    asked = parser.add_mutually_exclusive_group()
+    asked.add_argument("--question", help="ask this and end")
+    asked.add_argument("--prompt_form", choices=PROMPT_FORMS, help="ask IntentVCNet's question about --object and end")
+    pointed = parser.add_mutually_exclusive_group()
+    pointed.add_argument("--box", type=_box, help="x1,y1,x2,y2 of an object, the same in every picture")
+    pointed.add_argument(
+        "--tracks", type=Path, help="its track: object_bboxes.npy or .txt, or a record's 'tracks' as JSON"
+    )
+    add("--box_unit", choices=("thousandths", "pixels"), default="thousandths", help="of --box (default: %(default)s)")
+    add("--video_backend", choices=VIDEO_BACKENDS, default="pyav", help="video reader (default: %(default)s)")
+    add("--object", default="object", help="what the prompt calls it (default: %(default)s)")
+    add("--boxes_out", type=Path, help="write a PNG of the pictures with the boxes of the latest answer")
+
+
+def run(args: argparse.Namespace) -> int:
+    from internvl_chat.contracts import UserError
+
+    question = args.question
+    if (args.box or args.tracks) and not (args.image or args.video):
+        raise UserError("--box and --tracks need a picture to lie in: give --image or --video")
+    if args.boxes_out and question and not (args.image or args.video):
+        raise UserError("--boxes_out needs pictures to draw into: give --image or --video")
+    for path in [*args.image, args.video, args.tracks]:
+        if path is not None and not path.exists():
+            raise UserError(f"{path}: not found")
+
+    from internvl_chat.data.prompt import PromptForm
+    from internvl_chat.evaluation.chat import Chat
+    from internvl_chat.evaluation.opened import open_model
+
+    tracks = _tracks(args)
+    opened = open_model(
+        args.model,
+        base_path=args.base,
+        conv_style=args.conv_style,
+        max_dynamic_patch=args.max_dynamic_patch,
+        video_backend=args.video_backend,
+    )
+    chat = Chat(opened, num_frames=args.num_frames, max_new_tokens=args.max_new_tokens, temperature=args.temperature)
+    talk = _Talk(chat, args, tracks)
+    if args.prompt_form:
+        question = PromptForm(args.prompt_form).question(args.object)
+    if question:
+        talk.ask(question)
+        return 0
+    return talk.listen()
+
+
+def _tracks(args: argparse.Namespace) -> tuple[Track, ...]:
+    from internvl_chat.data.track_files import track_of_box, tracks_of_file
+
+    if args.box:
+        return (track_of_box(args.box, args.object, in_pixels=args.box_unit == "pixels"),)
+    return tracks_of_file(args.tracks, args.object) if args.tracks else ()
+
+
+class _Talk:
+    """A chat on the terminal; `images`, `video` and `tracks` wait for the next question."""
+
+    def __init__(self, chat: Chat, args: argparse.Namespace, tracks: tuple[Track, ...]) -> None:
+        self.chat, self.args, self.given_tracks = chat, args, tracks
+        self.reset()
+
+    def reset(self) -> None:
+        self.chat.reset()
+        self.images, self.video, self.tracks = list(self.args.image), self.args.video, self.given_tracks
+
+    def ask(self, question: str) -> None:
+        """Write the answer as it comes, then its boxes.
+
+        Raises:
+            UserError: the question cannot be asked.
+        """
+
+        def show(text: str) -> None:
+            sys.stdout.write(text)
+            sys.stdout.flush()
+
+        answer = self.chat.ask(question, images=self.images, video=self.video, tracks=self.tracks, on_text=show)
+        self.images, self.video, self.tracks = [], None, ()
+        sys.stdout.write("\n")
+        for item in answer.boxes:
+            sys.stdout.write(f"{item.label}: {', '.join(f'{v:g}' for v in item.box)}\n")
+        if self.args.boxes_out:
+            self.args.boxes_out.parent.mkdir(parents=True, exist_ok=True)
+            self.chat.draw(answer).save(self.args.boxes_out)
+            sys.stdout.write(f"boxes: {self.args.boxes_out}\n")
+
+    def listen(self) -> int:
+        """Questions from the terminal until its end; what cannot be asked is told, and changes nothing."""
+        from internvl_chat.contracts import UserError
+
+        while True:
+            try:
+                line = input("> ").strip()
+            except (EOFError, KeyboardInterrupt):
+                sys.stdout.write("\n")
+                return 0
+            if line == "/quit":
+                return 0
+            try:
+                self._obey(line)
+            except UserError as error:
+                sys.stderr.write(f"error: {error}\n")
+            except KeyboardInterrupt:
+                sys.stdout.write("\n")
+
+    def _obey(self, line: str) -> None:
+        from internvl_chat.contracts import UserError
+
+        word, _, rest = line.partition(" ")
+        if word in ("/image", "/video"):
+            path = Path(rest.strip())
+            if not path.exists() or not rest.strip():
+                raise UserError(f"{line}: not found: expected {word} PATH")
+            if word == "/image":
+                self.images.append(path)
+            else:
+                self.chat.reset()
+                self.images, self.video, self.tracks = [], path, ()
+        elif line == "/reset":
+            self.reset()
+        elif line.startswith("/"):
+            raise UserError(f"{word}: expected /image PATH, /video PATH, /reset or /quit")
+        elif line:
+            self.ask(line)
