@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -24,6 +25,13 @@ SMALL_RUN = (
 ).split()
 
 StartScript = Callable[..., subprocess.Popen[str]]
+
+
+def free_port() -> int:
+    """A port that nobody listens on: another run on this machine does not disturb."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
 
 
 @pytest.fixture(scope="session")
@@ -54,6 +62,7 @@ def start_script(shapes_meta: Path) -> StartScript:
             "META_PATH": str(shapes_meta),
             "OUTPUT_DIR": str(output_dir),
             "OMP_NUM_THREADS": "1",
+            "MASTER_PORT": str(free_port()),
             **settings,
         }
         return subprocess.Popen(

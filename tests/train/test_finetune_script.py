@@ -22,7 +22,11 @@ from tests.train.conftest import BASE_MODEL, StartScript
 
 
 def finish(process: subprocess.Popen[str]) -> str:
-    output, _ = process.communicate(timeout=300)
+    try:
+        output, _ = process.communicate(timeout=300)
+    except subprocess.TimeoutExpired:
+        kill_with_children(process)
+        raise
     assert process.returncode == 0, output[-6000:]
     return output
 
