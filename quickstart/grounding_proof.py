@@ -26,9 +26,12 @@ TINY_FLAGS = (
     "--force_image_size 80 --dynamic_image_size False --use_thumbnail False --dataloader_num_workers 1 "
     "--grad_checkpoint False --attn_implementation eager --group_by_length False --logging_steps 50"
 ).split()
+# The base has never written a tag or a digit, so LoRA alone would have to reach an output layer that suppresses them.
 RECIPES = {
     "full": "--learning_rate 1.5e-3".split(),
-    "lora": "--learning_rate 2e-3 --use_llm_lora 32 --lora_dropout 0 --freeze_mlp False".split(),
+    "lora": (
+        "--learning_rate 2e-3 --use_llm_lora 32 --lora_dropout 0 --freeze_mlp False --unfreeze_lm_head True".split()
+    ),
 }
 
 
