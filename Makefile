@@ -5,7 +5,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 # The quickstart reports how long it took from here on, set-up included.
 export MAKE_STARTED := $(shell date +%s)
 
-.PHONY: fuzz venv quickstart control-table real-clips grounding-proof mixing test check format
+.PHONY: fuzz venv quickstart control-table ablation real-clips grounding-proof mixing test check format
 
 venv: .venv/.complete
 
@@ -20,6 +20,9 @@ quickstart: venv
 
 control-table: venv
 	python -m quickstart.control_table
+
+ablation: venv
+	python -m quickstart.ablation
 
 real-clips: venv
 	python -m quickstart.real_clips --clips $(CLIPS)

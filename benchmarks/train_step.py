@@ -3,7 +3,8 @@
     python benchmarks/train_step.py --workload W1
 
 Each way runs in a process of its own, so that its peak memory is its own. Both take the gradients of the same captions
-and one optimizer step. The last line is JSON.
+and one optimizer step. One caption a pass recomputes all layers, as the original does (`--grad_checkpoint True`); all
+captions in one pass recompute as few as the memory allows (`--grad_checkpoint N`). The last line is JSON.
 """
 
 from __future__ import annotations
@@ -25,8 +26,15 @@ ROOT = Path(__file__).resolve().parent.parent
 STEPS = 5
 
 
-def measure(workload_name: str, way: str, frames: int, captions: int, grad_checkpoint: bool) -> dict[str, float]:
-    """Median seconds of a step after one to warm up, and the peak memory of this process (or its GPU)."""
+def measure(
+    workload_name: str, way: str, frames: int, captions: int, recomputed_layers: int | None = None
+) -> dict[str, float]:
+    """Median seconds of a step after one to warm up, and the peak memory of this process (or its GPU).
+
+    Args:
+        frames, captions: 0 for the workload's.
+        recomputed_layers: of the language model; None for the way's own.
+    """
     import torch
 
     from benchmarks import workloads
@@ -34,7 +42,10 @@ def measure(workload_name: str, way: str, frames: int, captions: int, grad_check
 
     workload = getattr(workloads, workload_name)
     workload = replace(workload.with_frames(frames or workload.frames), captions=captions or workload.captions)
-    workload = replace(workload, grad_checkpoint=grad_checkpoint)
+    if recomputed_layers is None and way == "separate":
+        recomputed_layers = workload.text["num_hidden_layers"]
+    if recomputed_layers is not None:
+        workload = replace(workload, recomputed_layers=recomputed_layers)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     model = workloads.build_model(workload, device)
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-5)
@@ -115,10 +126,12 @@ def main() -> None:
     parser.add_argument("--way", choices=["shared", "separate"], help="measure one way in this process, print JSON")
     parser.add_argument("--frames", type=int, default=0, help="instead of the workload's")
     parser.add_argument("--captions", type=int, default=0, help="instead of the workload's")
-    parser.add_argument("--keep", action="store_true", help="with --way: keep activations, recompute no layer")
+    parser.add_argument(
+        "--recomputed_layers", type=int, help="with --way: of the language model; 0 = none, not of the ViT either"
+    )
     args = parser.parse_args()
     if args.way:
-        result = measure(args.workload, args.way, args.frames, args.captions, not args.keep)
+        result = measure(args.workload, args.way, args.frames, args.captions, args.recomputed_layers)
         sys.stdout.write(json.dumps(result) + "\n")
     elif args.workload == "W3":
         cost_curve()

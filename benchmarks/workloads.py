@@ -15,6 +15,7 @@ from internvl_chat.data.collator import PackCollator
 from internvl_chat.data.encoder import SamplePlan
 from internvl_chat.data.packing import pack_answers
 from internvl_chat.model import IntentVCNetConfig, IntentVCNetForConditionalGeneration
+from internvl_chat.model.recomputation import recompute_layers
 from internvl_chat.model.shared_prefix import use_shared_prefix_attention
 from internvl_chat.model.trainable import TrainablePart, lora_target_pattern
 
@@ -30,7 +31,7 @@ class Workload:
         frames, tile_px: what the ViT sees of a video.
         text_tokens: of the prompt, without the frames'.
         captions, caption_tokens: answers to the prompt.
-        grad_checkpoint: whether a step recomputes layers, as the training script does unless it is told otherwise.
+        recomputed_layers: of the language model when all captions share a pass, see `recompute_layers`.
     """
 
     vision: dict[str, Any]
@@ -41,7 +42,7 @@ class Workload:
     captions: int = 5
     caption_tokens: int = 20
     num_adapter_layers: int = 5
-    grad_checkpoint: bool = True
+    recomputed_layers: int = 0
 
     @property
     def tokens_per_frame(self) -> int:
@@ -64,6 +65,7 @@ W1 = Workload(
     tile_px=224,
     frames=16,
     text_tokens=40 + 16 * 28,
+    recomputed_layers=3,
 )
 # InternVL3-8B: InternViT-300M and Qwen2.5-7B; the prompt of 40 frames with their boxes.
 W2 = Workload(
@@ -79,6 +81,7 @@ W2 = Workload(
     tile_px=448,
     frames=40,
     text_tokens=60 + 40 * 38,
+    recomputed_layers=7,
 )
 
 
@@ -114,8 +117,7 @@ def build_model(workload: Workload, device: str, dtype: torch.dtype = torch.bflo
     finally:
         torch.set_default_dtype(default_dtype)
     use_shared_prefix_attention(model)
-    if workload.grad_checkpoint:
-        model.gradient_checkpointing_enable({"use_reentrant": False})
+    recompute_layers(model, workload.recomputed_layers)
     lora = LoraConfig(
         r=LORA_RANK,
         lora_alpha=2 * LORA_RANK,

@@ -22,6 +22,7 @@ COMMANDS = (
     "validate-submission",
     "rank",
     "report",
+    "ablation",
     "inspect",
     "plan",
     "convert",

@@ -1,4 +1,4 @@
-"""The whole path in one command: data, boxes, fine-tuning, captions, scores, and proof that the box is obeyed.
+"""The whole path in one command: data, boxes, fine-tuning, captions, scores, proof that the box is obeyed, a report.
 
     make quickstart
 
@@ -35,8 +35,15 @@ def main() -> None:
         + ["--save_path", folder / "results", *PREDICTION_FLAGS]
     )
     sheet = folder / "contact_sheet.png"
-    rates = measure_control(trained, meta, ["--sheet", sheet, "--out", folder / "control.json"])
-    sys.stdout.write(f"\nwhat the model saw:      {picture}\ntwo boxes, two captions: {sheet}\n")
+    control, report = folder / "control.json", folder / "report.html"
+    rates = measure_control(trained, meta, ["--probes", "swap", "null", "--sheet", sheet, "--out", control])
+    run(
+        [sys.executable, "-m", "internvl_chat", "report", "--control", control, "--tracks", data, "--out", report]
+        + ["--references", data / "references_test.json", "--title", "What the box is worth", "--open"]
+    )
+    sys.stdout.write(
+        f"\nwhat the model saw:      {picture}\ntwo boxes, two captions: {sheet}\nreport:                  {report}\n"
+    )
     seconds = round(time.time() - started)
     sys.stdout.write(
         json.dumps({"right_box": rates["right_box"], "swapped_box": rates["swapped_box"], "seconds": seconds}) + "\n"

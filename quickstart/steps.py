@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
-import shlex
-import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-REPOSITORY = Path(__file__).resolve().parent.parent
+from internvl_chat.commands.running import REPOSITORY, run
+
 BASE_MODEL = REPOSITORY / "quickstart" / "base"
 SCRIPT = "shell/internvl3.0/2nd_finetune/roiattention_ml.sh"
 
@@ -40,46 +38,6 @@ class Arm:
 
 
 BOTH = Arm("both", 5, True)
-
-
-class StepFailed(SystemExit):
-    """A command of the path failed; its own output says why."""
-
-
-def run(command: Sequence[object], extra_env: Mapping[str, str] | None = None, log: Path | None = None) -> str:
-    """Run a command from the repository's root, shown as one would type it; returns what it printed.
-
-    With `log`, its output goes to that file instead of the screen.
-    """
-    words = [str(word) for word in command]
-    settings = "".join(f"{key}={shlex.quote(value)} " for key, value in (extra_env or {}).items())
-    sys.stdout.write(f"\n$ {settings}{shlex.join(words)}\n")
-    sys.stdout.flush()
-    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "TOKENIZERS_PARALLELISM": "false", **(extra_env or {})}
-    with subprocess.Popen(
-        words,
-        cwd=REPOSITORY,
-        env=environment,
-        text=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT if log else None,
-    ) as process:
-        assert process.stdout is not None
-        lines = []
-        with (log or Path(os.devnull)).open("w") as file:
-            for line in process.stdout:
-                lines.append(line)
-                file.write(line)
-                if log is None:
-                    sys.stdout.write(line)
-                    sys.stdout.flush()
-    if process.returncode:
-        if log:
-            sys.stdout.write("".join(lines[-30:]))
-        raise StepFailed(
-            f"the command above failed with exit code {process.returncode}" + (f": see {log}" if log else "")
-        )
-    return "".join(lines)
 
 
 def make_shapes(folder: Path, train_clips: int, test_clips: int, seed: int = 0) -> None:
@@ -119,22 +77,20 @@ def finetune(
     launch(SCRIPT, meta, output_dir, flags, max_steps=max_steps, batch_size=batch_size)
 
 
+def cpu_ranks(batch_size: int) -> dict[str, str]:
+    """The environment of a shell script that trains on two CPU ranks; `batch_size` prompts a step."""
+    sizes = {"GPUS": "2", "BATCH_SIZE": str(batch_size), "PER_DEVICE_BATCH_SIZE": str(batch_size // 2)}
+    return {**sizes, "OMP_NUM_THREADS": "1"}
+
+
 def launch(
     script: str, meta: Path, output_dir: Path, flags: Sequence[str], *, max_steps: int, batch_size: int = 16
 ) -> None:
     """Train the tiny base with a shell script on two CPU ranks; `batch_size` prompts a step."""
-    environment = {
-        "GPUS": "2",
-        "BATCH_SIZE": str(batch_size),
-        "PER_DEVICE_BATCH_SIZE": str(batch_size // 2),
-        "MODEL_PATH": str(BASE_MODEL),
-        "META_PATH": str(meta),
-        "OUTPUT_DIR": str(output_dir),
-        "OMP_NUM_THREADS": "1",
-    }
+    where = {"MODEL_PATH": str(BASE_MODEL), "META_PATH": str(meta), "OUTPUT_DIR": str(output_dir)}
     steps = f"--max_steps {max_steps} --save_steps {max_steps}".split()
     output_dir.mkdir(parents=True, exist_ok=True)
-    run(["sh", script, *flags, *steps], environment, log=output_dir / "launch.log")
+    run(["sh", script, *flags, *steps], {**cpu_ranks(batch_size), **where}, log=output_dir / "launch.log")
 
 
 def measure_control(checkpoint: Path, meta: Path, flags: Sequence[object] = ()) -> dict[str, float]:

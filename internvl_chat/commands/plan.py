@@ -52,7 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--freeze_mlp", action="store_true", help="the projector is not trained")
     add("--train_backbone", action="store_true", help="the ViT is trained")
     add("--per_device_train_batch_size", type=positive_int, help="samples a pass (default: chosen)")
-    add("--grad_checkpoint", choices=("True", "False"), help="compute layers again in backward (default: chosen)")
+    add("--grad_checkpoint", default="auto", help="as the training script's (default: %(default)s, chosen)")
     add("--zero_stage", type=int, choices=(1, 2, 3), help="(default: chosen)")
     add("--gpus", type=positive_int, default=4, help="GPUs on all nodes (default: %(default)s)")
     add("--gpu", choices=GPU_KINDS, default="h100", help="sets peak FLOP/s and memory (default: %(default)s)")
@@ -68,7 +68,7 @@ def run(args: argparse.Namespace) -> int:
     from internvl_chat.model.loading import load_config, resolve_folder
     from internvl_chat.model.planning import GPUS, Choices, Machine, Workload, plan_run
     from internvl_chat.model.trainable import TrainablePart
-    from internvl_chat.train.planning import workload_of
+    from internvl_chat.train.planning import layers_to_recompute, workload_of
 
     if args.min_num_frame > args.max_num_frame:
         raise UserError(f"--min_num_frame {args.min_num_frame}: expected at most --max_num_frame {args.max_num_frame}")
@@ -96,14 +96,15 @@ def run(args: argparse.Namespace) -> int:
         )
     peak_flops, memory_gib = GPUS[args.gpu]
     machine = Machine(args.gpus, int((args.gpu_memory_gb or memory_gib) * 2**30), peak_flops, args.mfu)
-    checkpoint = None if args.grad_checkpoint is None else args.grad_checkpoint == "True"
+    config = load_config(resolve_folder(args.model_name_or_path))
+    recomputed = layers_to_recompute(args.grad_checkpoint, config.text_config.num_hidden_layers)
     plan = plan_run(
-        load_config(resolve_folder(args.model_name_or_path)),
+        config,
         TrainablePart(args.use_llm_lora, args.freeze_llm, args.freeze_mlp, not args.train_backbone),
         args.num_adapter_layers,
         workload,
         machine,
-        Choices(args.per_device_train_batch_size, checkpoint, args.zero_stage),
+        Choices(args.per_device_train_batch_size, recomputed, args.zero_stage),
         lora_dropout=args.lora_dropout,
     )
     sys.stdout.write(json.dumps(plan.as_dict(), indent=2) + "\n" if args.json else plan.as_text())

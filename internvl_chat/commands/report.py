@@ -3,28 +3,36 @@
     python -m internvl_chat report before=a.json after=b.json --references references.json --out report.html
 
 The first run is the baseline. With --tracks each clip shows its box track, and frames too where that is the dataset's
-root and holds the videos. The file needs nothing else, neither a network nor a server.
+root and holds the videos. With --control FILE, which `control --out FILE` wrote, the report also says how captions
+follow the box; without runs, those of that file are compared: no box, and the own one. The report needs nothing else,
+neither a network nor a server.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import sys
+import webbrowser
 from pathlib import Path
 
 from internvl_chat.commands.options import add_scoring_options, positive_int, run_file
+
+_DISPLAYS = ("DISPLAY", "WAYLAND_DISPLAY")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "runs",
-        nargs="+",
+        nargs="*",
         type=run_file,
         metavar="RUN.json",
         help="predictions, the baseline first; NAME=FILE names a run",
     )
     add_scoring_options(parser)
     parser.add_argument("--out", type=Path, required=True, help="HTML file to write")
+    parser.add_argument("--control", type=Path, help="what `control --out` wrote")
+    parser.add_argument("--open", action="store_true", help="show it in the browser, where there is one")
     parser.add_argument("--title", default="Captions compared", help="(default: %(default)s)")
     parser.add_argument(
         "--clips", type=positive_int, default=100, help="clips on the sheet, half gains and half losses (%(default)s)"
@@ -36,11 +44,17 @@ def run(args: argparse.Namespace) -> int:
     from internvl_chat.contracts import UserError
     from internvl_chat.data.annotations import read_captions, read_predictions, video_path_of
     from internvl_chat.evaluation.assessment import assess
+    from internvl_chat.evaluation.control import ControlRecord
     from internvl_chat.evaluation.groups import read_tracks
     from internvl_chat.evaluation.report import ReportInput, render_report
 
+    control = ControlRecord.read(args.control) if args.control else None
     predictions = {name: read_predictions(path) for name, path in args.runs}
-    if len(predictions) < len(args.runs):
+    if not args.runs:
+        if control is None:
+            raise UserError("nothing to report: give files of captions, or --control")
+        predictions = control.runs()
+    elif len(predictions) < len(args.runs):
         raise UserError(f"runs need names of their own, got {', '.join(n for n, _ in args.runs)}: give NAME=FILE")
     references = read_captions(args.references)
     scored = sorted({i for said in predictions.values() for i in said if i in references})
@@ -70,9 +84,13 @@ def run(args: argparse.Namespace) -> int:
             num_frames=args.num_frames,
             resamples=args.resamples,
             seed=args.seed,
+            control=control,
         )
     )
     args.out.parent.mkdir(parents=True, exist_ok=True)
     args.out.write_text(text, encoding="utf-8")
     sys.stdout.write(f"{args.out}: {len(runs)} runs, {len(text.encode()) / 2**20:.1f} MiB\n")
+    # A text browser would take over the terminal.
+    if args.open and (sys.platform in ("darwin", "win32") or any(os.environ.get(name) for name in _DISPLAYS)):
+        webbrowser.open(args.out.resolve().as_uri())
     return 0

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from internvl_chat.boxes import load_boxes, save_boxes
 from internvl_chat.contracts import Track, TrackFile, UserError
+from internvl_chat.data.annotations import read_json
 from internvl_chat.data.layout import category_of
 from internvl_chat.evaluation.asks import Ask, with_tracks
 from internvl_chat.evaluation.perturb import PERTURBATIONS, perturbed
@@ -193,6 +194,34 @@ class ControlResult:
                 f"{point.probe:8}{point.level:6.2f}{point.clips:7}{point.changed:9.2f}{rates}  {scores}  {bar}".rstrip()
             )
         return "\n".join(lines) + "\n"
+
+
+@dataclass(frozen=True)
+class ControlRecord:
+    """What `ControlResult.to_json` wrote: the outcome of every probe, and the captions by probe and level."""
+
+    metric: str
+    points: Sequence[Point]
+    captions: Mapping[str, Captions]
+
+    @classmethod
+    def read(cls, path: Path) -> ControlRecord:
+        """Read the file that `control --out` writes.
+
+        Raises:
+            UserError: it is none.
+        """
+        held = read_json(path)
+        try:
+            return cls(held["metric"], [Point(**point) for point in held["points"]], held["captions"])
+        except (KeyError, TypeError) as error:
+            raise UserError(f"{path}: expected a file that `control --out` wrote, got {error!r}") from None
+
+    def runs(self) -> dict[str, dict[str, str]]:
+        """The captions without any box, where they were asked for, and with the own one: runs to compare."""
+        named = {"no box": Probe("null", 1.0), "own box": OWN}
+        keys = {name: f"{probe.name} {probe.level:g}" for name, probe in named.items()}
+        return {name: dict(self.captions[key]) for name, key in keys.items() if key in self.captions}
 
 
 def _difference(value: float | None, base: float | None) -> str:

@@ -19,6 +19,7 @@ from internvl_chat.data.picture import Strip, contact_sheet
 from internvl_chat.data.video import read_frames
 from internvl_chat.evaluation import plots
 from internvl_chat.evaluation.assessment import Assessment
+from internvl_chat.evaluation.control import ControlRecord
 from internvl_chat.evaluation.groups import PRESENCE_BOUNDS, SIZE_BOUNDS
 from internvl_chat.evaluation.ptb import tokenize
 from internvl_chat.evaluation.ranking import rank_runs
@@ -105,7 +106,7 @@ class ReportInput:
     """What a report is about; the first run is the baseline that the others are compared with.
 
     `tracks` hold at least the ids that every run was scored on, or are None; `videos` are paths by id, those that are
-    to be shown.
+    to be shown; `control` is how captions followed the box, where it was measured.
     """
 
     title: str
@@ -118,6 +119,7 @@ class ReportInput:
     num_frames: int = 4
     resamples: int = 1000
     seed: int = 0
+    control: ControlRecord | None = None
 
 
 def _data_uri(kind: str, content: bytes) -> str:
@@ -222,4 +224,5 @@ def render_report(source: ReportInput) -> str:
         size_bounds=SIZE_BOUNDS,
         presence_bounds=PRESENCE_BOUNDS,
         suffix=NO_JAVA_SUFFIX,
+        control=source.control,
     )

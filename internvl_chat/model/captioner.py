@@ -124,12 +124,12 @@ class IntentVCNetForConditionalGeneration(InternVLForConditionalGeneration):
             pixel_values=pixel_values,
             boxes=boxes,
             position_ids=position_ids,
-            packed=PackedAttention.of(layout, input_ids.device),
+            packed=PackedAttention.of(layout, target_positions[0]),
             # A mask of four axes is taken as it is: none of L x L is built.
             attention_mask=torch.empty(1, 1, 0, 0, device=input_ids.device),
             use_cache=False,
         ).last_hidden_state
-        loss = self.lm_head(hidden[0, target_positions[0]], target_ids[0], loss_weights[0])
+        loss = self.lm_head(hidden[0], target_ids[0], loss_weights[0])
         total = loss_weights.sum() if num_items_in_batch is None else num_items_in_batch
         return InternVLCausalLMOutputWithPast(loss=loss / total)
 

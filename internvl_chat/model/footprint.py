@@ -11,7 +11,7 @@ Bytes are those that autograd keeps for the backward pass, tensor by tensor, plu
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from internvl_chat.model.label_loss import CHUNK_TOKENS
 from internvl_chat.model.roi_attention import ROI_CELLS
@@ -107,51 +107,56 @@ class Footprint:
     def _trains_head(self) -> bool:
         return self._trains_llm or self.trained.unfreeze_lm_head
 
-    def kept_bytes(self, shape: PassShape, checkpoint: bool) -> dict[str, int]:
+    def kept_bytes(self, shape: PassShape, recomputed_layers: int) -> dict[str, int]:
         """Bytes of activations that stay from the forward to the backward pass, by part.
 
         Args:
-            checkpoint: of a layer only the input is kept, and its inside computed again.
+            recomputed_layers: of the language model, see `recompute_layers`; of them and of the ViT's only the input
+                is kept.
         """
         text, vision, e = self.config.text_config, self.config.vision_config, self.element_bytes
         width, vit_width = text.hidden_size, vision.hidden_size
         passed = vision.num_hidden_layers - self._trunk_layers
-        if checkpoint:
+        if recomputed_layers:
             adapted = e * vit_width * (passed + self.num_adapter_layers)
-            llm = e * width * text.num_hidden_layers
         else:
             adapted = passed * self._vit_layer_bytes() + self.num_adapter_layers * self._adapter_bytes()
-            llm = self._llm_layer_bytes() * text.num_hidden_layers
+        llm = e * width * recomputed_layers
+        llm += self._llm_layer_bytes() * (text.num_hidden_layers - recomputed_layers)
         return {
             "ViT adapted layers": shape.tiles * self.patches_per_tile * adapted,
             "projector": shape.tiles * self.config.image_seq_length * e * (2 * 4 * vit_width + 3 * width),
             "LLM": shape.tokens * (llm + 2 * e * width),
         }
 
-    def passing_bytes(self, shape: PassShape, checkpoint: bool) -> dict[str, int]:
+    def passing_bytes(self, shape: PassShape, recomputed_layers: int) -> dict[str, int]:
         """Bytes that exist for a moment, one part at a time, beside those that are kept."""
         text, vision, e = self.config.text_config, self.config.vision_config, self.element_bytes
         patches = shape.tiles * self.patches_per_tile
         llm_layer = e * (3 * text.intermediate_size + 2 * text.hidden_size)
         vit_layer = e * (vision.intermediate_size + 2 * vision.hidden_size)
         adapter = e * 8 * vision.hidden_size
-        if checkpoint:
-            llm_layer += self._llm_layer_bytes()
-            vit_layer += self._vit_layer_bytes()
-            adapter += self._adapter_bytes()
-        reached = {"a ViT layer": vit_layer * (vision.num_hidden_layers > self._trunk_layers)}
-        reached["a box adapter"] = adapter * bool(self.num_adapter_layers)
+        # When the first layer recomputes its inside, those that were kept, of the last layers, are gone.
+        inside = shape.tokens * self._llm_layer_bytes()
+        gone = inside * (text.num_hidden_layers - recomputed_layers)
+
+        def again(size: int) -> int:
+            return max(0, size - gone) if recomputed_layers else 0
+
+        reached = vision.num_hidden_layers > self._trunk_layers
         return {
             "ViT trunk": patches * e * (5 * vision.hidden_size + 2 * vision.intermediate_size),
-            **{name: patches * size for name, size in reached.items()},
-            "an LLM layer": shape.tokens * llm_layer,
+            "a ViT layer": (patches * vit_layer + again(patches * self._vit_layer_bytes())) * reached,
+            "a box adapter": (patches * adapter + again(patches * self._adapter_bytes()))
+            * bool(self.num_adapter_layers),
+            "an LLM layer": shape.tokens * llm_layer + again(inside),
             "logits at labels": min(shape.targets, CHUNK_TOKENS) * text.vocab_size * (e + _LOGITS_BYTES_FP32)
             + text.vocab_size * text.hidden_size * _FP32_BYTES * self._trains_head,
         }
 
-    def peak_activation_bytes(self, shape: PassShape, checkpoint: bool) -> int:
+    def peak_activation_bytes(self, shape: PassShape, recomputed_layers: int) -> int:
         """The most bytes of activations that exist at a time."""
-        kept, passing = self.kept_bytes(shape, checkpoint), self.passing_bytes(shape, checkpoint)
+        kept, passing = self.kept_bytes(shape, recomputed_layers), self.passing_bytes(shape, recomputed_layers)
         return sum(kept.values()) + max(passing.values())
 
     def _llm_layer_bytes(self) -> int:
@@ -191,9 +196,11 @@ class Footprint:
         """FLOPs of a forward and backward pass, by part."""
         return {work.part: work.forward * work.factor for work in self._work(shape)}
 
-    def recomputed_flops(self, shape: PassShape) -> float:
-        """What checkpointing adds: another forward pass through the layers that gradients pass."""
-        return sum(work.forward for work in self._work(shape) if work.in_layers)
+    def recomputed_flops(self, shape: PassShape, recomputed_layers: int) -> float:
+        """What recomputing adds: another forward pass through those layers."""
+        share = recomputed_layers / self.config.text_config.num_hidden_layers
+        again = {"ViT": float(recomputed_layers > 0), "LLM": share, None: 0.0}
+        return sum(work.forward * again[work.layers] for work in self._work(shape))
 
     def _work(self, shape: PassShape) -> list[_Work]:
         text, vision = self.config.text_config, self.config.vision_config
@@ -202,9 +209,13 @@ class Footprint:
         patches = shape.tiles * self.patches_per_tile
         passed = vision.num_hidden_layers - self._trunk_layers
 
-        llm_layer = width * (2 * queries + 2 * keys) + 3 * width * text.intermediate_size
-        lora_layer = 2 * (2 * width + queries + keys) + 3 * (width + text.intermediate_size)
+        llm_attention = width * (2 * queries + 2 * keys)
+        llm_ffn = 3 * width * text.intermediate_size
+        lora_attention = 2 * (2 * width + queries + keys)
+        lora_ffn = 3 * (width + text.intermediate_size)
         llm_tokens = 2.0 * shape.tokens * text.num_hidden_layers
+        # The last layer's feed-forward sees the rows of the targets only.
+        ffn_tokens = llm_tokens - 2.0 * (shape.tokens - shape.targets)
         vit_layer = 2.0 * patches * (4 * vit_width**2 + 2 * vit_width * vision.intermediate_size)
         vit_lora = 2.0 * patches * (2 * 5 * vit_width + 2 * vision.intermediate_size) * self.trained.use_backbone_lora
         vit_attention = 4.0 * patches * self.patches_per_tile * vit_width
@@ -213,25 +224,27 @@ class Footprint:
         adapter += 2.0 * shape.tiles * ROI_CELLS**2 * 22 * vit_width**2
         projector = 2.0 * shape.tiles * self.config.image_seq_length * (4 * vit_width * width + width**2)
 
+        lora = llm_tokens * lora_attention + ffn_tokens * lora_ffn
         llm_factor = 3 if self._trains_llm else 2
         return [
-            _Work("ViT trunk", self._trunk_layers * (vit_layer + vit_attention), 1, False),
-            _Work("ViT adapted layers", passed * vit_layer, 3 if self._trains_vit else 2, True),
-            _Work("ViT attention in them", passed * vit_attention, 3, True),
-            _Work("box adapters", self.num_adapter_layers * adapter, 3, True),
-            _Work("projector", projector, 3, False),
-            _Work("LLM", llm_tokens * llm_layer, llm_factor, True),
-            _Work("LoRA", llm_tokens * lora_layer * self.trained.use_llm_lora + passed * vit_lora, 3, True),
-            _Work("LLM attention", llm_tokens * queries * shape.tokens / shape.samples, 3, True),
-            _Work("logits", 2.0 * shape.targets * width * text.vocab_size, 3 if self._trains_head else 2, False),
+            _Work("ViT trunk", self._trunk_layers * (vit_layer + vit_attention), 1, None),
+            _Work("ViT adapted layers", passed * vit_layer, 3 if self._trains_vit else 2, "ViT"),
+            _Work("ViT attention in them", passed * vit_attention, 3, "ViT"),
+            _Work("box adapters", self.num_adapter_layers * adapter, 3, "ViT"),
+            _Work("projector", projector, 3, None),
+            _Work("LLM", llm_tokens * llm_attention + ffn_tokens * llm_ffn, llm_factor, "LLM"),
+            _Work("LoRA of the ViT", passed * vit_lora, 3, "ViT"),
+            _Work("LoRA", lora * self.trained.use_llm_lora, 3, "LLM"),
+            _Work("LLM attention", llm_tokens * queries * shape.tokens / shape.samples, 3, "LLM"),
+            _Work("logits", 2.0 * shape.targets * width * text.vocab_size, 3 if self._trains_head else 2, None),
         ]
 
 
 @dataclass(frozen=True)
 class _Work:
-    """FLOPs of one part's forward pass, how many times that forward and backward cost, and whether layers do it."""
+    """FLOPs of one part's forward pass, how many times that forward and backward cost, and whose layers do it."""
 
     part: str
     forward: float
     factor: int
-    in_layers: bool
+    layers: Literal["ViT", "LLM"] | None

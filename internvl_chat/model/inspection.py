@@ -120,7 +120,7 @@ def inspect_checkpoint(
         training_bytes={
             "weights": sum(weights.values()) * WEIGHT_BYTES // ranks,
             "gradients and optimizer": sum(trained_sizes.values()) * (GRADIENT_BYTES + OPTIMIZER_BYTES) // ranks,
-            "activations": footprint.peak_activation_bytes(shape, checkpoint=True),
+            "activations": footprint.peak_activation_bytes(shape, config.text_config.num_hidden_layers),
         },
         prediction_bytes={
             "weights": sum(own.values()) * WEIGHT_BYTES,

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import nn
 
-# Logits of this many tokens exist at a time: 40 MB in float32 for a vocabulary of 150,000.
-CHUNK_TOKENS = 64
+# Logits of this many tokens exist at a time: 20 MB in float32 for a vocabulary of 150,000.
+CHUNK_TOKENS = 32
 
 
 class _WeightedCrossEntropy(torch.autograd.Function):

@@ -73,36 +73,40 @@ class Machine:
 
 @dataclass(frozen=True)
 class Choices:
-    """What a plan may choose, where it is None: samples a pass, checkpointing, and the ZeRO stage."""
+    """What a plan may choose, where it is None: samples a pass, `recompute_layers`, and the ZeRO stage."""
 
     micro_batch: int | None = None
-    grad_checkpoint: bool | None = None
+    recomputed_layers: int | None = None
     zero_stage: int | None = None
 
-    def settings(self, workload: Workload, machine: Machine, tokens: int) -> Iterator[Settings]:
-        """Every combination that is open, the fastest first: nothing computed twice, little communication."""
+    def settings(self, workload: Workload, machine: Machine, tokens: int, layers: int) -> Iterator[Settings]:
+        """Every combination that is open, the fastest first: little computed twice, little communication.
+
+        Layers are recomputed by quarters of the language model's `layers`.
+        """
         share = max(1, workload.batch_size // machine.gpus)
         wanted = min(share, math.ceil(BUSY_TOKENS / tokens))
         micro_batches = range(wanted, 0, -1) if self.micro_batch is None else [self.micro_batch]
-        for checkpoint in [False, True] if self.grad_checkpoint is None else [self.grad_checkpoint]:
+        quarters = sorted({math.ceil(layers * quarter / 4) for quarter in range(5)})
+        for recomputed in quarters if self.recomputed_layers is None else [self.recomputed_layers]:
             for stage in [1, 2, 3] if self.zero_stage is None else [self.zero_stage]:
                 for micro_batch in micro_batches:
-                    yield Settings(workload.max_frames, micro_batch, checkpoint, stage)
+                    yield Settings(workload.max_frames, micro_batch, recomputed, stage)
 
 
 @dataclass(frozen=True)
 class Settings:
-    """Settings of a run: most frames of a video, samples of a pass, checkpointing, ZeRO stage."""
+    """Settings of a run: most frames of a video, samples of a pass, recomputed layers of the LLM, ZeRO stage."""
 
     frames: int
     micro_batch: int
-    grad_checkpoint: bool
+    recomputed_layers: int
     zero_stage: int
 
     def as_text(self) -> str:
         return (
             f"up to {self.frames} frames, {self.micro_batch} a pass, "
-            f"checkpointing {'on' if self.grad_checkpoint else 'off'}, ZeRO-{self.zero_stage}"
+            f"{self.recomputed_layers or 'no'} LLM layers computed again, ZeRO-{self.zero_stage}"
         )
 
 
@@ -163,6 +167,11 @@ class _Planner:
     parameters: int
     trained: int
 
+    @property
+    def layers(self) -> int:
+        """Of the language model."""
+        return int(self.footprint.config.text_config.num_hidden_layers)
+
     def shape(self, workload: Workload, frames: float, samples: int) -> PassShape:
         targets = samples * workload.answers * workload.answer_tokens
         prompt = prompt_tokens(self.footprint.config, math.ceil(frames), workload.coordinates)
@@ -186,15 +195,15 @@ class _Planner:
         most = self.shape(workload, settings.frames, settings.micro_batch)
         mean = self.shape(workload, (min(workload.min_frames, settings.frames) + settings.frames) / 2, 1)
         flops = self.footprint.flops(mean)
-        again = self.footprint.recomputed_flops(mean) if settings.grad_checkpoint else 0.0
+        again = self.footprint.recomputed_flops(mean, settings.recomputed_layers)
         passes_a_gpu = max(1, workload.batch_size // machine.gpus)
         return RunPlan(
             settings,
             machine,
             most.tokens // settings.micro_batch,
             self.state_bytes(settings.zero_stage, machine.gpus),
-            self.footprint.kept_bytes(most, settings.grad_checkpoint),
-            self.footprint.passing_bytes(most, settings.grad_checkpoint),
+            self.footprint.kept_bytes(most, settings.recomputed_layers),
+            self.footprint.passing_bytes(most, settings.recomputed_layers),
             flops,
             again,
             accumulation=math.ceil(passes_a_gpu / settings.micro_batch),
@@ -205,7 +214,7 @@ class _Planner:
     def best(self, workload: Workload, machine: Machine, choices: Choices) -> RunPlan | None:
         """The fastest plan that fits."""
         tokens = self.shape(workload, workload.max_frames, 1).tokens
-        for settings in choices.settings(workload, machine, tokens):
+        for settings in choices.settings(workload, machine, tokens, self.layers):
             plan = self.plan(workload, machine, settings)
             if plan.peak_bytes <= USABLE_SHARE * machine.memory_bytes:
                 return plan
@@ -214,10 +223,10 @@ class _Planner:
     def smallest_change(self, workload: Workload, machine: Machine, choices: Choices) -> str:
         """What to change so that it fits: a setting, else the frames, else the machine."""
         for words, wider in (
-            ("checkpointing on", replace(choices, grad_checkpoint=True)),
+            ("all LLM layers computed again", replace(choices, recomputed_layers=self.layers)),
             ("1 sample a pass", replace(choices, micro_batch=1)),
             ("ZeRO-3", replace(choices, zero_stage=3)),
-            ("checkpointing on, 1 sample a pass and ZeRO-3", Choices(1, True, 3)),
+            ("all LLM layers computed again, 1 sample a pass and ZeRO-3", Choices(1, self.layers, 3)),
         ):
             if wider != choices and self.best(workload, machine, wider):
                 return words
@@ -229,7 +238,7 @@ class _Planner:
             found = self.best(workload, replace(machine, gpus=gpus), Choices())
             if found:
                 return f"{gpus} GPUs of this memory ({found.settings.as_text()})"
-        smallest = self.plan(workload, machine, Settings(workload.max_frames, 1, True, 3))
+        smallest = self.plan(workload, machine, Settings(workload.max_frames, 1, self.layers, 3))
         return f"GPUs of {math.ceil(smallest.peak_bytes / USABLE_SHARE / GIB)} GiB"
 
 
@@ -255,7 +264,7 @@ def plan_run(
     plan = planner.best(workload, machine, choices)
     if plan is None:
         tokens = planner.shape(workload, workload.max_frames, 1).tokens
-        *_, thriftiest = choices.settings(workload, machine, tokens)
+        *_, thriftiest = choices.settings(workload, machine, tokens, planner.layers)
         needed = planner.plan(workload, machine, thriftiest)
         raise UserError(
             f"the run does not fit: {thriftiest.as_text()} needs {needed.peak_bytes / GIB:.1f} GiB on each of "

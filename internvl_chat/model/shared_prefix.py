@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as nnf
+from torch import nn
 from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import eager_mask, sdpa_mask
@@ -23,6 +24,7 @@ from transformers.models.qwen2.modeling_qwen2 import eager_attention_forward
 from internvl_chat.contracts import SharedPrefix
 
 _NAME_PREFIX = "shared_prefix_"
+_AS_IS = nn.Identity()
 
 
 def answer_mask(prefix: SharedPrefix, device: torch.device | None = None) -> torch.Tensor:
@@ -38,15 +40,21 @@ def answer_mask(prefix: SharedPrefix, device: torch.device | None = None) -> tor
 
 @dataclass(frozen=True)
 class PackedAttention:
-    """A row's layout with the masks of its answers: made once a forward pass and handed to every layer."""
+    """A row's layout with the masks of its answers: made once a forward pass and handed to every layer.
+
+    Args:
+        target_positions: [N], the rows whose final hidden states are wanted.
+    """
 
     layout: tuple[SharedPrefix, ...]
     masks: tuple[torch.Tensor | None, ...]
+    target_positions: torch.Tensor
 
     @staticmethod
-    def of(layout: Sequence[SharedPrefix], device: torch.device) -> PackedAttention:
+    def of(layout: Sequence[SharedPrefix], target_positions: torch.Tensor) -> PackedAttention:
+        device = target_positions.device
         masks = (answer_mask(prefix, device) if prefix.answer_lengths else None for prefix in layout)
-        return PackedAttention(tuple(layout), tuple(masks))
+        return PackedAttention(tuple(layout), tuple(masks), target_positions)
 
 
 def _sdpa(
@@ -156,8 +164,34 @@ for _name, _attention, _make_mask in _IMPLEMENTATIONS.values():
     AttentionMaskInterface.register(_NAME_PREFIX + _name, _make_mask)
 
 
+class _LastLayer:
+    """What a decoder's last layer does for a packed row: behind its attention, only the wanted rows go on.
+
+    No later layer reads the others. Mixed into the layer's own class.
+    """
+
+    input_layernorm: nn.Module
+    self_attn: nn.Module
+    post_attention_layernorm: nn.Module
+    mlp: nn.Module
+
+    def forward(
+        self, hidden_states: torch.Tensor, *args: Any, packed: PackedAttention | None = None, **kwargs: Any
+    ) -> torch.Tensor:
+        """[B, L, D] to the same; with `packed`, [1, L, D] to [1, N, D]."""
+        if packed is None:
+            return super().forward(hidden_states, *args, **kwargs)  # type: ignore[misc]
+        attended, _ = self.self_attn(self.input_layernorm(hidden_states), *args, packed=packed, **kwargs)
+        # Phi-3 has dropout on both branches.
+        drop_attended, drop_mlp = (getattr(self, f"resid_{branch}_dropout", _AS_IS) for branch in ("attn", "mlp"))
+        wanted = (hidden_states + drop_attended(attended))[:, packed.target_positions]
+        return wanted + drop_mlp(self.mlp(self.post_attention_layernorm(wanted)))
+
+
 def use_shared_prefix_attention(model: PreTrainedModel) -> None:
     """Let the language model of a captioner read packed rows beside ordinary ones.
+
+    Of a packed row it gives the final hidden states of `PackedAttention.target_positions` only.
 
     Raises:
         ValueError: its attention implementation has no packed form.
@@ -168,3 +202,5 @@ def use_shared_prefix_attention(model: PreTrainedModel) -> None:
     if current not in _IMPLEMENTATIONS:
         raise ValueError(f"attention {current!r} cannot read packed rows: use one of {', '.join(_IMPLEMENTATIONS)}")
     model.set_attn_implementation({"text_config": _NAME_PREFIX + _IMPLEMENTATIONS[current][0]})
+    last = model.model.language_model.layers[-1]
+    last.__class__ = type(type(last).__name__, (_LastLayer, type(last)), {})

@@ -37,8 +37,12 @@ class ModelArguments:
     )
     drop_path_rate: float = field(default=0.0, metadata={"help": "Stochastic depth of the ViT; only 0."})
     ps_version: Literal["v2"] = field(default="v2", metadata={"help": "Pixel shuffle; only v2."})
-    grad_checkpoint: Literal["True", "False", "auto"] = field(
-        default="True", metadata={"help": "Compute layers again in the backward pass; auto: where memory asks for it."}
+    grad_checkpoint: str = field(
+        default="True",
+        metadata={
+            "help": "Compute layers again in the backward pass: True, False, a number of the language model's layers, "
+            "or auto, as many as memory asks for."
+        },
     )
     use_fast_tokenizer: bool = field(default=False, metadata={"help": "Passed on to the tokenizer's loader."})
     attn_implementation: str | None = field(

@@ -48,11 +48,12 @@ from internvl_chat.model.configuration import tokens_per_frame
 from internvl_chat.model.conversion.config import is_original, template_of
 from internvl_chat.model.footprint import Footprint
 from internvl_chat.model.loading import read_config_file, resolve_folder
+from internvl_chat.model.recomputation import recompute_layers
 from internvl_chat.model.shared_prefix import use_shared_prefix_attention
 from internvl_chat.model.trainable import TrainablePart, unfrozen_layers
 from internvl_chat.train.arguments import DataArguments, FinetuneArguments, ModelArguments
 from internvl_chat.train.dry_run import describe_run
-from internvl_chat.train.planning import settle_checkpointing
+from internvl_chat.train.planning import settle_recomputation
 from internvl_chat.train.trainer import BoxCaptionTrainer
 from internvl_chat.train.validation import Validation, hold_out
 
@@ -160,7 +161,7 @@ def build_model(
     dtype: torch.dtype,
     tokenizer: PreTrainedTokenizerBase | None = None,
     image_size_px: int | None = None,
-    grad_checkpoint: bool = False,
+    recomputed_layers: int = 0,
 ) -> tuple[torch.nn.Module, TrainablePart]:
     """The base with box adapters and LoRA, for a tokenizer and a tile size, and what of it is trained."""
     model = load_base(
@@ -175,8 +176,7 @@ def build_model(
     model.config.use_cache = False
     use_shared_prefix_attention(model)
     trained = trainable_part(args, model.config)
-    if grad_checkpoint:
-        model.gradient_checkpointing_enable({"use_reentrant": False})
+    recompute_layers(model, recomputed_layers)
     wrapped: torch.nn.Module = model
     lora = trained.lora_config(model.config.text_config.model_type, args.lora_dropout)
     if lora is not None:
@@ -279,8 +279,8 @@ def train(model_args: ModelArguments, data_args: DataArguments, args: FinetuneAr
 
     dtype = torch.bfloat16 if args.bf16 else torch.float32
     part = trainable_part(model_args, config)
-    grad_checkpoint = settle_checkpointing(model_args, data_args, args, config, part, dataset.passes)
-    model, trained = build_model(model_args, dtype, tokenizer, data_args.force_image_size, grad_checkpoint)
+    recomputed_layers = settle_recomputation(model_args, data_args, args, config, part, dataset.passes)
+    model, trained = build_model(model_args, dtype, tokenizer, data_args.force_image_size, recomputed_layers)
     footprint = Footprint(model.config, trained, model_args.num_adapter_layers, model_args.lora_dropout, dtype.itemsize)
     trainer = BoxCaptionTrainer(
         model=model,
@@ -301,7 +301,7 @@ def train(model_args: ModelArguments, data_args: DataArguments, args: FinetuneAr
     facts = {
         "samples": len(samples),
         "passes": len(dataset),
-        "grad_checkpoint": grad_checkpoint,
+        "recomputed_layers": recomputed_layers,
         "parameters": sum(size for _, size in sizes),
         "parameters_trained": sum(size for is_trained, size in sizes if is_trained),
         "world_size": args.world_size,

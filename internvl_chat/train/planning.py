@@ -77,20 +77,35 @@ def tile_cost(footprint: Footprint) -> float:
     return tile / token
 
 
-def settle_checkpointing(
+def layers_to_recompute(flag: str, layers: int) -> int | None:
+    """What `--grad_checkpoint` asks for of a language model with so many layers; None where it is to be chosen.
+
+    Raises:
+        UserError: it is no such value.
+    """
+    words = {"True": layers, "False": 0, "auto": None}
+    if flag in words:
+        return words[flag]
+    if not flag.isdecimal() or int(flag) > layers:
+        raise UserError(f"--grad_checkpoint {flag}: expected True, False, auto, or a number of layers up to {layers}")
+    return int(flag)
+
+
+def settle_recomputation(
     model_args: ModelArguments,
     data_args: DataArguments,
     args: FinetuneArguments,
     config: InternVLConfig,
     trained: TrainablePart,
     passes: Sequence[Sequence[Sample]],
-) -> bool:
-    """Whether layers are computed again in the backward pass: as the flag says, or where the planner finds it needed.
+) -> int:
+    """How many of the LLM's layers are computed again in backward: as the flag says, or as the planner finds needed.
 
     Raises:
         UserError: on a GPU, the run cannot fit; the message names the smallest change that would make it.
     """
-    wanted = {"True": True, "False": False, "auto": None}[model_args.grad_checkpoint]
+    layers = config.text_config.num_hidden_layers
+    wanted = layers_to_recompute(model_args.grad_checkpoint, layers)
     shows_video = any(sample.video_path for group in passes for sample in group)
     most = data_args.max_num_frame if shows_video else data_args.max_dynamic_patch + data_args.use_thumbnail
     per_step = args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
@@ -117,5 +132,5 @@ def settle_checkpointing(
         if torch.cuda.is_available():
             raise
         # The estimate is of GPUs; a CPU that is short of memory swaps, and does best to save it.
-        return wanted is not False
-    return plan.settings.grad_checkpoint
+        return layers if wanted is None else wanted
+    return plan.settings.recomputed_layers

@@ -11,6 +11,7 @@ import pytest
 from internvl_chat.__main__ import main
 from internvl_chat.commands.options import run_file
 from internvl_chat.data.annotations import read_captions
+from internvl_chat.evaluation.control import OWN, ControlResult, Probe
 from internvl_chat.evaluation.submission import challenge_ids, write_results
 from tests.helpers import run_python
 
@@ -146,9 +147,37 @@ def test_report_writes_one_file(runs: Path, capsys: pytest.CaptureFixture[str]) 
     assert text.count("<article") == 7 and "<h1>Two runs</h1>" in text and "largest gain of a<" in text
 
 
+def control_file(runs: Path, own: dict[str, str], nothing: dict[str, str]) -> Path:
+    probes = {OWN: own, Probe("null", 1.0): nothing}
+    result = ControlResult(probes, {}, read_captions(runs / "references.json"), "CIDEr", lambda *_: 1.25)
+    return write(runs / "control.json", result.to_json())
+
+
+def test_report_of_how_captions_follow_the_box(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    captions = read_captions(CAPTIONS)
+    first = next(iter(captions))
+    own = {i: texts[2] for i, texts in captions.items()}
+    control = control_file(runs, own, {**own, first: "nothing"})
+    shown: list[str] = []
+    monkeypatch.setattr("webbrowser.open", shown.append)
+    monkeypatch.setenv("DISPLAY", ":1")
+    out = runs / "report.html"
+    argv = ["report", "--control", control, "--references", runs / "references.json", "--no_java", "--resamples", 20]
+    assert call(*argv, "--out", out, "--open") == 0
+    assert shown == [out.as_uri()]
+    text = out.read_text(encoding="utf-8")
+    assert "largest gain of own box<" in text
+    table = text.split("follow the box?")[1].split("</table>")[0]
+    share = f"<td>{1 - 1 / len(captions):.2f}</td>"
+    row = f"<tr><th>null</th><td>1</td><td>{len(captions)}</td>\n<td>{1 / len(captions):.2f}</td>{share}<td>–</td>"
+    assert row in table and "<td>1.25</td><td>–</td></tr>" in table
+
+
 @pytest.mark.parametrize(
     ("argv", "said"),
     [
+        (["report", "--references", "references.json", "--out", "r.html"], "nothing to report"),
+        (["report", "--control", "a.json", "--references", "references.json", "--out", "r.html"], "a.json: expected a"),
         (["score", "--predictions", "references.json", "--references", "references.json"], "expected a caption, got"),
         (["score", "--predictions", "a.json", "--references", "b.json"], "'kettle-1': expected a list of captions"),
         (["score", "--predictions", "none.json", "--references", "b.json"], "none.json: not found"),

@@ -17,6 +17,7 @@ from internvl_chat.contracts import SharedPrefix
 from internvl_chat.model.captioner import IntentVCNetForConditionalGeneration
 from internvl_chat.model.configuration import IntentVCNetConfig
 from internvl_chat.model.footprint import Footprint, PassShape, frames_within, prompt_tokens
+from internvl_chat.model.recomputation import recompute_layers
 from internvl_chat.model.shared_prefix import use_shared_prefix_attention
 from internvl_chat.model.trainable import TrainablePart
 from tests.helpers import IMAGE_TOKEN_ID, tiny_config
@@ -76,13 +77,12 @@ def config() -> IntentVCNetConfig:
     return IntentVCNetConfig.from_base(base, ADAPTERS)
 
 
-def one_pass(trained: TrainablePart, tiles: int, checkpoint: bool, dropout: float) -> tuple[torch.nn.Module, Any]:
+def one_pass(trained: TrainablePart, tiles: int, recomputed: int, dropout: float) -> tuple[torch.nn.Module, Any]:
     """A model in bfloat16 and what it is called with: one prompt with three answers."""
     torch.manual_seed(0)
     model = IntentVCNetForConditionalGeneration(config()).bfloat16().train()
     use_shared_prefix_attention(model)
-    if checkpoint:
-        model.gradient_checkpointing_enable({"use_reentrant": False})
+    recompute_layers(model, recomputed)
     wrapped: torch.nn.Module = model
     lora = trained.lora_config("qwen2", dropout)
     if lora is not None:
@@ -110,47 +110,48 @@ def shape_of(tiles: int) -> PassShape:
     return PassShape(tiles, QUESTION_TOKENS + tiles * TOKENS_PER_TILE + targets, targets)
 
 
-def measured_bytes(trained: TrainablePart, tiles: int, checkpoint: bool, dropout: float) -> int:
-    model, given = one_pass(trained, tiles, checkpoint, dropout)
+def measured_bytes(trained: TrainablePart, tiles: int, recomputed: int, dropout: float) -> int:
+    model, given = one_pass(trained, tiles, recomputed, dropout)
     with AllocatedBytes() as allocated:
         model(**given).loss.backward()
     return allocated.peak
 
 
 @pytest.mark.parametrize(
-    ("trained", "checkpoint", "dropout"),
+    ("trained", "recomputed", "dropout"),
     [
-        (LORA, False, 0.0),
-        (LORA, False, 0.1),
-        (LORA, True, 0.1),
-        (BOTH_LORA, False, 0.1),
-        (UPPER_VIT, False, 0.0),
-        (FULL, False, 0.0),
-        (FULL, True, 0.0),
+        (LORA, 0, 0.0),
+        (LORA, 0, 0.1),
+        (LORA, 6, 0.1),
+        (LORA, 2, 0.1),
+        (BOTH_LORA, 0, 0.1),
+        (UPPER_VIT, 0, 0.0),
+        (FULL, 0, 0.0),
+        (FULL, 6, 0.0),
     ],
 )
-def test_what_frames_add_to_the_peak(trained: TrainablePart, checkpoint: bool, dropout: float) -> None:
+def test_what_frames_add_to_the_peak(trained: TrainablePart, recomputed: int, dropout: float) -> None:
     """Between 4 and 12 tiles, so that gradients and all else that does not grow with a pass drops out."""
     footprint = Footprint(config(), trained, ADAPTERS, dropout)
-    few, many = (footprint.peak_activation_bytes(shape_of(tiles), checkpoint) for tiles in (4, 12))
-    measured = measured_bytes(trained, 12, checkpoint, dropout) - measured_bytes(trained, 4, checkpoint, dropout)
+    few, many = (footprint.peak_activation_bytes(shape_of(tiles), recomputed) for tiles in (4, 12))
+    measured = measured_bytes(trained, 12, recomputed, dropout) - measured_bytes(trained, 4, recomputed, dropout)
     assert 0.75 < (many - few) / measured < 1.35
 
 
-def test_checkpointing_and_dropout_change_the_estimate_as_they_should() -> None:
+def test_recomputing_and_dropout_change_the_estimate_as_they_should() -> None:
     plain, dropped = Footprint(config(), LORA, ADAPTERS, 0.0), Footprint(config(), LORA, ADAPTERS, 0.1)
-    for checkpoint in (False, True):
-        peaks = [plain.peak_activation_bytes(shape_of(tiles), checkpoint) for tiles in range(1, 30)]
+    for recomputed in (0, 2, 6):
+        peaks = [plain.peak_activation_bytes(shape_of(tiles), recomputed) for tiles in range(1, 30)]
         assert peaks == sorted(set(peaks))
     shape = shape_of(12)
-    assert dropped.peak_activation_bytes(shape, False) > plain.peak_activation_bytes(shape, False)
-    assert plain.peak_activation_bytes(shape, True) < plain.peak_activation_bytes(shape, False) / 2
-    assert Footprint(config(), LORA, 0).kept_bytes(shape, False)["ViT adapted layers"] == 0
+    assert dropped.peak_activation_bytes(shape, 0) > plain.peak_activation_bytes(shape, 0)
+    assert plain.peak_activation_bytes(shape, 6) < plain.peak_activation_bytes(shape, 0) / 2
+    assert Footprint(config(), LORA, 0).kept_bytes(shape, 0)["ViT adapted layers"] == 0
 
 
-def counted_flops(trained: TrainablePart, checkpoint: bool) -> tuple[float, float]:
+def counted_flops(trained: TrainablePart, recomputed: int) -> tuple[float, float]:
     """What torch counts of a pass: of matrix products, and of the convolutions' forward passes."""
-    model, given = one_pass(trained, 12, checkpoint, 0.0)
+    model, given = one_pass(trained, 12, recomputed, 0.0)
     with FlopCounterMode(display=False) as counter:
         model(**given).loss.backward()
     counts = {str(op): flops for op, flops in counter.get_flop_counts()["Global"].items()}
@@ -160,7 +161,7 @@ def counted_flops(trained: TrainablePart, checkpoint: bool) -> tuple[float, floa
 @pytest.mark.parametrize("trained", [LORA, BOTH_LORA, UPPER_VIT, FULL], ids=["LoRA", "LoRA twice", "upper ViT", "full"])
 def test_flops_are_those_that_torch_counts(trained: TrainablePart) -> None:
     """But for attention, of which torch counts whole squares, and the backward pass of grouped convolutions."""
-    matrices, convolutions = counted_flops(trained, checkpoint=False)
+    matrices, convolutions = counted_flops(trained, recomputed=0)
     footprint = Footprint(config(), trained, ADAPTERS)
     patches, width = 12 * (footprint.patches_per_tile - 1), config().vision_config.hidden_size
     embedding = 2 * patches * 3 * PATCH_PX**2 * width
@@ -172,13 +173,13 @@ def test_flops_are_those_that_torch_counts(trained: TrainablePart) -> None:
 
 
 @pytest.mark.parametrize("trained", [LORA, FULL], ids=["LoRA", "full"])
-def test_checkpointing_computes_a_forward_pass_again(trained: TrainablePart) -> None:
+def test_recomputing_is_a_forward_pass_again(trained: TrainablePart) -> None:
     """Or a little less: a layer is left as soon as all that its backward pass needs is there."""
-    again = sum(counted_flops(trained, True)) - sum(counted_flops(trained, False))
+    again = sum(counted_flops(trained, 6)) - sum(counted_flops(trained, 0))
     footprint = Footprint(config(), trained, ADAPTERS)
     parts = footprint.flops(shape_of(12))
     attention = (parts["ViT attention in them"] + parts["LLM attention"]) / 3
-    assert 0.99 < (footprint.recomputed_flops(shape_of(12)) - attention) / again < 1.15
+    assert 0.99 < (footprint.recomputed_flops(shape_of(12), 6) - attention) / again < 1.15
 
 
 def test_tokens_of_a_prompt() -> None:

@@ -15,6 +15,7 @@ from internvl_chat.data.collator import PackCollator
 from internvl_chat.data.encoder import SamplePlan
 from internvl_chat.data.packing import LossReduction, pack_answers
 from internvl_chat.model.checkpoint import load_base
+from internvl_chat.model.recomputation import recompute_layers
 from internvl_chat.model.shared_prefix import answer_mask, use_shared_prefix_attention
 from tests.helpers import IMAGE_TOKEN_ID, TILE_PX, TOKENS_PER_FRAME, randomise
 
@@ -103,9 +104,12 @@ def test_a_pack_of_mixed_records_has_the_gradients_of_its_records_alone(model: P
     assert_alike(model, [[packed(n) for n in range(4)]], [[row] for n in range(4) for row in one_by_one(n)])
 
 
-def test_checkpointing_changes_nothing(model: PreTrainedModel) -> None:
+@pytest.mark.parametrize("layers", [1, 2])
+def test_recomputing_layers_changes_nothing(layers: int, model: PreTrainedModel) -> None:
     expected_loss, expected = loss_and_gradients(model, [[packed(0), packed(2)]])
-    model.gradient_checkpointing_enable({"use_reentrant": False})
+    recompute_layers(model, layers)
+    recomputed = [layer.gradient_checkpointing for layer in model.model.language_model.layers]
+    assert recomputed == [number < layers for number in range(2)]
     loss, gradients = loss_and_gradients(model, [[packed(0), packed(2)]])
     assert loss == expected_loss
     assert all(torch.equal(gradients[name], expected[name]) for name in expected)

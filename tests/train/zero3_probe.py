@@ -22,7 +22,7 @@ def main(base: str, out: Path) -> None:
         "optimizer": {"type": "AdamW", "params": {"lr": 1e-2, "torch_adam": True}},
     }
     keep_alive = HfDeepSpeedConfig(config)
-    arguments = ModelArguments(base, num_adapter_layers=2, use_llm_lora=4, freeze_backbone=True, grad_checkpoint=False)
+    arguments = ModelArguments(base, num_adapter_layers=2, use_llm_lora=4, freeze_backbone=True)
     torch.manual_seed(3)
     model, _ = build_model(arguments, torch.float32)
     named = dict(model.named_parameters())

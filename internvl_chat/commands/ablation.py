@@ -1,0 +1,142 @@
+"""Train and score the method's table: every way to tell the model which object is meant, on your data and budget.
+
+    python -m internvl_chat ablation --captions train.json --root /data/IntentVC --out work_dirs/ablation \\
+        --max_steps 200 --training_flags "--learning_rate 5e-5" --prediction_flags "--num_frames 32"
+
+Rows are prompt forms (text only, coordinates, red box, both), each without box adapters, with one on the ViT's output
+and with one after each of its last layers. Each is trained by a recipe's shell script, whose environment (GPUS,
+BATCH_SIZE, PER_DEVICE_BATCH_SIZE, several nodes) is handed on, captions the same held-out clips, and is scored.
+
+Held out are the ids of --references; without them a share of the videos of --captions, all ids of a video together.
+Rows that are finished are not run again. Everything lands in --out, the table as ablation.md; the last line printed is
+JSON. Needs a checkout of the repository, for its scripts.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import shlex
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from internvl_chat.commands.options import PROMPT_FORMS, positive_int
+
+ADAPTERS = {"none": 0, "single": 1, "multi": 5}
+DEFAULT_SCRIPT = Path("shell/internvl3.0/2nd_finetune/roiattention_ml.sh")
+# Enough of a video to tell it from another.
+_DIGEST_BYTES = 2**20
+METRICS = ("BLEU-4", "METEOR", "CIDEr", "ROUGE-L")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--captions", type=Path, required=True, help="train.json: {'captions': {id: [caption, ...]}}")
+    add("--root", type=Path, required=True, help="the videos' root, with object_bboxes.npy beside each")
+    add("--references", type=Path, help="captions of the held-out clips (default: hold some of --captions out)")
+    add("--held_out", type=float, default=0.1, help="share of the videos without --references (default: %(default)s)")
+    add("--model_name_or_path", default="OpenGVLab/InternVL3-8B", help="base (default: %(default)s)")
+    add("--prompt_forms", nargs="+", choices=PROMPT_FORMS, default=list(PROMPT_FORMS), help="(default: all)")
+    add("--adapters", nargs="+", choices=ADAPTERS, default=list(ADAPTERS), help="(default: all)")
+    add("--max_steps", type=positive_int, help="of each training run (default: the recipe's epochs)")
+    add("--script", type=Path, default=DEFAULT_SCRIPT, help="recipe (default: %(default)s)")
+    add("--training_flags", type=shlex.split, default=[], help="handed to the recipe, in one string")
+    add("--prediction_flags", type=shlex.split, default=[], help="handed to eval_const.py, in one string")
+    add("--object_name", action="append", default=[], metavar="CATEGORY=NAME", help="as for `annotate`")
+    add("--out", type=Path, default=Path("work_dirs/ablation"), help="(default: %(default)s)")
+
+
+def run(args: argparse.Namespace) -> int:
+    from internvl_chat.commands.running import REPOSITORY
+    from internvl_chat.commands.running import run as run_command
+    from internvl_chat.contracts import UserError
+    from internvl_chat.data.annotations import read_captions, read_json, write_json
+
+    if not (REPOSITORY / args.script).is_file():
+        raise UserError(f"{REPOSITORY / args.script}: not found: run this in a checkout of the repository")
+    captions = read_captions(args.captions)
+    if args.references:
+        references = read_captions(args.references)
+    else:
+        references = {i: captions[i] for i in held_out_ids(captions, args.held_out, args.root)}
+    trained_on = {i: texts for i, texts in captions.items() if i not in references}
+    if not references or not trained_on:
+        raise UserError(f"{len(trained_on)} ids to train on and {len(references)} held out: expected some of each")
+    out = args.out.resolve()
+    out.mkdir(parents=True, exist_ok=True)
+    write_json(out / "references.json", references)
+    write_json(out / "ids.json", list(references))
+    write_json(out / "captions.json", {"captions": trained_on})
+
+    def meta_of(form: str) -> Path:
+        meta = out / f"{form}.json"
+        names = [word for name in args.object_name for word in ("--object_name", name)]
+        command = [sys.executable, "-m", "internvl_chat", "annotate", "--captions", out / "captions.json", *names]
+        command += ["--prompt_form", form, "--root", args.root.resolve()]
+        run_command([*command, "--out", meta.with_suffix(".jsonl"), "--meta_out", meta])
+        return meta
+
+    def scores_of(form: str, adapter: str) -> dict[str, float]:
+        folder = out / f"{form}-{adapter}"
+        scores = folder / "results" / "scores.json"
+        if not scores.is_file():
+            meta = meta_of(form)
+            steps = ["--max_steps", args.max_steps, "--save_steps", args.max_steps] if args.max_steps else []
+            folder.mkdir(exist_ok=True)
+            run_command(
+                ["sh", args.script, "--num_adapter_layers", ADAPTERS[adapter], *steps, *args.training_flags],
+                {"MODEL_PATH": args.model_name_or_path, "META_PATH": str(meta), "OUTPUT_DIR": str(folder)},
+                log=folder / "launch.log",
+            )
+            run_command(
+                [sys.executable, "eval_const.py", "--checkpoint_path", folder, "--meta_path", meta]
+                + ["--ids", out / "ids.json", "--references", out / "references.json"]
+                + ["--save_path", folder / "results", *args.prediction_flags]
+            )
+        said = read_json(folder / "results" / "result.json")["captions"]
+        exact = sum(said.get(i) in texts for i, texts in references.items()) / len(references)
+        return {**read_json(scores), "exact": exact}
+
+    rows = {(form, adapter): scores_of(form, adapter) for form in args.prompt_forms for adapter in args.adapters}
+    text = table(rows)
+    (out / "ablation.md").write_text(text, encoding="utf-8")
+    summary = {f"{form}-{adapter}": row for (form, adapter), row in rows.items()}
+    write_json(out / "ablation.json", summary)
+    sys.stdout.write(f"\n{text}\n{json.dumps(summary)}\n")
+    return 0
+
+
+def held_out_ids(captions: Mapping[str, Sequence[str]], share: float, root: Path) -> list[str]:
+    """The ids of a share of the videos, chosen by content: a video shown under two ids is one video.
+
+    Raises:
+        UserError: a video cannot be read.
+    """
+    from internvl_chat.contracts import UserError
+    from internvl_chat.data.layout import video_path_of
+
+    def digest(path: Path) -> str:
+        try:
+            with path.open("rb") as file:
+                return hashlib.sha256(f"{path.stat().st_size} ".encode() + file.read(_DIGEST_BYTES)).hexdigest()
+        except OSError as error:
+            raise UserError(f"{path}: cannot be read ({error.strerror}), expected the video of an id") from None
+
+    digests = {i: digest(video_path_of(root, i)) for i in captions}
+    videos = sorted(set(digests.values()))
+    chosen = set(videos[: round(share * len(videos))])
+    return [i for i, of_video in digests.items() if of_video in chosen]
+
+
+def table(rows: Mapping[tuple[str, str], Mapping[str, Any]]) -> str:
+    """The paper's form: what tells the model which object is meant, then the scores; the best of each in bold."""
+    lines = [f"| red box | coordinates | adapter | {' | '.join(METRICS)} | exact |", "|---" * (4 + len(METRICS)) + "|"]
+    best = {name: max(row[name] for row in rows.values()) for name in (*METRICS, "exact")}
+    for (form, adapter), row in rows.items():
+        marks = ["✓" if word in form else "" for word in ("red_box", "coordinates")]
+        cells = [f"{row[name]:.4f}" if row[name] < top else f"**{row[name]:.4f}**" for name, top in best.items()]
+        lines.append(f"| {' | '.join([*marks, adapter.replace('none', ''), *cells])} |")
+    return "\n".join(lines) + "\n"
