@@ -21,7 +21,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--references", type=Path, required=True, help="JSONL with the truth")
     add("--json", action="store_true", help="print JSON")
     add("--sheet", type=Path, help="write a PNG: pictures with true and predicted boxes; needs --root")
-    add("--root", type=Path, help="the folder that the references' image paths are relative to, for --sheet")
+    add("--html", type=Path, help="write one HTML file: tables and, with --root, predictions over truth")
+    add("--root", type=Path, help="the folder that the references' image paths are relative to")
     add("--sheet_images", type=positive_int, default=6, help="pictures on the sheet (default: %(default)s)")
 
 
@@ -30,14 +31,19 @@ def run(args: argparse.Namespace) -> int:
     from internvl_chat.evaluation.grounding_records import read_answered
     from internvl_chat.evaluation.grounding_scores import score_boxes
 
-    if bool(args.sheet) != bool(args.root):
-        raise UserError("--sheet and --root go together")
+    if args.sheet and not args.root:
+        raise UserError("--sheet needs --root, the folder of the pictures")
     answers = read_answered(args.references, args.predictions)
     if args.sheet:
         from internvl_chat.evaluation.box_sheet import prediction_sheet
 
         args.sheet.parent.mkdir(parents=True, exist_ok=True)
         prediction_sheet(answers.answered[: args.sheet_images], args.root).save(args.sheet)
+    if args.html:
+        from internvl_chat.evaluation.box_report import render_box_report
+
+        args.html.parent.mkdir(parents=True, exist_ok=True)
+        args.html.write_text(render_box_report(answers, args.predictions.stem, args.root), encoding="utf-8")
     report = score_boxes(answers)
     sys.stdout.write(json.dumps(report.as_dict()) + "\n" if args.json else report.as_text())
     return 0

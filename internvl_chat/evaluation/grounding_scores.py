@@ -123,20 +123,22 @@ def score_boxes(answers: AnsweredSet) -> GroundingReport:
 def _referring_scores(items: Sequence[AnsweredQuestion]) -> ReferringScores:
     correct = 0
     for item in items:
-        first = [_xywh(box) for box in item.answer.boxes[:1]]
-        truth = [_xywh(box) for box in item.question.truth]
+        first = [xywh(box) for box in item.answer.boxes[:1]]
+        truth = [xywh(box) for box in item.question.truth]
         if first:
             overlaps = mask.iou(np.array(first), np.array(truth), [0] * len(truth))
             correct += bool(overlaps.max() >= MATCH_IOU)
     return ReferringScores(len(items), correct, correct / len(items))
 
 
-def _xywh(item: LabelledBox) -> list[float]:
+def xywh(item: LabelledBox) -> list[float]:
+    """The box as COCO has it: corner, width and height."""
     x1, y1, x2, y2 = item.box
     return [x1, y1, x2 - x1, y2 - y1]
 
 
-def _class_of(item: LabelledBox) -> str:
+def class_of(item: LabelledBox) -> str:
+    """The label as labels are compared."""
     return " ".join(item.label.split()).casefold()
 
 
@@ -148,7 +150,7 @@ def detection_scores(items: Sequence[AnsweredQuestion]) -> DetectionScores:
     Source: pycocotools, IoU 0.50:0.05:0.95, 101 recall points, all areas.
     """
     boxes = [box for item in items for box in (*item.question.truth, *item.answer.boxes)]
-    labels = sorted({_class_of(box) for box in boxes})
+    labels = sorted({class_of(box) for box in boxes})
     # pycocotools reports its progress on standard output, which belongs to our callers.
     with contextlib.redirect_stdout(io.StringIO()):
         truth = _coco(labels, [[(box, 1.0) for box in item.question.truth] for item in items])
@@ -177,9 +179,9 @@ def _coco(labels: Sequence[str], pictures: Sequence[Sequence[tuple[LabelledBox, 
     annotations: list[dict[str, Any]] = []
     for picture, boxes in enumerate(pictures, start=1):
         for item, score in boxes:
-            xywh = _xywh(item)
-            ids = {"id": len(annotations) + 1, "image_id": picture, "category_id": number_of[_class_of(item)]}
-            annotations.append({**ids, "bbox": xywh, "area": xywh[2] * xywh[3], "iscrowd": 0, "score": score})
+            bbox = xywh(item)
+            ids = {"id": len(annotations) + 1, "image_id": picture, "category_id": number_of[class_of(item)]}
+            annotations.append({**ids, "bbox": bbox, "area": bbox[2] * bbox[3], "iscrowd": 0, "score": score})
     coco = COCO()
     coco.dataset = {
         "images": [{"id": picture} for picture in range(1, len(pictures) + 1)],

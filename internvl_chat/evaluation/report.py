@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import io
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -21,6 +20,7 @@ from internvl_chat.evaluation import plots
 from internvl_chat.evaluation.assessment import Assessment
 from internvl_chat.evaluation.control import ControlRecord
 from internvl_chat.evaluation.groups import PRESENCE_BOUNDS, SIZE_BOUNDS
+from internvl_chat.evaluation.html import data_uri, render
 from internvl_chat.evaluation.ptb import tokenize
 from internvl_chat.evaluation.ranking import rank_runs
 from internvl_chat.evaluation.scores import CHALLENGE_METRICS, NO_JAVA_SUFFIX, FloatArray
@@ -86,7 +86,7 @@ class Picture:
         sheet = contact_sheet([Strip(frames, boxes[indices], [])], 200, frames_per_row=math.ceil(num_frames**0.5))
         buffer = io.BytesIO()
         sheet.save(buffer, format="JPEG", quality=70)
-        return cls(_data_uri("image/jpeg", buffer.getvalue()), frames.shape[2] / frames.shape[1])
+        return cls(data_uri("image/jpeg", buffer.getvalue()), frames.shape[2] / frames.shape[1])
 
 
 @dataclass(frozen=True)
@@ -120,10 +120,6 @@ class ReportInput:
     resamples: int = 1000
     seed: int = 0
     control: ControlRecord | None = None
-
-
-def _data_uri(kind: str, content: bytes) -> str:
-    return f"data:{kind};base64,{base64.b64encode(content).decode('ascii')}"
 
 
 def _extremes(ids: Sequence[str], values: FloatArray, number: int) -> list[str]:
@@ -180,7 +176,7 @@ def _drawings(source: ReportInput, ids: Sequence[str], metric: str, metrics: Seq
     for kind in ("size", "presence", "category"):
         if kind in _shared_groups(runs.values()):
             drawn.append((f"{metric} by {kind}", plots.groups_plot(runs, kind, metric)))
-    return [(title, _data_uri("image/svg+xml", svg.encode("utf-8"))) for title, svg in drawn]
+    return [(title, data_uri("image/svg+xml", svg.encode("utf-8"))) for title, svg in drawn]
 
 
 def _shared_groups(runs: Iterable[Assessment]) -> list[str]:
@@ -195,20 +191,12 @@ def render_report(source: ReportInput) -> str:
     Raises:
         UserError: the runs share no id, or a video cannot be read.
     """
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
     first = next(iter(source.runs.values()))
     metrics = [first.table.name(m) for m in CHALLENGE_METRICS if first.table.name(m) in first.scores]
     differences = _differences(source)
     ids = [i for i in first.table.ids if all(i in set(run.table.ids) for run in source.runs.values())]
-    environment = Environment(
-        loader=PackageLoader("internvl_chat", "evaluation"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template(TEMPLATE).render(
+    return render(
+        TEMPLATE,
         title=source.title,
         runs=source.runs,
         names=[*metrics, *(name for name in first.scores if name not in metrics)],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -301,9 +302,35 @@ def test_command_scores_and_draws(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert left_of["p"] - left_of["t"] == pytest.approx(80, abs=4)
 
 
+def test_the_html_shows_the_worst_answers_first(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    left, right = LabelledBox("cat", (0, 100, 400, 900)), LabelledBox("a <dog>", (600, 100, 1000, 900))
+    for number in range(2):
+        Image.new("RGB", (320, 200), "white").save(tmp_path / f"{number}.png")
+    write_jsonl(tmp_path / "truth.jsonl", [detection_record(number, [left, right]) for number in range(2)])
+    half_right = f"<ref>cat</ref>{box_text([left.box])}<ref>cat</ref>{box_text([(5, 600, 60, 650), (1, 2)])}"
+    answers = [{"id": 0, "answer": detection_answer([left, right])}, {"id": 1, "answer": half_right}]
+    write_jsonl(tmp_path / "answers.jsonl", answers)
+    out = tmp_path / "new" / "boxes.html"
+    argv = ["--predictions", tmp_path / "answers.jsonl", "--references", tmp_path / "truth.jsonl", "--root", tmp_path]
+    assert main(["score-boxes", *map(str, argv), "--html", str(out)]) == 0
+    text = out.read_text(encoding="utf-8")
+    cards = text.split("<article")[1:]
+    assert ["1.png" in cards[0], "0.png" in cards[1]] == [True, True]
+    assert 'data-missed="1" data-false="1"' in cards[0] and 'data-missed="0" data-false="0"' in cards[1]
+    assert cards[0].count('class="true"') == 2 and cards[0].count('class="found"') == 2
+    assert '<rect x="600" y="100" width="400" height="800" class="true"><title>a &lt;dog&gt;</title>' in cards[0]
+    assert "<tr><th>all</th><td>4</td><td>4</td>" in text and "2 answers, 1 malformed" in text
+    assert not re.search(r'(?:src|href)="(?!data:)', text)
+    capsys.readouterr()
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
-    [(["--sheet", "x.png"], "--sheet and --root go together"), (["--sheet", "x.png", "--root", "."], "cannot be read")],
+    [
+        (["--sheet", "x.png"], "--sheet needs --root"),
+        (["--sheet", "x.png", "--root", "."], "cannot be read"),
+        (["--html", "x.html", "--root", "."], "cannot be read"),
+    ],
 )
 def test_a_sheet_needs_its_pictures(
     flags: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
