@@ -13,7 +13,7 @@ import os
 import shlex
 import sys
 
-from internvl_chat.commands.running import REPOSITORY, run
+from internvl_chat.steps import REPOSITORY, run
 from quickstart.run import CATEGORIES, MAX_STEPS, TEST_CLIPS, TRAIN_CLIPS
 from quickstart.steps import BASE_MODEL, PREDICTION_FLAGS, TINY_FLAGS, cpu_ranks, make_shapes
 

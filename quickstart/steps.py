@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from internvl_chat.commands.running import REPOSITORY, run
+from internvl_chat.steps import REPOSITORY, run
 
 BASE_MODEL = REPOSITORY / "quickstart" / "base"
 SCRIPT = "shell/internvl3.0/2nd_finetune/roiattention_ml.sh"

@@ -16,6 +16,7 @@ FLOOR_OF_ROOM = {
     "boxes": 0,
     "constants": 0,
     "contracts": 0,
+    "steps": 0,
     "data": 1,
     "model": 1,
     "train": 2,

@@ -50,10 +50,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from internvl_chat.commands.running import REPOSITORY
-    from internvl_chat.commands.running import run as run_command
     from internvl_chat.contracts import UserError
     from internvl_chat.data.annotations import read_captions, read_json, write_json
+    from internvl_chat.steps import REPOSITORY
+    from internvl_chat.steps import run as run_command
 
     if not (REPOSITORY / args.script).is_file():
         raise UserError(f"{REPOSITORY / args.script}: not found: run this in a checkout of the repository")
