@@ -5,7 +5,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 # The quickstart reports how long it took from here on, set-up included.
 export MAKE_STARTED := $(shell date +%s)
 
-.PHONY: fuzz venv quickstart control-table ablation real-clips grounding-proof mixing test check format
+.PHONY: fuzz families venv quickstart control-table ablation real-clips grounding-proof mixing test check format
 
 venv: .venv/.complete
 
@@ -40,6 +40,10 @@ check: venv
 
 test: check
 	pytest
+
+# Every family of InternVL2 in miniature, trained by its recipe, merged and asked.
+families: venv
+	python -m tests.every_family
 
 # Ten thousand broken files: each is read right or refused with a message that names it. 'make test' runs a few hundred.
 fuzz: venv

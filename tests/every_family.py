@@ -1,0 +1,75 @@
+"""Every language model and ViT of InternVL2 in miniature, by its own recipe: three steps, merged, asked.
+
+    make families
+
+A miniature of each family (1B Qwen2, 2B InternLM2, 4B Phi3, 40B and 76B Llama with the 6B ViT) trains under torchrun
+on two CPU ranks by its shell script, full and LoRA; what comes out is loaded, merged and asked about a picture. A merged
+model must answer as its checkpoint does. About five minutes.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+from pathlib import Path
+
+from internvl_chat.evaluation.chat import Chat
+from internvl_chat.steps import REPOSITORY, run
+from quickstart.steps import cpu_ranks
+from quickstart.stills import QUESTION, write_stills
+from tests.families import write_family
+from tests.helpers import TILE_PX
+
+MODES = ("full", "lora")
+NAMES = ("internvl2_1b", "internvl2_2b", "internvl2_4b", "internvl2_40b", "internvl2_76b")
+FLAGS = f"--force_image_size {TILE_PX} --max_dynamic_patch 2 --dataloader_num_workers 0 --max_steps 3 --save_steps 3"
+
+
+def script_of(name: str, mode: str) -> Path:
+    """The guide's script of a family."""
+    (script,) = REPOSITORY.glob(f"shell/internvl2.0/2nd_finetune/{name}_*_{mode}.sh")
+    return script
+
+
+def answer_of(model: Path, image: Path) -> str:
+    """Greedy, and the same in either form of the model: in the dtype of training."""
+    return Chat.open(model, max_new_tokens=12).ask(QUESTION, images=[image, image]).text
+
+
+def prove(name: str, mode: str, folder: Path, meta: Path) -> dict[str, object]:
+    """Train, load, merge and ask one family."""
+    base, trained, merged = folder / name, folder / f"{name}-{mode}", folder / f"{name}-{mode}-merged"
+    if not base.is_dir():
+        write_family(base, name)
+    where = {"MODEL_PATH": str(base), "META_PATH": str(meta), "OUTPUT_DIR": str(trained), "NNODES": "1"}
+    trained.mkdir()
+    run(
+        ["sh", script_of(name, mode), *FLAGS.split()],
+        {**cpu_ranks(batch_size=4), **where},
+        log=trained / "launch.log",
+    )
+    steps = [line for line in json.loads((trained / "trainer_state.json").read_text())["log_history"] if "loss" in line]
+    image = meta.parent / "images" / "00000.png"
+    answer = answer_of(trained, image)
+    run([sys.executable, "-m", "internvl_chat", "merge", trained, merged])
+    return {
+        "steps": len(steps),
+        "loss": round(steps[-1]["loss"], 3),
+        "answer": answer,
+        "merged_alike": answer_of(merged, image) == answer,
+    }
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        meta = write_stills(folder / "stills", train=16, val=1)
+        results = {f"{name} {mode}": prove(name, mode, folder, meta) for name in NAMES for mode in MODES}
+    for name, result in results.items():
+        sys.stdout.write(f"{name}: {result}\n")
+    sys.exit(any(result["steps"] != 3 or not result["merged_alike"] for result in results.values()))
+
+
+if __name__ == "__main__":
+    main()
