@@ -10,8 +10,8 @@ import torch
 from torch.utils.data import Dataset, Sampler
 from transformers.trainer_pt_utils import get_length_grouped_indices
 
-from internvl_chat.contracts import PackedFeatures, Sample, SkippedPass, UserError
-from internvl_chat.data.encoder import SampleEncoder
+from internvl_chat.contracts import PackedFeatures, Sample, SharedPrefix, SkippedPass, UserError
+from internvl_chat.data.encoder import SampleEncoder, SamplePlan
 from internvl_chat.data.frame_sampling import FrameSampling
 from internvl_chat.data.packing import LossReduction, group_by_prompt, pack_answers, plan_packs
 
@@ -59,6 +59,7 @@ class CaptionDataset(Dataset[PackedFeatures | SkippedPass]):
         self.seed = seed
         self.loss_reduction: LossReduction = loss_reduction
         self.epoch = 0
+        self._later_tokens: dict[int, int] = {}
 
     def set_epoch(self, epoch: int) -> None:
         self.epoch = epoch
@@ -81,14 +82,34 @@ class CaptionDataset(Dataset[PackedFeatures | SkippedPass]):
         def size(index: int) -> PassSize:
             try:
                 frames = self.choose_frames(index, epoch)
-                plans = [text_only.plan(sample, frames) for sample in self.passes[index]]
+                plan = text_only.plan(self.passes[index][0], frames)
+                tokens = self._layout([plan]).length + self._tokens_of_later_answers(index, text_only, frames)
             except UserError:
                 return PassSize(0, 0)
-            text_tokens = pack_answers(plans, torch.empty(0), self.loss_reduction)["layout"][0].length
-            tiles = len(plans[0].boxes)
-            return PassSize(text_tokens + tiles * self.encoder.config.tokens_per_frame, tiles)
+            tiles = len(plan.boxes)
+            return PassSize(tokens + tiles * self.encoder.config.tokens_per_frame, tiles)
 
         return [size(index) for index in range(len(self))]
+
+    def _tokens_of_later_answers(self, index: int, encoder: SampleEncoder, frames: np.ndarray) -> int:
+        """Of a pass's answers but the first.
+
+        A single answer's length is the same whatever is shown before it: counted once, on a prompt with one frame.
+        """
+        samples = self.passes[index]
+        if len(samples) == 1:
+            return 0
+        if index in self._later_tokens:
+            return self._later_tokens[index]
+        is_constant = samples[0].video_path is not None and len(samples[0].turns) == 2
+        plans = [encoder.plan(sample, frames[:1] if is_constant else frames) for sample in samples]
+        tokens = sum(self._layout(plans).answer_lengths[1:])
+        if is_constant:
+            self._later_tokens[index] = tokens
+        return tokens
+
+    def _layout(self, plans: Sequence[SamplePlan]) -> SharedPrefix:
+        return pack_answers(plans, torch.empty(0), self.loss_reduction)["layout"][0]
 
     def __getitem__(self, index: int) -> PackedFeatures | SkippedPass:
         try:

@@ -91,10 +91,11 @@ def test_collation_shifts_positions_and_joins_pictures() -> None:
 
 def test_sizes_are_those_of_the_features(shapes_entry: DatasetEntry, encoder: SampleEncoder) -> None:
     dataset = dataset_of(shapes_entry, encoder, captions_per_pass=3)
-    dataset.set_epoch(1)
-    for index, size in enumerate(dataset.sizes(epoch=1)):
-        features = dataset[index]
-        assert (size.tokens, size.tiles) == (len(features["input_ids"]), len(features["pixel_values"]))
+    for epoch in (1, 2):
+        dataset.set_epoch(epoch)
+        for index, size in enumerate(dataset.sizes(epoch)):
+            features = dataset[index]
+            assert (size.tokens, size.tiles) == (len(features["input_ids"]), len(features["pixel_values"]))
 
 
 def test_packs_keep_the_budget_and_hold_every_pass_once(shapes_entry: DatasetEntry, encoder: SampleEncoder) -> None:
