@@ -3,8 +3,8 @@
     make families
 
 A miniature of each family (1B Qwen2, 2B InternLM2, 4B Phi3, 40B and 76B Llama with the 6B ViT) trains under torchrun
-on two CPU ranks by its shell script, full and LoRA; what comes out is loaded, merged and asked about a picture. Merged or
-not, it must answer the same. About five minutes.
+on two CPU ranks by its shell script, full and LoRA; what comes out is loaded, merged and asked about a picture. Merged
+or not, it must answer the same. About five minutes.
 """
 
 from __future__ import annotations
