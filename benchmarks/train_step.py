@@ -23,13 +23,13 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
-STEPS = 5
+STEPS, CURVE_STEPS = 5, 3
 
 
 def measure(
-    workload_name: str, way: str, frames: int, captions: int, recomputed_layers: int | None = None
+    workload_name: str, way: str, frames: int, captions: int, steps: int, recomputed_layers: int | None = None
 ) -> dict[str, float]:
-    """Median seconds of a step after one to warm up, and the peak memory of this process (or its GPU).
+    """Median seconds of so many steps after one to warm up, and the peak memory of this process (or its GPU).
 
     Args:
         frames, captions: 0 for the workload's.
@@ -59,7 +59,7 @@ def measure(
 
     batches = [to_device(batch) for batch in batches]
     seconds = []
-    for _ in range(1 + STEPS):
+    for _ in range(1 + steps):
         started = time.perf_counter()
         for batch in batches:
             (model(**batch).loss / len(batches)).backward()
@@ -71,9 +71,9 @@ def measure(
     return {"seconds": statistics.median(seconds[1:]), "bytes": peak_memory_bytes(), "captions": workload.captions}
 
 
-def in_own_process(workload: str, way: str, frames: int = 0, captions: int = 0) -> dict[str, float]:
+def in_own_process(workload: str, way: str, frames: int = 0, captions: int = 0, steps: int = STEPS) -> dict[str, float]:
     command = [sys.executable, "-m", "benchmarks.train_step", "--workload", workload, "--way", way]
-    command += ["--frames", str(frames), "--captions", str(captions)]
+    command += ["--frames", str(frames), "--captions", str(captions), "--steps", str(steps)]
     done = subprocess.run(command, cwd=ROOT, text=True, capture_output=True, check=False)
     if done.returncode:
         sys.exit(done.stderr)
@@ -108,7 +108,7 @@ def compare(workload: str) -> None:
 def cost_curve() -> None:
     """W3: W1 over frames and captions a pass."""
     frames, captions = (8, 16, 32, 64), (1, 2, 3, 4, 5, 8)
-    results = {(f, k): in_own_process("W1", "shared", f, k) for f in frames for k in captions}
+    results = {(f, k): in_own_process("W1", "shared", f, k, CURVE_STEPS) for f in frames for k in captions}
     sys.stdout.write(f"W3: {machine()}\n\n| frames | captions | s per caption | x k / that of one | peak GB |\n")
     sys.stdout.write("|---|---|---|---|---|\n")
     summary = {}
@@ -126,12 +126,13 @@ def main() -> None:
     parser.add_argument("--way", choices=["shared", "separate"], help="measure one way in this process, print JSON")
     parser.add_argument("--frames", type=int, default=0, help="instead of the workload's")
     parser.add_argument("--captions", type=int, default=0, help="instead of the workload's")
+    parser.add_argument("--steps", type=int, default=STEPS, help="with --way (default: %(default)s)")
     parser.add_argument(
         "--recomputed_layers", type=int, help="with --way: of the language model; 0 = none, not of the ViT either"
     )
     args = parser.parse_args()
     if args.way:
-        result = measure(args.workload, args.way, args.frames, args.captions, args.recomputed_layers)
+        result = measure(args.workload, args.way, args.frames, args.captions, args.steps, args.recomputed_layers)
         sys.stdout.write(json.dumps(result) + "\n")
     elif args.workload == "W3":
         cost_curve()
