@@ -30,13 +30,10 @@ from quickstart.stills import write_stills
 
 VAL_PICTURES, MAX_STEPS = 200, 800
 # A clip has five captions and two ids, and all captions of an id share a pass: as many passes as there are pictures.
-CLIP_REPEATS, CAPTIONS_PER_PASS = 5, 5
+CLIP_REPEATS = 5
 TRAIN_PICTURES = TRAIN_CLIPS * 2 * CLIP_REPEATS
 # As in the grounding proof, the output layer has tags and digits to learn.
-FLAGS = (
-    "--dynamic_image_size False --group_by_length False --unfreeze_lm_head True "
-    f"--captions_per_pass {CAPTIONS_PER_PASS}"
-).split()
+FLAGS = "--dynamic_image_size False --group_by_length False --unfreeze_lm_head True".split()
 
 
 def share_of(alone: float, mixed: float) -> float:

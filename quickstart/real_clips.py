@@ -26,8 +26,8 @@ from internvl_chat.data.layout import boxes_path_of, category_of, video_path_of
 from quickstart.steps import BOTH, REPOSITORY, annotate, finetune, measure_control, run
 
 MAX_STEPS = 300
-# The same frames in every epoch, so that each is decoded once.
-SAME_FRAMES = ["--sampling_method", "middle", "--frame_cache"]
+# The same frames in every epoch, so that each is decoded once; and the output layer has English to learn.
+FLAGS = "--sampling_method middle --unfreeze_lm_head True --group_by_length False --frame_cache".split()
 PREDICTION_FLAGS = ["--num_frames", "6", "--max_new_tokens", "96"]
 
 
@@ -56,7 +56,7 @@ def main() -> None:
     sys.stdout.write(f"all-zero rows: {absent_rows}\n")
     meta = annotate(data, BOTH.prompt_form, sorted({category_of(i) for i in ids}))
     trained = folder / "train"
-    flags = [*SAME_FRAMES, str(folder / "frames")]
+    flags = [*FLAGS, str(folder / "frames")]
     finetune(meta, trained, BOTH, max_steps=args.max_steps, batch_size=4, flags=flags)
 
     prediction = ["--checkpoint_path", trained, "--meta_path", meta, *PREDICTION_FLAGS]

@@ -17,6 +17,12 @@ ROOT=$(cd "$(dirname "$0")/.." && pwd)
 NNODES=${NNODES:-1}
 GRADIENT_ACC=$((BATCH_SIZE / PER_DEVICE_BATCH_SIZE / GPUS / NNODES))
 
+if [ "${GRADIENT_ACC}" -gt 0 ] && [ $((GRADIENT_ACC * PER_DEVICE_BATCH_SIZE * GPUS * NNODES)) -ne "${BATCH_SIZE}" ]; then
+  echo "error: BATCH_SIZE ${BATCH_SIZE} is no multiple of PER_DEVICE_BATCH_SIZE ${PER_DEVICE_BATCH_SIZE} x" \
+    "GPUS ${GPUS} x NNODES ${NNODES}" >&2
+  exit 2
+fi
+
 export PYTHONPATH="${PYTHONPATH}:${ROOT}"
 export MASTER_PORT=${MASTER_PORT:-34229}
 export TF_CPP_MIN_LOG_LEVEL=3

@@ -32,14 +32,16 @@ class FaultLog:
 
     Args:
         num_samples: of the training set.
-        max_bad_fraction: share of them that may break (`--max_bad_fraction`).
+        max_bad_fraction: share of them that may break (`--max_bad_fraction`); 0 allows none.
+        largest_pass: samples that break together; as many may, unless none may.
     """
 
-    def __init__(self, num_samples: int, max_bad_fraction: float = 0.001) -> None:
+    def __init__(self, num_samples: int, max_bad_fraction: float = 0.001, largest_pass: int = 1) -> None:
         if not 0 <= max_bad_fraction <= 1:
             raise UserError(f"--max_bad_fraction {max_bad_fraction}: expected 0 to 1")
         self.num_samples = num_samples
         self.max_bad_fraction = max_bad_fraction
+        self.most = max(max_bad_fraction * num_samples, largest_pass) if max_bad_fraction else 0
         self.faults: dict[tuple[str, str], Fault] = {}
 
     def skip(self, sample: Sample, error: Exception | str) -> None:
@@ -53,7 +55,7 @@ class FaultLog:
             return
         self.faults[key] = Fault(sample.id, sample.source, str(error))
         logger.warning("skipped %s", self.faults[key])
-        if len(self.faults) > self.max_bad_fraction * self.num_samples:
+        if len(self.faults) > self.most:
             raise UserError(
                 f"{self.summary()}, more than --max_bad_fraction {self.max_bad_fraction}; 'python -m internvl_chat "
                 f"check META.json' finds them all before training:\n{self.listing()}"

@@ -5,6 +5,7 @@ Shape letters: L row positions, F frames, N supervised tokens.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Literal
@@ -25,15 +26,20 @@ _WINDOW_PACKS = 64
 def group_by_prompt(samples: Sequence[Sample], captions_per_pass: int | None = None) -> list[tuple[Sample, ...]]:
     """Samples that differ only in their last answer, together: they can share one pass over their prompt.
 
+    Samples that are repeated make repeated groups.
+
     Args:
         captions_per_pass: most answers of a group; None sets no limit, 1 leaves every sample alone.
     Returns:
         Groups in the order of their first sample.
     """
-    groups: dict[Sample, list[Sample]] = {}
+    # A sample that comes again, for its dataset is to be repeated, belongs to a pass of its own.
+    groups: dict[tuple[Sample, int], list[Sample]] = {}
+    times: Counter[Sample] = Counter()
     for sample in samples:
-        key = replace(sample, id="", source="", turns=sample.turns[:-1])
-        groups.setdefault(key, []).append(sample)
+        prompt = replace(sample, id="", source="", turns=sample.turns[:-1])
+        groups.setdefault((prompt, times[sample]), []).append(sample)
+        times[sample] += 1
     chunks = []
     for group in groups.values():
         size = captions_per_pass or len(group)
@@ -57,6 +63,8 @@ def pack_answers(plans: Sequence[SamplePlan], pixels: torch.Tensor, reduction: L
         plans: of samples that differ in their last answer alone, at the same frames.
         pixels: [F, 3, S, S].
     """
+    # An answer of which nothing is learned adds nothing to the others.
+    plans = [plan for plan in plans if any(label != IGNORE_INDEX for label in plan.labels[1:])] or plans[:1]
     learned = [[i for i, label in enumerate(plan.labels) if i and label != IGNORE_INDEX] for plan in plans]
     ends = [
         positions[-1] + 1 if positions else len(plan.labels) for positions, plan in zip(learned, plans, strict=True)

@@ -83,7 +83,8 @@ def caption_ends(encoder: SampleEncoder) -> list[int]:
     return sorted(ends - {None})
 
 
-@torch.inference_mode()
+# Not in inference mode: weights that ZeRO-3 gathers here may still serve the next training step.
+@torch.no_grad()
 def caption_plainly(model: PreTrainedModel, view: Viewpoint, sample: Sample, max_new_tokens: int = 128) -> str:
     """The greedy caption of one sample by the model's own `generate`, which leaves the model as it is.
 

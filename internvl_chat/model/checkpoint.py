@@ -56,6 +56,11 @@ def complete_checkpoints(output_dir: Path) -> list[Path]:
     return [mark.parent for mark in sorted((m for m in marked if m.is_file()), key=lambda m: m.stat().st_mtime)]
 
 
+def written_ns(checkpoint: Path) -> int:
+    """When a complete checkpoint was finished, in nanoseconds."""
+    return (checkpoint / COMPLETION_MARK_NAME).stat().st_mtime_ns
+
+
 def half_written_checkpoints(output_dir: Path) -> list[Path]:
     """The `checkpoint-*` folders that were cut off while being written."""
     return sorted(set(output_dir.glob("checkpoint-*")) - set(complete_checkpoints(output_dir)))

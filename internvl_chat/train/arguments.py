@@ -158,9 +158,8 @@ class FinetuneArguments(TrainingArguments):
         # The scripts say `--evaluation_strategy no`; a flag under the new name wins.
         if self.evaluation_strategy is not None and self.eval_strategy == "no":  # type: ignore[has-type]
             self.eval_strategy = self.evaluation_strategy
-        if self.warmup_ratio:
-            if self.warmup_steps:  # type: ignore[has-type]
-                raise UserError("give --warmup_ratio or --warmup_steps, not both")
+        # The scripts say `--warmup_ratio 0.03`; steps that were asked for win.
+        if self.warmup_ratio and not self.warmup_steps:  # type: ignore[has-type]
             if not 0 <= self.warmup_ratio < 1:
                 raise UserError(f"--warmup_ratio {self.warmup_ratio}: expected 0 to 1")
             # The trainer reads a number below 1 as a share of all steps.
@@ -168,6 +167,13 @@ class FinetuneArguments(TrainingArguments):
         if self.eval_strategy != "no" and self.metric_for_best_model is None:  # type: ignore[has-type]
             # Captions are scored, not a loss: the best checkpoint is the one with the best captions.
             self.metric_for_best_model, self.greater_is_better = "CIDEr", True
+        if self.eval_strategy == "steps" and not self.eval_steps:  # type: ignore[has-type]
+            # HF would evaluate whenever it logs; what is scored when it is saved can be kept as the best.
+            self.eval_steps = self.save_steps
+        if self.early_stopping_patience and self.eval_strategy == "no":
+            raise UserError("--early_stopping_patience needs --eval_strategy steps (or epoch) and --eval_videos")
+        if self.dataloader_persistent_workers:
+            raise UserError("--dataloader_persistent_workers: workers start anew each epoch, to draw other frames")
         # Gradient checkpointing is a matter of the model's arguments: it is set up once, in the entry.
         self.gradient_checkpointing = False
         self.remove_unused_columns = False

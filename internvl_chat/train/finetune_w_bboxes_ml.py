@@ -12,7 +12,7 @@ import logging
 import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from importlib.metadata import version
 from pathlib import Path
 
@@ -32,7 +32,7 @@ from transformers import (
 
 from internvl_chat.constants import IMG_CONTEXT
 from internvl_chat.contracts import Sample, SkippedPass, UserError
-from internvl_chat.data.annotations import load_meta, read_mix, write_json
+from internvl_chat.data.annotations import load_meta, read_json, read_mix, write_json
 from internvl_chat.data.collator import PackCollator
 from internvl_chat.data.dataset import CaptionDataset
 from internvl_chat.data.encoder import PromptConfig, SampleEncoder
@@ -43,7 +43,13 @@ from internvl_chat.data.tokenizer import add_special_tokens, load_tokenizer
 from internvl_chat.evaluation.asks import Viewpoint
 from internvl_chat.evaluation.generation import caption_plainly
 from internvl_chat.evaluation.scores import NO_JAVA_SUFFIX, score_captions
-from internvl_chat.model.checkpoint import complete_checkpoints, half_written_checkpoints, load_base, load_config
+from internvl_chat.model.checkpoint import (
+    complete_checkpoints,
+    half_written_checkpoints,
+    load_base,
+    load_config,
+    written_ns,
+)
 from internvl_chat.model.configuration import tokens_per_frame
 from internvl_chat.model.conversion.config import is_original, template_of
 from internvl_chat.model.footprint import Footprint
@@ -59,6 +65,8 @@ from internvl_chat.train.validation import Validation, hold_out
 
 logger = logging.getLogger("internvl_chat.train")
 
+# Checkpoints of an earlier run in the same folder, which started anew.
+REPLACED_NAME = "replaced_checkpoints.json"
 _PASSES_TRIED = 3
 
 
@@ -93,22 +101,27 @@ def checkpoint_to_resume(args: FinetuneArguments) -> Path | None:
     """Where to go on: the flag's checkpoint, or the newest complete one of a used output folder.
 
     Raises:
-        UserError: the output folder holds files but no checkpoint, and `--overwrite_output_dir` is off.
+        UserError: the output folder holds files but no checkpoint, and `--overwrite_output_dir` is off; or
+            `--resume_from_checkpoint True` finds none.
     """
-    if args.resume_from_checkpoint not in (None, "True", "true"):
-        return Path(args.resume_from_checkpoint)
+    asked = (args.resume_from_checkpoint or "").lower()
+    if asked not in ("", "true", "false"):
+        return Path(str(args.resume_from_checkpoint))
     output_dir = Path(args.output_dir)
-    if args.overwrite_output_dir or not output_dir.is_dir():
+    if asked == "true" and not complete_checkpoints(output_dir):
+        raise UserError(f"--resume_from_checkpoint True: {output_dir} holds no complete checkpoint")
+    if (args.overwrite_output_dir and asked != "true") or not output_dir.is_dir():
         return None
     cut_off = half_written_checkpoints(output_dir)
     for folder in cut_off:
         logger.warning("%s was cut off while being written and is skipped", folder)
-    checkpoints = complete_checkpoints(output_dir)
+    replaced = read_json(output_dir / REPLACED_NAME) if (output_dir / REPLACED_NAME).is_file() else {}
+    checkpoints = [c for c in complete_checkpoints(output_dir) if replaced.get(c.name) != written_ns(c)]
     if checkpoints:
         logger.warning("resuming from %s; --overwrite_output_dir True starts anew", checkpoints[-1])
         return checkpoints[-1]
     # The log that the shell script writes, and the folders it makes, are there before training starts.
-    expected = {"training_log.txt", "runs", "run.json", *(folder.name for folder in cut_off)}
+    expected = {"training_log.txt", "runs", "run.json", REPLACED_NAME, *replaced, *(folder.name for folder in cut_off)}
     leftovers = [path.name for path in output_dir.iterdir() if path.name not in expected]
     if leftovers:
         raise UserError(
@@ -116,6 +129,13 @@ def checkpoint_to_resume(args: FinetuneArguments) -> Path | None:
             "give a new folder, or --overwrite_output_dir True"
         )
     return None
+
+
+def note_replaced_checkpoints(output_dir: Path) -> None:
+    """When a run starts anew in a used folder: which checkpoints are not its own, should it be killed and go on."""
+    replaced = {folder.name: written_ns(folder) for folder in complete_checkpoints(output_dir)}
+    if replaced:
+        write_json(output_dir / REPLACED_NAME, replaced)
 
 
 def load_text_processing(args: ModelArguments) -> tuple[PreTrainedTokenizerBase, ProcessorMixin | None]:
@@ -209,7 +229,16 @@ def validation_of(samples: Sequence[Sample], encoder: SampleEncoder, num_frames:
         scores = score_captions(predictions, references, java=False).corpus()
         return {name.removesuffix(NO_JAVA_SUFFIX): value for name, value in scores.items()}
 
-    return Validation.of(group_by_prompt(samples), caption, score)
+    groups = []
+    for group in group_by_prompt(list(dict.fromkeys(samples))):
+        try:
+            encoder.pixels(group[0], view.plan(replace(group[0], turns=group[0].turns[:-1])))
+            groups.append(group)
+        except UserError as error:
+            logger.warning("not validated on: %s", error)
+    if not groups:
+        raise UserError("none of the held-out videos can be read: the warnings above say why")
+    return Validation.of(groups, caption, score)
 
 
 def write_run_record(
@@ -315,6 +344,8 @@ def train(model_args: ModelArguments, data_args: DataArguments, args: FinetuneAr
         write_run_record(Path(args.output_dir), (model_args, data_args, args), facts)
 
     started = time.monotonic()
+    if resume_from is None and args.should_save:
+        note_replaced_checkpoints(Path(args.output_dir))
     result = trainer.train(resume_from_checkpoint=str(resume_from) if resume_from else None)
     trainer.save_model()
     trainer.save_state()

@@ -15,7 +15,7 @@ from transformers import InternVLConfig
 
 from internvl_chat.contracts import Sample, UserError
 from internvl_chat.data.prompt import PromptForm
-from internvl_chat.model.footprint import Footprint, PassShape
+from internvl_chat.model.footprint import Footprint, PassShape, prompt_tokens
 from internvl_chat.model.planning import GPUS, Choices, Machine, Workload, plan_run
 from internvl_chat.model.trainable import TrainablePart
 from internvl_chat.train.arguments import DataArguments, FinetuneArguments, ModelArguments
@@ -50,10 +50,20 @@ def workload_of(
 
 def zero_stage(deepspeed: str | dict[str, Any] | None) -> int:
     """The ZeRO stage of a DeepSpeed configuration; 0 without one."""
+    return int(_zero_settings(deepspeed).get("stage", 0))
+
+
+def offloads(deepspeed: str | dict[str, Any] | None) -> bool:
+    """Whether a DeepSpeed configuration keeps weights or the optimizer outside the GPU."""
+    parts = (_zero_settings(deepspeed).get(f"offload_{part}") or {} for part in ("optimizer", "param"))
+    return any(part.get("device", "none") != "none" for part in parts)
+
+
+def _zero_settings(deepspeed: str | dict[str, Any] | None) -> dict[str, Any]:
     if not deepspeed:
-        return 0
+        return {}
     settings = deepspeed if isinstance(deepspeed, dict) else json.loads(Path(deepspeed).read_text(encoding="utf-8"))
-    return int(settings.get("zero_optimization", {}).get("stage", 0))
+    return dict(settings.get("zero_optimization", {}))
 
 
 def peak_flops() -> float | None:
@@ -116,6 +126,10 @@ def settle_recomputation(
         epochs=math.ceil(args.num_train_epochs),
         batch_size=per_step,
     )
+    samples_a_pass = args.per_device_train_batch_size
+    if data_args.max_packed_tokens:
+        longest = prompt_tokens(config, most, workload.coordinates) + workload.answers * workload.answer_tokens
+        samples_a_pass = max(1, math.ceil(data_args.max_packed_tokens / longest))
     machine = Machine(args.world_size, memory_bytes(), peak_flops() or _ANY_PEAK, mfu=0.4)
     stage = max(1, zero_stage(args.deepspeed))
     try:
@@ -125,12 +139,12 @@ def settle_recomputation(
             model_args.num_adapter_layers,
             workload,
             machine,
-            Choices(args.per_device_train_batch_size, wanted, stage),
+            Choices(samples_a_pass, wanted, stage),
             lora_dropout=model_args.lora_dropout,
         )
     except UserError:
-        if torch.cuda.is_available():
+        if torch.cuda.is_available() and not offloads(args.deepspeed):
             raise
-        # The estimate is of GPUs; a CPU that is short of memory swaps, and does best to save it.
+        # The estimate is of GPUs that hold everything; what is short of memory, or offloads, does best to save it.
         return layers if wanted is None else wanted
     return plan.settings.recomputed_layers

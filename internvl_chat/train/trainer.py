@@ -52,7 +52,8 @@ class BoxCaptionTrainer(Trainer):
         self.max_packed_tokens = max_packed_tokens
         self.tile_cost = tile_cost(footprint) if footprint else 0.0
         self.throughput = Throughput(footprint, peak_flops())
-        self.faults = FaultLog(sum(map(len, self.train_dataset.passes)), max_bad_fraction)
+        answers = list(map(len, self.train_dataset.passes))
+        self.faults = FaultLog(sum(answers), max_bad_fraction, max(answers))
 
     def _get_train_sampler(self, train_dataset: Dataset | None = None) -> Sampler[int]:
         dataset = train_dataset or self.train_dataset
@@ -138,6 +139,13 @@ class BoxCaptionTrainer(Trainer):
         self.prompt_config.save(folder)
         if self.processing_class is not None:
             self.processing_class.save_pretrained(folder)
+
+    def _load_best_model(self) -> None:
+        if self.is_deepspeed_enabled:
+            super()._load_best_model()
+        else:
+            assert self.state.best_model_checkpoint is not None
+            load_trained(self.model, Path(self.state.best_model_checkpoint))
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         load_trained(model or self.model, Path(resume_from_checkpoint))

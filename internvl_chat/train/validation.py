@@ -19,13 +19,13 @@ def hold_out(samples: Sequence[Sample], num_videos: int, seed: int) -> tuple[lis
     Raises:
         UserError: that leaves no video to train on.
     """
-    videos = sorted({str(sample.video_path) for sample in samples})
+    videos = sorted({str(sample.video_path) for sample in samples if sample.video_path is not None})
     if num_videos >= len(videos):
         raise UserError(f"--eval_videos {num_videos}: the data has {len(videos)} videos, and some must be trained on")
     held: set[str] = set(np.random.default_rng(seed).choice(videos, num_videos, replace=False).tolist())
     parts: tuple[list[Sample], list[Sample]] = ([], [])
     for sample in samples:
-        parts[str(sample.video_path) in held].append(sample)
+        parts[sample.video_path is not None and str(sample.video_path) in held].append(sample)
     return parts
 
 
@@ -54,7 +54,8 @@ class Validation:
         """From samples that were grouped by prompt: every answer of a group is a reference."""
         samples, references = [], {}
         for group in groups:
-            prompt = replace(group[0], turns=group[0].turns[:-1])
+            # Ids may come twice in a mix of datasets; a line of a file does not.
+            prompt = replace(group[0], id=group[0].source, turns=group[0].turns[:-1])
             samples.append(prompt)
             references[prompt.id] = [sample.turns[-1].text for sample in group]
         return Validation(samples, references, caption, score)

@@ -50,6 +50,16 @@ def test_the_share_is_of_the_whole_set(fraction: float, allowed: int) -> None:
             faults.skip(sample(99), "broken")
 
 
+def test_one_pass_may_break_however_small_the_share() -> None:
+    faults = FaultLog(30, 0.001, largest_pass=5)
+    for number in range(5):
+        faults.skip(sample(number), "broken")
+    with pytest.raises(UserError, match="^6 of 30"):
+        faults.skip(sample(99), "broken")
+    with pytest.raises(UserError, match="^1 of 30"):
+        FaultLog(30, 0, largest_pass=5).skip(sample(1), "broken")
+
+
 def test_a_long_list_is_cut() -> None:
     faults = FaultLog(1000, 0.1)
     with pytest.raises(UserError, match=r"and 51 more$"):

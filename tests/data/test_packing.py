@@ -39,6 +39,22 @@ def test_answers_to_one_prompt_share_a_pass(shapes_entry: DatasetEntry) -> None:
     assert [len(group) for group in group_by_prompt([samples[0], other, samples[2]])] == [2, 1]
 
 
+def test_what_is_repeated_has_passes_of_its_own(shapes_entry: DatasetEntry) -> None:
+    samples = read_samples(shapes_entry)[:10]
+    once, twice = group_by_prompt(samples), group_by_prompt(samples * 2)
+    assert len(once) == 2 and sorted(twice, key=twice.index) == [*once, *once]
+    assert [len(group) for group in group_by_prompt(samples * 3, 4)] == [4, 1] * 6
+
+
+def test_an_answer_without_labels_adds_nothing_to_the_others() -> None:
+    nothing = plan_of([5, 6, 7], [], [8, 9])
+    taught = plan_of([5, 6, 7], [4], [3])
+    row, alone = (pack_answers(plans, torch.zeros(2, 3, 4, 4), "token") for plans in ([nothing, taught], [taught]))
+    assert row["input_ids"].tolist() == alone["input_ids"].tolist() == [5, 6, 7, 4]
+    row = pack_answers([nothing, nothing], torch.zeros(2, 3, 4, 4), "token")
+    assert row["layout"] == (SharedPrefix(5),) and not row["target_ids"].numel()
+
+
 def test_a_row_holds_the_prompt_once_and_predicts_each_answer_from_its_end() -> None:
     plans = [plan_of([5, 6, 7], [8, 9], [3]), plan_of([5, 6, 7], [4, 4, 2], [3])]
     row = pack_answers(plans, torch.zeros(2, 3, 4, 4), "token")

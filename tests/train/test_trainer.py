@@ -51,12 +51,13 @@ def test_a_step_does_not_depend_on_how_it_is_cut_into_passes(reduction: str, sha
             assert torch.allclose(other[key], tensor, rtol=1e-3, atol=1e-6), (name, key)
 
 
-def meta_with_a_broken_video(meta: Path, folder: Path) -> Path:
-    """The dataset with one of its six ids' videos cut to nothing: five of thirty samples."""
+def meta_with_broken_videos(meta: Path, folder: Path, count: int) -> Path:
+    """The dataset with so many of its six ids' videos cut to nothing: each is five of thirty samples."""
     clips = folder / "clips"
     entry = read_json(meta)["shapes"]
     shutil.copytree(entry["root"], clips)
-    sorted(clips.glob("*/*-1/*.mp4"))[0].write_bytes(b"")
+    for video in sorted(clips.glob("*/*-1/*.mp4"))[:count]:
+        video.write_bytes(b"")
     write_json(folder / "meta.json", {"shapes": {**entry, "root": str(clips)}})
     return folder / "meta.json"
 
@@ -64,8 +65,8 @@ def meta_with_a_broken_video(meta: Path, folder: Path) -> Path:
 def test_broken_samples_are_left_out_and_named(
     shapes_meta: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    meta = meta_with_a_broken_video(shapes_meta, tmp_path)
-    losses, _ = run(meta, tmp_path / "run", "--max_bad_fraction 0.2 --per_device_train_batch_size 1 --max_steps 6")
+    meta = meta_with_broken_videos(shapes_meta, tmp_path, 1)
+    losses, _ = run(meta, tmp_path / "run", "--per_device_train_batch_size 1 --max_steps 6")
     assert len(losses) == 6
     assert losses.count(0.0) == 1, "the pass that cannot be read counts nothing, and no other stands in for it"
     named = [record.getMessage() for record in caplog.records if record.getMessage().startswith("skipped ")]
@@ -73,7 +74,7 @@ def test_broken_samples_are_left_out_and_named(
 
 
 def test_too_many_broken_samples_stop_the_run_with_their_list(shapes_meta: Path, tmp_path: Path) -> None:
-    meta = meta_with_a_broken_video(shapes_meta, tmp_path)
-    expected = r"(?s)1 of 30 samples cannot be used, more than --max_bad_fraction 0.001.*train.jsonl:.*\.mp4"
+    meta = meta_with_broken_videos(shapes_meta, tmp_path, 2)
+    expected = r"(?s)6 of 30 samples cannot be used, more than --max_bad_fraction 0.001.*train.jsonl:.*\.mp4"
     with pytest.raises(UserError, match=expected):
         run(meta, tmp_path / "run", "--per_device_train_batch_size 6")
