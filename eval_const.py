@@ -44,11 +44,15 @@ def run(args: argparse.Namespace) -> int:
     decoding = Decoding.from_arguments(args)
     if args.consensus and decoding.num_candidates == 1:
         raise UserError("--consensus chooses among candidates: give --num_candidates")
+    from internvl_chat.data.annotations import read_captions
     from internvl_chat.evaluation.predict import Feeding, fail_unless_any
     from internvl_chat.evaluation.ranks import Ranks
     from internvl_chat.evaluation.session import open_session
     from internvl_chat.evaluation.submission import SPLITS, ids_of_split, read_ids
 
+    if args.references:
+        # A file that cannot be read is told now, not after hours of captioning.
+        read_captions(args.references)
     session = open_session(args, Ranks.join())
     root = session.entry.root
     if args.ids:
@@ -71,12 +75,15 @@ def write(
     """Everything that is made of the predictions; `parts` are the ids of each split, or of `""` for chosen ids."""
     from internvl_chat.data.annotations import read_captions, write_json
     from internvl_chat.evaluation.consensus import choose_by_consensus
+    from internvl_chat.evaluation.ptb import tokenize
     from internvl_chat.evaluation.scores import caption_scores
     from internvl_chat.evaluation.submission import write_results
 
     candidates, captions = predictions.candidates, predictions.captions
     if args.consensus:
-        captions = {i: choice.caption for i, choice in choose_by_consensus(candidates, args.consensus).items()}
+        # A video whose candidates hold no word keeps its first.
+        worded = {i: texts for i, texts in candidates.items() if any(tokenize(text) for text in texts)}
+        captions = {**captions, **{i: c.caption for i, c in choose_by_consensus(worded, args.consensus).items()}}
     if args.fallback_caption is not None:
         captions |= dict.fromkeys(predictions.failures, args.fallback_caption)
 

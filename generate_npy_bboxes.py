@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 from tqdm import tqdm
@@ -20,6 +21,26 @@ from internvl_chat.commands.options import DEFAULT_META
 from internvl_chat.contracts import UserError
 from internvl_chat.data.annotations import load_roots
 from internvl_chat.data.prepare import PrepareReport, find_videos, prepare_boxes
+
+
+def find_all_videos(roots: Iterable[Path]) -> list[Path]:
+    """The videos of all roots; in a mix of datasets some have none of this layout.
+
+    Raises:
+        UserError: a root is no folder, or none has a video.
+    """
+    videos: list[Path] = []
+    without: list[UserError] = []
+    for root in roots:
+        try:
+            videos += find_videos(root)
+        except UserError as error:
+            if not root.is_dir():
+                raise
+            without.append(error)
+    if without and not videos:
+        raise without[0]
+    return videos
 
 
 def main() -> int:
@@ -38,7 +59,7 @@ def main() -> int:
     report = PrepareReport()
     try:
         roots = [args.root] if args.root else load_roots(args.meta_path)
-        videos = [video for root in roots for video in find_videos(root)]
+        videos = find_all_videos(dict.fromkeys(roots))
     except UserError as error:
         sys.stderr.write(f"error: {error}\n")
         return 1

@@ -29,7 +29,8 @@ def run(command: Sequence[object], extra_env: Mapping[str, str] | None = None, l
     settings = "".join(f"{key}={shlex.quote(value)} " for key, value in (extra_env or {}).items())
     sys.stdout.write(f"\n$ {settings}{shlex.join(words)}\n")
     sys.stdout.flush()
-    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "TOKENIZERS_PARALLELISM": "false", **(extra_env or {})}
+    paths = os.pathsep.join(filter(None, [str(REPOSITORY), os.environ.get("PYTHONPATH")]))
+    environment = {**os.environ, "PYTHONPATH": paths, "TOKENIZERS_PARALLELISM": "false", **(extra_env or {})}
     with subprocess.Popen(
         words,
         cwd=REPOSITORY,

@@ -22,7 +22,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--max_steps", type=int, default=MAX_STEPS, help="of each run (default: %(default)s)")
     args = parser.parse_args()
-    folder = REPOSITORY / "work_dirs" / "ablation"
+    folder = REPOSITORY / "work_dirs" / "quickstart_ablation"
     data = folder / "shapes"
     make_shapes(data, TRAIN_CLIPS, TEST_CLIPS)
     os.environ.update(cpu_ranks(batch_size=16))

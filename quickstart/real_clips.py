@@ -45,6 +45,8 @@ def main() -> None:
     args = parser.parse_args()
 
     folder = REPOSITORY / "work_dirs" / "real_clips"
+    if not (args.clips / "captions.json").is_file() or args.clips.resolve().is_relative_to(folder):
+        sys.exit(f"error: {args.clips}: expected a folder with captions.json, outside {folder}")
     shutil.rmtree(folder, ignore_errors=True)
     data = folder / "clips"
     shutil.copytree(args.clips, data)
@@ -72,17 +74,17 @@ def main() -> None:
     own_set = {i: text in captions[i] for i, text in predicted.items()}
 
     twins = twins_of(data, ids)
-    write_json(folder / "twins.json", twins)
-    write_json(folder / "twin_ids.json", list(twins))
-    rates = measure_control(
-        trained,
-        meta,
-        ["--ids", folder / "twin_ids.json", "--other_target", folder / "twins.json", *PREDICTION_FLAGS]
-        + ["--references", data / "captions.json", "--sheet", folder / "contact_sheet.png"],
-    )
-    sys.stdout.write(
-        json.dumps({"own_caption": own_set, "swapped_box": rates["swapped_box"], "absent_rows": absent_rows}) + "\n"
-    )
+    swapped = None
+    if twins:
+        write_json(folder / "twins.json", twins)
+        write_json(folder / "twin_ids.json", list(twins))
+        swapped = measure_control(
+            trained,
+            meta,
+            ["--ids", folder / "twin_ids.json", "--other_target", folder / "twins.json", *PREDICTION_FLAGS]
+            + ["--references", data / "captions.json", "--sheet", folder / "contact_sheet.png"],
+        )["swapped_box"]
+    sys.stdout.write(json.dumps({"own_caption": own_set, "swapped_box": swapped, "absent_rows": absent_rows}) + "\n")
 
 
 if __name__ == "__main__":

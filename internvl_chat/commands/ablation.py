@@ -5,7 +5,7 @@
 
 Rows are prompt forms (text only, coordinates, red box, both), each without box adapters, with one on the ViT's output
 and with one after each of its last layers. Each is trained by a recipe's shell script, whose environment (GPUS,
-BATCH_SIZE, PER_DEVICE_BATCH_SIZE, several nodes) is handed on, captions the same held-out clips, and is scored.
+BATCH_SIZE, PER_DEVICE_BATCH_SIZE) is handed on, captions the same held-out clips, and is scored.
 
 Held out are the ids of --references; without them a share of the videos of --captions, all ids of a video together.
 Rows that are finished are not run again. Everything lands in --out, the table as ablation.md; the last line printed is
@@ -52,7 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from internvl_chat.contracts import UserError
     from internvl_chat.data.annotations import read_captions, read_json, write_json
-    from internvl_chat.steps import REPOSITORY
+    from internvl_chat.steps import REPOSITORY, StepFailed
     from internvl_chat.steps import run as run_command
 
     if not (REPOSITORY / args.script).is_file():
@@ -65,8 +65,17 @@ def run(args: argparse.Namespace) -> int:
     trained_on = {i: texts for i, texts in captions.items() if i not in references}
     if not references or not trained_on:
         raise UserError(f"{len(trained_on)} ids to train on and {len(references)} held out: expected some of each")
+    base = args.model_name_or_path
+    base = str(Path(base).resolve()) if Path(base).is_dir() else base
     out = args.out.resolve()
+    settings = {"base": base, "script": str(args.script), "max_steps": args.max_steps, "names": args.object_name}
+    settings |= {"training_flags": args.training_flags, "prediction_flags": args.prediction_flags}
+    settings |= {"root": str(args.root.resolve()), "captions": trained_on, "references": references}
+    kept = out / "settings.json"
+    if kept.is_file() and read_json(kept) != json.loads(json.dumps(settings)):
+        raise UserError(f"{out}: holds rows of other data or settings: give another --out, or remove it")
     out.mkdir(parents=True, exist_ok=True)
+    write_json(kept, settings)
     write_json(out / "references.json", references)
     write_json(out / "ids.json", list(references))
     write_json(out / "captions.json", {"captions": trained_on})
@@ -84,18 +93,25 @@ def run(args: argparse.Namespace) -> int:
         scores = folder / "results" / "scores.json"
         if not scores.is_file():
             meta = meta_of(form)
-            steps = ["--max_steps", args.max_steps, "--save_steps", args.max_steps] if args.max_steps else []
-            folder.mkdir(exist_ok=True)
-            run_command(
-                ["sh", args.script, "--num_adapter_layers", ADAPTERS[adapter], *steps, *args.training_flags],
-                {"MODEL_PATH": args.model_name_or_path, "META_PATH": str(meta), "OUTPUT_DIR": str(folder)},
-                log=folder / "launch.log",
-            )
-            run_command(
-                [sys.executable, "eval_const.py", "--checkpoint_path", folder, "--meta_path", meta]
-                + ["--ids", out / "ids.json", "--references", out / "references.json"]
-                + ["--save_path", folder / "results", *args.prediction_flags]
-            )
+            if not (folder / "trained").is_file():
+                steps = ["--max_steps", args.max_steps, "--save_steps", args.max_steps] if args.max_steps else []
+                folder.mkdir(exist_ok=True)
+                run_command(
+                    ["sh", args.script, "--num_adapter_layers", ADAPTERS[adapter], *steps, *args.training_flags],
+                    {"MODEL_PATH": base, "META_PATH": str(meta), "OUTPUT_DIR": str(folder)},
+                    log=folder / "launch.log",
+                )
+                (folder / "trained").touch()
+            try:
+                run_command(
+                    [sys.executable, "eval_const.py", "--checkpoint_path", folder, "--meta_path", meta]
+                    + ["--ids", out / "ids.json", "--references", out / "references.json"]
+                    + ["--save_path", folder / "results", *args.prediction_flags]
+                )
+            except StepFailed:
+                # A clip that cannot be read was named, and the others are scored.
+                if not scores.is_file():
+                    raise
         said = read_json(folder / "results" / "result.json")["captions"]
         exact = sum(said.get(i) in texts for i, texts in references.items()) / len(references)
         return {**read_json(scores), "exact": exact}

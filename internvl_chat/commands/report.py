@@ -57,7 +57,11 @@ def run(args: argparse.Namespace) -> int:
     elif len(predictions) < len(args.runs):
         raise UserError(f"runs need names of their own, got {', '.join(n for n, _ in args.runs)}: give NAME=FILE")
     references = read_captions(args.references)
-    scored = sorted({i for said in predictions.values() for i in said if i in references})
+    shared = set(references).intersection(*predictions.values())
+    if not shared:
+        raise UserError("the runs share no id that has references: are they of the same split?")
+    predictions = {name: {i: text for i, text in said.items() if i in shared} for name, said in predictions.items()}
+    scored = sorted(shared)
     tracks = read_tracks(args.tracks, scored) if args.tracks else None
     videos = {i: video_path_of(args.tracks, i) for i in scored} if args.tracks and args.tracks.is_dir() else {}
     runs = {

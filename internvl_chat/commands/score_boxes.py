@@ -34,6 +34,9 @@ def run(args: argparse.Namespace) -> int:
     if args.sheet and not args.root:
         raise UserError("--sheet needs --root, the folder of the pictures")
     answers = read_answered(args.references, args.predictions)
+    report = score_boxes(answers)
+    sys.stdout.write(json.dumps(report.as_dict()) + "\n" if args.json else report.as_text())
+    sys.stdout.flush()
     if args.sheet:
         from internvl_chat.evaluation.box_sheet import prediction_sheet
 
@@ -44,6 +47,4 @@ def run(args: argparse.Namespace) -> int:
 
         args.html.parent.mkdir(parents=True, exist_ok=True)
         args.html.write_text(render_box_report(answers, args.predictions.stem, args.root), encoding="utf-8")
-    report = score_boxes(answers)
-    sys.stdout.write(json.dumps(report.as_dict()) + "\n" if args.json else report.as_text())
     return 0

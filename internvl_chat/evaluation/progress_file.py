@@ -53,9 +53,12 @@ class ProgressFile:
         self._file = path.open("ab+")
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+        except BlockingIOError as error:
             self._file.close()
             raise UserError(f"{path}: another prediction is writing to it; wait for it, or end it") from error
+        except OSError:
+            # Some cluster file systems have no locks: there nobody can be told apart.
+            pass
         self._file.seek(0)
         self._file.truncate(self._file.read().rfind(b"\n") + 1)
 

@@ -145,9 +145,12 @@ def caption_tokens(texts: Sequence[Sequence[str]], java: bool = True) -> Tokens:
     from pycocoevalcap.tokenizer.ptbtokenizer import PTBTokenizer
 
     with _java_on_path():
-        return dict(
-            PTBTokenizer().tokenize({n: [{"caption": text} for text in group] for n, group in enumerate(clean)})
-        )
+        asked = {n: [{"caption": text} for text in group] for n, group in enumerate(clean)}
+        tokens = dict(PTBTokenizer().tokenize(asked))
+    # It does not look at the program's exit code.
+    if [len(tokens.get(n, ())) for n in asked] != [len(group) for group in clean]:
+        raise OSError("the tokenizer gave fewer lines than captions: Java did not run to its end")
+    return tokens
 
 
 def _bleu_sums(truth: Tokens, said: Tokens) -> FloatArray:
@@ -234,7 +237,9 @@ def score_captions(
             if java:
                 sums["METEOR"] = _meteor_sums(truth, said)
         except (OSError, subprocess.SubprocessError) as error:
-            raise UserError(f"the Java tokenizer or METEOR cannot be run ({error}); --no_java does without") from error
+            raise UserError(
+                f"the Java tokenizer or METEOR cannot be run ({error}); `score --no_java` does without"
+            ) from error
         for metric, scorer in (("CIDEr", Cider()), ("ROUGE-L", Rouge())):
             sums[metric] = np.asarray(scorer.compute_score(truth, said)[1], dtype=np.float64)[:, None]
         if spice:

@@ -68,7 +68,7 @@ class PredictionSession:
     @property
     def results_folder(self) -> Path:
         """Where their results belong if nobody says otherwise: the same for the same checkpoints."""
-        return Path("results") / "+".join("-".join(path.resolve().parts[-2:]) for path in self.checkpoints)
+        return Path("results") / "+".join("-".join(path.resolve().parts[1:][-2:]) for path in self.checkpoints)
 
     @property
     def tokenizer(self) -> PreTrainedTokenizerBase:
@@ -124,13 +124,22 @@ def file_marks(checkpoint: Path) -> list[tuple[str, int, int]]:
 
 
 def question_of(entry: DatasetEntry) -> Callable[[str], str]:
-    """How the annotations ask about an object: in one of IntentVCNet's forms, or always in the user's own words."""
-    text = next(turn.text for turn in read_samples(entry)[0].turns if turn.speaker == "human")
-    own_words = text.replace(VIDEO_PLACEHOLDER, "").strip()
-    form = PromptForm.of(own_words)
-    if form is PromptForm.TEXT_ONLY:
-        return lambda _name: own_words
-    return form.question
+    """How the annotations ask about an object: in one of IntentVCNet's forms, or always in the user's own words.
+
+    Raises:
+        UserError: they ask in several words of the user's own.
+    """
+    asked = [next(turn.text for turn in sample.turns if turn.speaker == "human") for sample in read_samples(entry)]
+    questions = list(dict.fromkeys(text.replace(VIDEO_PLACEHOLDER, "").strip() for text in asked))
+    form = PromptForm.of(questions[0])
+    if form is not PromptForm.TEXT_ONLY:
+        return form.question
+    if len(questions) > 1:
+        raise UserError(
+            f"{entry.annotation}: asks {len(questions)} different questions ({questions[0]!r}, {questions[1]!r}, ...): "
+            "give --prompt_form to say which is meant"
+        )
+    return lambda _name: questions[0]
 
 
 def newest_checkpoint(work_dirs: Path) -> Path | None:

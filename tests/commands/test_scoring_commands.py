@@ -147,6 +147,23 @@ def test_report_writes_one_file(runs: Path, capsys: pytest.CaptureFixture[str]) 
     assert text.count("<article") == 7 and "<h1>Two runs</h1>" in text and "largest gain of a<" in text
 
 
+def test_report_compares_runs_on_the_clips_of_all(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    captions = json.loads((runs / "a.json").read_text())["captions"]
+    kept = dict(list(captions.items())[:7])
+    write(runs / "some.json", kept)
+    out = runs / "report.html"
+    argv = ["report", runs / "a.json", runs / "some.json", "--references", runs / "references.json", "--out", out]
+    assert call(*argv, "--no_java", "--resamples", 20) == 0
+    text = out.read_text(encoding="utf-8")
+    assert "7 clips that all runs were scored on" in text and text.count("<article") == 7
+    write(runs / "other.json", {"nobody-1": "nobody"})
+    assert (
+        call("report", runs / "a.json", runs / "other.json", "--references", runs / "references.json", "--out", out)
+        == 1
+    )
+    assert "the runs share no id" in capsys.readouterr().err
+
+
 def control_file(runs: Path, own: dict[str, str], nothing: dict[str, str]) -> Path:
     probes = {OWN: own, Probe("null", 1.0): nothing}
     result = ControlResult(probes, {}, read_captions(runs / "references.json"), "CIDEr", lambda *_: 1.25)

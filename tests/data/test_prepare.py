@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from pathlib import Path
@@ -108,6 +109,16 @@ def test_roots_come_from_the_meta_json_before_there_is_an_annotation(raw_root: P
     result = run_python("generate_npy_bboxes.py", "--meta_path", meta)
     assert result.returncode == 0, result.stderr
     assert result.stdout.startswith(f"{NUM_VIDEOS} written")
+
+
+def test_a_mix_may_hold_datasets_without_videos(raw_root: Path, tmp_path: Path) -> None:
+    (tmp_path / "pictures").mkdir()
+    meta = tmp_path / "meta.json"
+    roots = {"pictures": tmp_path / "pictures", "clips": raw_root, "clips again": raw_root}
+    meta.write_text(json.dumps({name: {"root": str(root), "annotation": "a.jsonl"} for name, root in roots.items()}))
+    result = run_python("generate_npy_bboxes.py", "--meta_path", meta)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.startswith(f"{NUM_VIDEOS} written, 0 skipped")
 
 
 def test_real_clips_keep_their_absent_frames(tmp_path: Path) -> None:

@@ -48,6 +48,8 @@ def test_every_row_is_trained_captioned_and_scored_once(
 
     assert main([str(word) for word in [*argv, *forms]]) == 0
     assert len((tmp_path / "calls").read_text().splitlines()) == 2, "what is finished is not run again"
+    assert main([str(word) for word in [*argv, *forms, "--max_steps", 8]]) == 1
+    assert f"{out}: holds rows of other data or settings" in capfd.readouterr().err
 
 
 def test_all_ids_of_a_video_are_held_out_together(shapes_entry: DatasetEntry) -> None:

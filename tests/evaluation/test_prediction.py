@@ -68,6 +68,20 @@ def chosen(meta: Path, tmp_path: Path) -> tuple[list[str], Path]:
     return ids, tmp_path / "ids.json"
 
 
+def test_several_questions_of_ones_own_are_not_mixed_up(
+    captioner_folder: Path, meta: Path, chosen: tuple[list[str], Path], tmp_path: Path
+) -> None:
+    annotation = meta.with_name("train.jsonl")
+    records = [json.loads(line) for line in annotation.read_text().splitlines()]
+    for number, record in enumerate(records):
+        record["conversations"][0]["value"] = f"<video>\nDescribe object {number % 2}."
+    annotation.write_text("".join(json.dumps(record) + "\n" for record in records))
+    argv = [*flags(captioner_folder, meta, "--ids", chosen[1]), "--save_path", str(tmp_path / "out")]
+    with pytest.raises(UserError, match="asks 2 different questions .*give --prompt_form"):
+        eval_const.run(eval_const.parse_arguments(argv))
+    assert len(predicted([*argv, "--prompt_form", "text_only"], tmp_path / "out")) == len(chosen[0])
+
+
 @pytest.mark.parametrize(
     "decoding", [["--num_beams", "2"], ["--temperature", "0.7", "--num_candidates", "3", "--top_p", "0.9"]]
 )

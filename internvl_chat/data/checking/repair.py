@@ -25,13 +25,17 @@ def write_repaired(report: CheckReport, folder: Path) -> Counter[str]:
     Returns:
         How many faults of each code were mended.
     Raises:
-        UserError: the folder is not empty, or the meta JSON is no object with entries.
+        UserError: the folder is not empty, the meta JSON is no object with entries, or records of an annotation
+            share a line, by which they are known.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f"{folder}: is not empty; give a new folder, nothing is overwritten")
     content = read_json(report.meta)
     if not isinstance(content, dict):
         raise UserError(f"{report.meta}: expected an object with one entry a dataset")
+    for checked in report.entries:
+        if len({line.line for line in checked.lines}) < len(checked.lines):
+            raise UserError(f"{checked.entry.annotation}: several records stand in one line; save it as JSONL first")
     mended: Counter[str] = Counter()
     for number, checked in enumerate(report.entries, start=1):
         source = checked.entry.annotation

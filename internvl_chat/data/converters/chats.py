@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -162,9 +163,10 @@ class _Chat:
         name = name.removeprefix("file://")
         path = PurePath(name)
         if path.is_absolute():
-            if not path.is_relative_to(self.root.absolute()):
+            root = os.path.abspath(self.root)
+            if not path.is_relative_to(root):
                 raise UserError(f"{self.where}: {name} does not lie under the root {self.root}: give another --root")
-            return path.relative_to(self.root.absolute()).as_posix()
+            return path.relative_to(root).as_posix()
         return name
 
     def _message(self, turn: Any) -> _Message:

@@ -177,6 +177,16 @@ def test_fix_refuses_a_folder_that_holds_something(
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
 
 
+def test_fix_refuses_records_that_share_a_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    records = [{"id": 1, **talk("one?")}, {"id": 2, **talk("two?", answer="")}]
+    (tmp_path / "list.json").write_text(json.dumps(records))
+    meta = tmp_path / "meta.json"
+    meta.write_text(json.dumps({"list": {"root": str(tmp_path), "annotation": "list.json"}}))
+    main(["check", str(meta), "--fix", str(tmp_path / "fixed"), "--workers", "1"])
+    assert "list.json: several records stand in one line; save it as JSONL first" in capsys.readouterr().err
+    assert not (tmp_path / "fixed").exists()
+
+
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"a": 1', "\xff"], ids=["empty", "list", "none", "cut", "latin"])
 def test_a_meta_json_that_cannot_be_used_is_a_finding(content: str, tmp_path: Path) -> None:
     meta = tmp_path / "meta.json"
