@@ -44,7 +44,7 @@ def run(args: argparse.Namespace) -> int:
     from internvl_chat.contracts import UserError
     from internvl_chat.data.annotations import read_captions, read_predictions, video_path_of
     from internvl_chat.evaluation.assessment import assess
-    from internvl_chat.evaluation.control import ControlRecord
+    from internvl_chat.evaluation.control_record import ControlRecord
     from internvl_chat.evaluation.groups import read_tracks
     from internvl_chat.evaluation.report import ReportInput, render_report
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from internvl_chat.boxes import load_boxes, save_boxes
 from internvl_chat.contracts import Track, TrackFile, UserError
-from internvl_chat.data.annotations import read_json
 from internvl_chat.data.layout import category_of
 from internvl_chat.evaluation.asks import Ask, with_tracks
+from internvl_chat.evaluation.control_record import OWN, Captions, Point, Probe
 from internvl_chat.evaluation.perturb import PERTURBATIONS, perturbed
 
 # What each probe does to the track, and by how much: 0 is the own track, shown with every curve.
@@ -21,23 +21,8 @@ LEVELS: dict[str, tuple[float, ...]] = {
     "shrink": (0.25, 0.5, 0.75, 0.9),
     "absent": (0.25, 0.5, 0.75),
 }
-Captions = Mapping[str, str]
 References = Mapping[str, Sequence[str]]
 Score = Callable[[Captions, References], float]
-
-
-@dataclass(frozen=True)
-class Probe:
-    """One way of asking about every clip; `swap` at 1 is the other object's track, level 0 the own one."""
-
-    name: str
-    level: float
-
-    def ask_id(self, video_id: str) -> str:
-        return f"{video_id} {self.name} {self.level:g}" if self.level else video_id
-
-
-OWN = Probe("own", 0.0)
 
 
 def probes_of(names: Iterable[str]) -> list[Probe]:
@@ -85,26 +70,6 @@ def _worse_track(probe: Probe, ask_id: str, track: Track, path: Path) -> Track:
 def _with_tracks(probe: Probe, ask: Ask, tracks: Sequence[Sequence[Track]]) -> Ask:
     samples = zip(ask.samples, tracks, strict=True)
     return Ask(probe.ask_id(ask.id), tuple(with_tracks(sample, theirs) for sample, theirs in samples))
-
-
-@dataclass(frozen=True)
-class Point:
-    """A probe's outcome over its clips.
-
-    `own` and `other` are the shares of captions that are, word for word, a reference of the clip's own target and of
-    its other one: rates of obedience where the references are all that can rightly be said. `score_own` and
-    `score_other` score the captions against the two targets' references. `changed` is the share of captions that
-    differ from those with the own track. None where nothing is known to compare with.
-    """
-
-    probe: str
-    level: float
-    clips: int
-    changed: float
-    own: float | None = None
-    other: float | None = None
-    score_own: float | None = None
-    score_other: float | None = None
 
 
 @dataclass(frozen=True)
@@ -194,34 +159,6 @@ class ControlResult:
                 f"{point.probe:8}{point.level:6.2f}{point.clips:7}{point.changed:9.2f}{rates}  {scores}  {bar}".rstrip()
             )
         return "\n".join(lines) + "\n"
-
-
-@dataclass(frozen=True)
-class ControlRecord:
-    """What `ControlResult.to_json` wrote: the outcome of every probe, and the captions by probe and level."""
-
-    metric: str
-    points: Sequence[Point]
-    captions: Mapping[str, Captions]
-
-    @classmethod
-    def read(cls, path: Path) -> ControlRecord:
-        """Read the file that `control --out` writes.
-
-        Raises:
-            UserError: it is none.
-        """
-        held = read_json(path)
-        try:
-            return cls(held["metric"], [Point(**point) for point in held["points"]], held["captions"])
-        except (KeyError, TypeError) as error:
-            raise UserError(f"{path}: expected a file that `control --out` wrote, got {error!r}") from None
-
-    def runs(self) -> dict[str, dict[str, str]]:
-        """The captions without any box, where they were asked for, and with the own one: runs to compare."""
-        named = {"no box": Probe("null", 1.0), "own box": OWN}
-        keys = {name: f"{probe.name} {probe.level:g}" for name, probe in named.items()}
-        return {name: dict(self.captions[key]) for name, key in keys.items() if key in self.captions}
 
 
 def _difference(value: float | None, base: float | None) -> str:

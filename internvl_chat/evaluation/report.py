@@ -18,7 +18,7 @@ from internvl_chat.data.picture import Strip, contact_sheet
 from internvl_chat.data.video import read_frames
 from internvl_chat.evaluation import plots
 from internvl_chat.evaluation.assessment import Assessment
-from internvl_chat.evaluation.control import ControlRecord
+from internvl_chat.evaluation.control_record import ControlRecord
 from internvl_chat.evaluation.groups import PRESENCE_BOUNDS, SIZE_BOUNDS
 from internvl_chat.evaluation.html import data_uri, render
 from internvl_chat.evaluation.ptb import tokenize

@@ -11,7 +11,8 @@ import pytest
 from internvl_chat.__main__ import main
 from internvl_chat.commands.options import run_file
 from internvl_chat.data.annotations import read_captions
-from internvl_chat.evaluation.control import OWN, ControlResult, Probe
+from internvl_chat.evaluation.control import ControlResult
+from internvl_chat.evaluation.control_record import OWN, Probe
 from internvl_chat.evaluation.submission import challenge_ids, write_results
 from tests.helpers import run_python
 

@@ -10,7 +10,8 @@ import pytest
 from internvl_chat.boxes import load_boxes, save_boxes
 from internvl_chat.contracts import Sample, TrackFile, Turn, UserError
 from internvl_chat.evaluation.asks import Ask, with_tracks
-from internvl_chat.evaluation.control import LEVELS, OWN, ControlResult, Probe, check_targets, probe_asks, probes_of
+from internvl_chat.evaluation.control import LEVELS, ControlResult, check_targets, probe_asks, probes_of
+from internvl_chat.evaluation.control_record import OWN, Probe
 
 OTHER = {"dog-1": "dog-2", "dog-2": "dog-1", "cat-1": "cup-1", "cup-1": "cat-1"}
 REFERENCES = {
