@@ -25,9 +25,9 @@ from internvl_chat.data.annotations import read_captions, write_json
 from internvl_chat.data.layout import boxes_path_of, category_of, video_path_of
 from quickstart.steps import BOTH, REPOSITORY, annotate, finetune, measure_control, run
 
-MAX_STEPS = 300
-# The same frames in every epoch, so that each is decoded once; and the output layer has English to learn.
-FLAGS = "--sampling_method middle --unfreeze_lm_head True --group_by_length False --frame_cache".split()
+MAX_STEPS = 400
+# The frames that prediction shows, in every epoch: each is decoded once. The output layer has English to learn.
+FLAGS = "--sampling_method centre --unfreeze_lm_head True --group_by_length False --frame_cache".split()
 PREDICTION_FLAGS = ["--num_frames", "6", "--max_new_tokens", "96"]
 
 
