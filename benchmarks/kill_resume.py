@@ -84,6 +84,13 @@ def main() -> None:
 
     rng = random.Random(args.seed)
     kills = 0
+    runs: list[Path] = []
+
+    def put_aside() -> None:
+        """The run is over before all kills are done: the next one starts anew."""
+        runs.append(folder / f"killed-{len(runs)}")
+        shutil.move(folder / "killed", runs[-1])
+
     while True:
         process = start(folder / "killed", meta, num_workers=kills % 3)
         # Later than the imports, so that a kill meets data, steps and half-written checkpoints.
@@ -97,16 +104,15 @@ def main() -> None:
             sys.stdout.write(f"kill {kills} after {wait_s:.1f} s, at checkpoint {reached}\n")
             sys.stdout.flush()
             if reached == STEPS and kills < args.kills:
-                shutil.move(folder / "killed", folder / f"killed-{kills}")
+                put_aside()
             continue
         if code:
             sys.exit(f"the killed run failed: see {folder / 'killed' / 'training_log.txt'}")
         if kills >= args.kills:
             break
-        shutil.move(folder / "killed", folder / f"killed-{kills}")
+        put_aside()
 
-    runs = [folder / "killed", *folder.glob("killed-*")]
-    finished = [run for run in runs if (run / "trainer_state.json").is_file()]
+    finished = [run for run in [*runs, folder / "killed"] if (run / "trainer_state.json").is_file()]
     expected_losses, expected_weights = losses(folder / "undisturbed"), weights(folder / "undisturbed")
     same = all(losses(run) == expected_losses and weights(run) == expected_weights for run in finished)
     report = {"kills": kills, "runs_compared": len(finished), "steps": STEPS, "same_losses_and_weights": same}
