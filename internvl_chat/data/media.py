@@ -32,7 +32,7 @@ MAX_PICTURE_PIXELS = 89_478_485
 MAX_VIDEO_FRAMES = 1_000_000
 
 # What Pillow's decoders raise, over its formats, at a file that is cut off or is none.
-_PICTURE_FAULTS = (
+PICTURE_FAULTS = (
     OSError,
     SyntaxError,
     ValueError,
@@ -156,7 +156,7 @@ def _open_picture(path: Path) -> Image.Image:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             image = Image.open(path, formats=PICTURE_FORMATS)
-    except _PICTURE_FAULTS as error:
+    except PICTURE_FAULTS as error:
         raise UserError(f"{path}: is not a readable picture ({error})") from error
     try:
         _bounded(path, image.size)
@@ -170,7 +170,7 @@ def _read_picture(path: Path) -> npt.NDArray[np.uint8]:
     with _open_picture(path) as image:
         try:
             return np.array(image.convert("RGB"))
-        except _PICTURE_FAULTS as error:
+        except PICTURE_FAULTS as error:
             raise UserError(f"{path}: cannot be decoded ({error})") from error
 
 

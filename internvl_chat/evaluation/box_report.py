@@ -8,11 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 from pycocotools import mask
 
-from internvl_chat.contracts import UserError
 from internvl_chat.data.grounding import LabelledBox
+from internvl_chat.evaluation.box_sheet import picture_of
 from internvl_chat.evaluation.grounding_records import AnsweredQuestion, AnsweredSet
 from internvl_chat.evaluation.grounding_scores import MATCH_IOU, class_of, score_boxes, xywh
 from internvl_chat.evaluation.html import data_uri, render
@@ -52,20 +51,13 @@ def mistakes(item: AnsweredQuestion) -> tuple[int, int]:
 
 
 def _card(item: AnsweredQuestion, root: Path) -> Card:
-    question = item.question
-    if question.image is None:
-        raise UserError(f"{question.source}: has no 'image', expected one path to draw its boxes on")
-    try:
-        with Image.open(root / question.image) as opened:
-            picture = opened.convert("RGB")
-    except OSError as error:
-        raise UserError(f"{question.source}: {root / question.image} cannot be read ({error})") from error
+    question, picture = item.question, picture_of(item.question, root)
     picture.thumbnail((PICTURE_PX, PICTURE_PX))
     buffer = io.BytesIO()
     picture.save(buffer, format="JPEG", quality=80)
     faults = list(dict.fromkeys(fault.value for fault in item.answer.faults))
     uri = data_uri("image/jpeg", buffer.getvalue())
-    return Card(question.image, *mistakes(item), faults, uri, question.truth, item.answer.boxes)
+    return Card(str(question.image), *mistakes(item), faults, uri, question.truth, item.answer.boxes)
 
 
 def render_box_report(answers: AnsweredSet, title: str, root: Path | None = None, num_pictures: int = 60) -> str:

@@ -9,7 +9,23 @@ from PIL import Image
 
 from internvl_chat.contracts import UserError
 from internvl_chat.data.grounding_picture import BoxedPicture, boxed_sheet
-from internvl_chat.evaluation.grounding_records import AnsweredQuestion
+from internvl_chat.data.media import PICTURE_FAULTS
+from internvl_chat.evaluation.grounding_records import AnsweredQuestion, BoxQuestion
+
+
+def picture_of(question: BoxQuestion, root: Path) -> Image.Image:
+    """The picture that a question is about.
+
+    Raises:
+        UserError: the record names no single image, or it cannot be read.
+    """
+    if question.image is None:
+        raise UserError(f"{question.source}: expected one path in 'image', to draw boxes on")
+    try:
+        with Image.open(root / question.image) as opened:
+            return opened.convert("RGB")
+    except PICTURE_FAULTS as error:
+        raise UserError(f"{question.source}: {root / question.image} cannot be read ({error})") from error
 
 
 def prediction_sheet(answers: Sequence[AnsweredQuestion], root: Path) -> Image.Image:
@@ -23,14 +39,7 @@ def prediction_sheet(answers: Sequence[AnsweredQuestion], root: Path) -> Image.I
     """
     pictures = []
     for item in answers:
-        question = item.question
-        if question.image is None:
-            raise UserError(f"{question.source}: has no 'image', expected one path to draw its boxes on")
-        try:
-            with Image.open(root / question.image) as opened:
-                image = opened.convert("RGB")
-        except OSError as error:
-            raise UserError(f"{question.source}: {root / question.image} cannot be read ({error})") from error
+        question, image = item.question, picture_of(item.question, root)
         counts = f"{len(question.truth)} true (blue), {len(item.answer.boxes)} predicted (orange)"
         caption = ", ".join([counts, *dict.fromkeys(fault.value for fault in item.answer.faults)])
         pictures.append(BoxedPicture(image, question.truth, item.answer.boxes, caption))

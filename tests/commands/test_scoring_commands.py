@@ -186,8 +186,8 @@ def test_report_of_how_captions_follow_the_box(runs: Path, monkeypatch: pytest.M
     text = out.read_text(encoding="utf-8")
     assert "largest gain of own box<" in text
     table = text.split("follow the box?")[1].split("</table>")[0]
-    share = f"<td>{1 - 1 / len(captions):.2f}</td>"
-    row = f"<tr><th>null</th><td>1</td><td>{len(captions)}</td>\n<td>{1 / len(captions):.2f}</td>{share}<td>–</td>"
+    share = f"<td>{1 - 1 / len(captions):.3f}</td>"
+    row = f"<tr><th>null</th><td>1</td><td>{len(captions)}</td>\n<td>{1 / len(captions):.3f}</td>{share}<td>–</td>"
     assert row in table and "<td>1.25</td><td>–</td></tr>" in table
 
 
