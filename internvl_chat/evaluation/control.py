@@ -92,8 +92,8 @@ class ControlResult:
         """Captions with the other object's track."""
         return self.captions.get(Probe("swap", 1.0), {})
 
-    def rates(self) -> dict[str, float | int]:
-        """Shares of exact captions.
+    def rates(self) -> dict[str, float | int | None]:
+        """Shares of exact captions; None where there is nothing to take a share of.
 
         `right_box`: with its own box, a reference of the object. `swapped_box`: with the other object's box, a
         reference of that other object. `swapped_box_same_category`: the same where both objects share their category.
@@ -122,15 +122,17 @@ class ControlResult:
             probe.name,
             probe.level,
             len(texts),
-            _share(text != self.right.get(i) for i, text in texts.items()),
-            _share(texts[i] in truth for i, truth in own.items()) if own else None,
-            _share(texts[i] in truth for i, truth in other.items()) if other else None,
+            _share(text != self.right.get(i) for i, text in texts.items()) or 0.0,
+            _share(texts[i] in truth for i, truth in own.items()),
+            _share(texts[i] in truth for i, truth in other.items()),
             self._scored(texts, own),
             self._scored(texts, other),
+            self._scored(self.right, own),
+            self._scored(self.right, other),
         )
 
     def _scored(self, texts: Captions, references: References) -> float | None:
-        if self.score is None or not references:
+        if self.score is None or not references or not references.keys() <= texts.keys():
             return None
         return round(self.score({i: texts[i] for i in references}, references), 4)
 
@@ -146,13 +148,13 @@ class ControlResult:
     def table(self) -> str:
         """The curves as text: one line a point, with the difference to the own track's score."""
         points = self.points()
-        base = points[0]
+        own = points[0]
         lines = [f"{'probe':8}{'level':>6}{'clips':>7}{'changed':>9}{'own':>7}{'other':>7}  {self.metric} own, other"]
         for point in points:
             rates = "".join(f"{'-' if v is None else f'{v:.2f}':>7}" for v in (point.own, point.other))
             scores = ", ".join(
-                _difference(value, None if point is base else first)
-                for value, first in ((point.score_own, base.score_own), (point.score_other, base.score_other))
+                _difference(value, None if point is own else base)
+                for value, base in ((point.score_own, point.base_own), (point.score_other, point.base_other))
             )
             bar = "#" * round(20 * (point.own or 0.0))
             lines.append(
@@ -167,9 +169,9 @@ def _difference(value: float | None, base: float | None) -> str:
     return f"{value:.2f}" if base is None else f"{value:.2f} ({value - base:+.2f})"
 
 
-def _share(hits: Iterable[bool]) -> float:
+def _share(hits: Iterable[bool]) -> float | None:
     values = list(hits)
-    return round(sum(values) / len(values), 4) if values else 0.0
+    return round(sum(values) / len(values), 4) if values else None
 
 
 def check_targets(ids: Sequence[str], other_target: Mapping[str, str], references: References, swap: bool) -> None:

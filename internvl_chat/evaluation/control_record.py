@@ -32,8 +32,9 @@ class Point:
 
     `own` and `other` are the shares of captions that are, word for word, a reference of the clip's own target and of
     its other one: rates of obedience where the references are all that can rightly be said. `score_own` and
-    `score_other` score the captions against the two targets' references. `changed` is the share of captions that
-    differ from those with the own track. None where nothing is known to compare with.
+    `score_other` score the captions against the two targets' references, `base_own` and `base_other` those that the
+    same clips got with their own track. `changed` is the share of captions that differ from the latter. None where
+    nothing is known to compare with.
     """
 
     probe: str
@@ -44,6 +45,8 @@ class Point:
     other: float | None = None
     score_own: float | None = None
     score_other: float | None = None
+    base_own: float | None = None
+    base_other: float | None = None
 
 
 @dataclass(frozen=True)

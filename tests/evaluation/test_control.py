@@ -52,9 +52,9 @@ def test_rates_are_shares_of_exact_captions() -> None:
     }
 
 
-def test_without_twins_their_share_is_zero() -> None:
+def test_without_twins_there_is_no_share_of_them() -> None:
     result = result_of({"cat-1": "a cat", "cup-1": "a cup"}, {"cat-1": "a cup", "cup-1": "a cat"})
-    assert result.rates() == {"right_box": 1.0, "swapped_box": 1.0, "swapped_box_same_category": 0.0, "clips": 2}
+    assert result.rates() == {"right_box": 1.0, "swapped_box": 1.0, "swapped_box_same_category": None, "clips": 2}
 
 
 def test_a_point_says_what_changed_and_whose_captions_they_are() -> None:
@@ -74,6 +74,10 @@ def test_a_point_says_what_changed_and_whose_captions_they_are() -> None:
     table = result.table().splitlines()
     assert len(table) == 3 and "words" in table[0]
     assert "5.00 (+0.00), 5.00 (+2.00)" in table[2]
+    # Of three clips the swap is asked of two, and held against those two.
+    more = ControlResult(result.captions, OTHER, {**REFERENCES, "fox-1": ["a fox"]}, "words", words_shared)
+    own, swap = more.points()
+    assert (own.score_own, swap.base_own) == (2 + 3 + 2, 2 + 3)
 
 
 def test_nothing_is_judged_without_references() -> None:
