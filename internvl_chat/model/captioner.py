@@ -97,6 +97,7 @@ class IntentVCNetForConditionalGeneration(InternVLForConditionalGeneration):
         target_ids: torch.Tensor | None = None,
         loss_weights: torch.Tensor | None = None,
         num_items_in_batch: torch.Tensor | int | None = None,
+        logits_to_keep: int | torch.Tensor = 0,
         **kwargs: Any,
     ) -> Any:
         """As the native model; or, with `layout`, the loss of a packed row.
@@ -108,6 +109,8 @@ class IntentVCNetForConditionalGeneration(InternVLForConditionalGeneration):
             layout: the samples of a packed row; `position_ids` [1, L] belong to it.
             target_positions, target_ids, loss_weights: [1, N], see `PackedFeatures`.
             num_items_in_batch: what the summed loss is divided by; the sum of `loss_weights` where it is not given.
+            logits_to_keep: without `layout`, as the native model: how many last positions have logits, 0 for all.
+                Named here because `generate` asks for the last alone only where the signature has it.
         Returns:
             With `layout`, an output that holds the loss alone.
         """
@@ -115,7 +118,12 @@ class IntentVCNetForConditionalGeneration(InternVLForConditionalGeneration):
             if num_items_in_batch is not None:
                 kwargs["num_items_in_batch"] = num_items_in_batch
             return super().forward(
-                input_ids=input_ids, pixel_values=pixel_values, boxes=boxes, position_ids=position_ids, **kwargs
+                input_ids=input_ids,
+                pixel_values=pixel_values,
+                boxes=boxes,
+                position_ids=position_ids,
+                logits_to_keep=logits_to_keep,
+                **kwargs,
             )
         assert input_ids is not None and target_positions is not None
         assert target_ids is not None and loss_weights is not None

@@ -198,6 +198,13 @@ def test_greedy_generation_follows_the_logits(trained: IntentVCNetForConditional
         ids = torch.cat([ids, generated[:, step : step + 1]], dim=1)
 
 
+def test_generation_takes_logits_of_the_last_position_alone(trained: IntentVCNetForConditionalGeneration) -> None:
+    positions = []
+    trained.lm_head.register_forward_hook(lambda _head, inputs, _logits: positions.append(inputs[0].shape[1]))
+    trained.generate(**inputs_of(), boxes=BOXES, max_new_tokens=3, min_new_tokens=3, do_sample=False, pad_token_id=0)
+    assert positions == [1, 1, 1]
+
+
 @pytest.mark.parametrize("num_beams", [1, 3])
 def test_a_batch_is_answered_as_each_of_its_samples_alone(
     num_beams: int, trained: IntentVCNetForConditionalGeneration
