@@ -10,7 +10,7 @@ if [ -z "${ROW}" ]; then
   echo "error: no recipe '$1 $2': expected a model of shell/recipes.txt, and full or lora" >&2
   exit 2
 fi
-read -r MODEL MODE HUB_ID CONV_STYLE NODES PROCESSES BATCH PER_DEVICE RATE DECAY LENGTH TILES ZERO <<<"${ROW}"
+read -r MODEL MODE HUB_ID CONV_STYLE NODES PROCESSES BATCH PER_DEVICE RATE DECAY DROP LENGTH TILES ZERO <<<"${ROW}"
 shift 2
 
 export NNODES=${NNODES:-${NODES}}
@@ -35,6 +35,7 @@ exec bash "${SHELL_DIR}/launch.sh" \
   --max_seq_length "${LENGTH}" \
   --learning_rate "${RATE}" \
   --weight_decay "${DECAY}" \
+  --drop_path_rate "${DROP}" \
   --num_train_epochs 1 \
   --save_steps 200 \
   --deepspeed "$(dirname "${SHELL_DIR}")/${ZERO}" \

@@ -71,7 +71,7 @@ def test_a_script_is_a_name_and_no_values(script: Path) -> None:
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
 def test_a_script_starts_what_its_row_says(script: Path, tmp_path: Path) -> None:
-    _, mode, base, template, nodes, gpus, batch, per_device, rate, decay, length, tiles, zero = row_of(script)
+    _, mode, base, template, nodes, gpus, batch, per_device, rate, decay, drop, length, tiles, zero = row_of(script)
     words = started(script, tmp_path)
     flags = flags_of(words)
     assert {f"--nnodes={nodes}", f"--nproc_per_node={gpus}"} <= set(words)
@@ -88,7 +88,7 @@ def test_a_script_starts_what_its_row_says(script: Path, tmp_path: Path) -> None
         "full": ((False, False, True), 0),
         "lora": ((True, True, True), 16),
     }[mode]
-    assert model_args.num_adapter_layers == 0
+    assert (model_args.num_adapter_layers, model_args.drop_path_rate) == (0, float(drop))
 
 
 def test_templates_are_those_of_the_families() -> None:

@@ -35,7 +35,9 @@ class ModelArguments:
     vision_select_layer: int = field(
         default=-1, metadata={"help": "ViT layer whose output is used; only -1, the last."}
     )
-    drop_path_rate: float = field(default=0.0, metadata={"help": "Stochastic depth of the ViT; only 0."})
+    drop_path_rate: float = field(
+        default=0.0, metadata={"help": "Share of the frames that skip a branch of the last ViT layer."}
+    )
     ps_version: Literal["v2"] = field(default="v2", metadata={"help": "Pixel shuffle; only v2."})
     grad_checkpoint: str = field(
         default="True",
@@ -52,11 +54,12 @@ class ModelArguments:
     def __post_init__(self) -> None:
         for flag, value, supported in (
             ("vision_select_layer", self.vision_select_layer, -1),
-            ("drop_path_rate", self.drop_path_rate, 0.0),
             ("ps_version", self.ps_version, "v2"),
         ):
             if value != supported:
                 raise UserError(f"--{flag} {value} is not supported: the native InternVL computes {supported}")
+        if not 0 <= self.drop_path_rate < 1:
+            raise UserError(f"--drop_path_rate {self.drop_path_rate}: expected 0 to below 1")
 
 
 @dataclass

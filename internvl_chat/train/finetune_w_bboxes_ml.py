@@ -56,6 +56,7 @@ from internvl_chat.model.footprint import Footprint
 from internvl_chat.model.loading import read_config_file, resolve_folder
 from internvl_chat.model.recomputation import recompute_layers
 from internvl_chat.model.shared_prefix import use_shared_prefix_attention
+from internvl_chat.model.stochastic_depth import use_stochastic_depth
 from internvl_chat.model.trainable import TrainablePart, unfrozen_layers
 from internvl_chat.train.arguments import DataArguments, FinetuneArguments, ModelArguments
 from internvl_chat.train.dry_run import describe_run
@@ -195,6 +196,7 @@ def build_model(
     )
     model.config.use_cache = False
     use_shared_prefix_attention(model)
+    use_stochastic_depth(model, args.drop_path_rate)
     trained = trainable_part(args, model.config)
     recompute_layers(model, recomputed_layers)
     wrapped: torch.nn.Module = model
