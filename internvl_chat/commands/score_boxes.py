@@ -2,7 +2,7 @@
 
 References: JSONL records whose gpt turns hold boxes, or RefCOCO's. Predictions: one {"id": ..., "answer": ...} a line
 ("answers": [...] where a record has several gpt turns), or records with conversations. A question that names a <ref>
-counts for Precision@1, any other for detection.
+counts for Precision@1, any other for detection, where boxes on a picture without objects are false positives.
 """
 
 from __future__ import annotations

@@ -18,6 +18,8 @@ from internvl_chat.contracts import UserError
 from internvl_chat.data.grounding import LabelledBox
 from internvl_chat.evaluation.box_answers import BoxAnswer, Fault, parse_boxes
 
+_NOT_ANSWERED: tuple[BoxAnswer, tuple[float, ...]] = (BoxAnswer((), (Fault.MISSING_PREDICTION,)), ())
+
 
 @dataclass(frozen=True)
 class BoxQuestion:
@@ -44,7 +46,10 @@ class AnsweredQuestion:
 
 @dataclass(frozen=True)
 class AnsweredSet:
-    """All questions of a reference file that have true boxes, and how much of the two files was not used."""
+    """The questions of a reference file that have true boxes, and those that were answered with boxes all the same.
+
+    The other two say how much of the files was not used.
+    """
 
     answered: tuple[AnsweredQuestion, ...]
     turns_without_boxes: int
@@ -71,15 +76,19 @@ def read_answered(references: Path, predictions: Path) -> AnsweredSet:
                 f"{given[record_id][0]}: has {len(answers)} answers for the {len(questions)} gpt turns of {source}"
             )
         for number, question in enumerate(questions):
-            if not question.truth:
-                turns_without_boxes += 1
-            elif number < len(answers):
-                answered.append(AnsweredQuestion(question, *answers[number]))
+            answer, scores = answers[number] if number < len(answers) else _NOT_ANSWERED
+            if question.truth or _finds_objects_that_are_not_there(question, answer):
+                answered.append(AnsweredQuestion(question, answer, scores))
             else:
-                answered.append(AnsweredQuestion(question, BoxAnswer((), (Fault.MISSING_PREDICTION,)), ()))
-    if not answered:
+                turns_without_boxes += 1
+    if not any(item.question.truth for item in answered):
         raise UserError(f"{references}: no gpt turn holds a box, expected '{BOX_START}[[x1, y1, x2, y2]]</box>'")
     return AnsweredSet(tuple(answered), turns_without_boxes, len(given.keys() - truth.keys()))
+
+
+def _finds_objects_that_are_not_there(question: BoxQuestion, answer: BoxAnswer) -> bool:
+    """Boxes where the truth has none are false positives; numbers listed in a text about something else are no box."""
+    return not question.refers and bool(answer.boxes) and Fault.UNTAGGED_BOX not in answer.faults
 
 
 def _records_by_id(path: Path) -> Iterator[tuple[str, tuple[str, Mapping[str, Any]]]]:

@@ -232,6 +232,25 @@ def test_counts_by_hand(tmp_path: Path) -> None:
     assert "untagged_box               1" in text and "cow" in text
 
 
+def test_boxes_on_a_picture_without_objects_are_false_positives(tmp_path: Path) -> None:
+    boxes = [LabelledBox("cat", (100, 100, 400, 420)), LabelledBox("dog", (10, 20, 30, 50))]
+    empty = detection_record(2, [])
+    empty["conversations"][1]["value"] = "There is nothing to detect."
+    records = [detection_record(1, boxes[:1]), empty]
+    right = {"id": 1, "answer": detection_answer(boxes[:1])}
+    for said, predicted, precision in (
+        (detection_answer(boxes), 3, 1 / 3),
+        ("There is nothing.", 1, 1.0),
+        ("The numbers are [1, 2, 3, 4].", 1, 1.0),
+    ):
+        report = score(records, [right, {"id": 2, "answer": said}], tmp_path)
+        assert report.detection is not None
+        overall = report.detection.overall
+        assert (overall.true_boxes, overall.predicted_boxes) == (1, predicted), said
+        assert overall.precision == pytest.approx(precision)
+        assert report.turns_without_boxes == (predicted == 1)
+
+
 def test_turns_without_boxes_are_not_scored(tmp_path: Path) -> None:
     record = detection_record(0, [LabelledBox("cat", (0, 0, 100, 100))])
     (answer,) = answers_of(record)
