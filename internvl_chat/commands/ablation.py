@@ -20,10 +20,13 @@ import json
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from internvl_chat.commands.options import PROMPT_FORMS, positive_int
+from internvl_chat.steps import REPOSITORY, StepFailed
+from internvl_chat.steps import run as run_command
 
 ADAPTERS = {"none": 0, "single": 1, "multi": 5}
 DEFAULT_SCRIPT = Path("shell/internvl3.0/2nd_finetune/roiattention_ml.sh")
@@ -51,9 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from internvl_chat.contracts import UserError
-    from internvl_chat.data.annotations import read_captions, read_json, write_json
-    from internvl_chat.steps import REPOSITORY, StepFailed
-    from internvl_chat.steps import run as run_command
+    from internvl_chat.data.annotations import read_captions, write_json
 
     if not (REPOSITORY / args.script).is_file():
         raise UserError(f"{REPOSITORY / args.script}: not found: run this in a checkout of the repository")
@@ -65,64 +66,100 @@ def run(args: argparse.Namespace) -> int:
     trained_on = {i: texts for i, texts in captions.items() if i not in references}
     if not references or not trained_on:
         raise UserError(f"{len(trained_on)} ids to train on and {len(references)} held out: expected some of each")
-    base = args.model_name_or_path
-    base = str(Path(base).resolve()) if Path(base).is_dir() else base
-    out = args.out.resolve()
-    settings = {"base": base, "script": str(args.script), "max_steps": args.max_steps, "names": args.object_name}
-    settings |= {"training_flags": args.training_flags, "prediction_flags": args.prediction_flags}
-    settings |= {"root": str(args.root.resolve()), "captions": trained_on, "references": references}
-    kept = out / "settings.json"
-    if kept.is_file() and read_json(kept) != json.loads(json.dumps(settings)):
-        raise UserError(f"{out}: holds rows of other data or settings: give another --out, or remove it")
-    out.mkdir(parents=True, exist_ok=True)
-    write_json(kept, settings)
-    write_json(out / "references.json", references)
-    write_json(out / "ids.json", list(references))
-    write_json(out / "captions.json", {"captions": trained_on})
 
-    def meta_of(form: str) -> Path:
-        meta = out / f"{form}.json"
-        names = [word for name in args.object_name for word in ("--object_name", name)]
-        command = [sys.executable, "-m", "internvl_chat", "annotate", "--captions", out / "captions.json", *names]
-        command += ["--prompt_form", form, "--root", args.root.resolve()]
-        run_command([*command, "--out", meta.with_suffix(".jsonl"), "--meta_out", meta])
-        return meta
-
-    def scores_of(form: str, adapter: str) -> dict[str, float]:
-        folder = out / f"{form}-{adapter}"
-        scores = folder / "results" / "scores.json"
-        if not scores.is_file():
-            meta = meta_of(form)
-            if not (folder / "trained").is_file():
-                steps = ["--max_steps", args.max_steps, "--save_steps", args.max_steps] if args.max_steps else []
-                folder.mkdir(exist_ok=True)
-                run_command(
-                    ["sh", args.script, "--num_adapter_layers", ADAPTERS[adapter], *steps, *args.training_flags],
-                    {"MODEL_PATH": base, "META_PATH": str(meta), "OUTPUT_DIR": str(folder)},
-                    log=folder / "launch.log",
-                )
-                (folder / "trained").touch()
-            try:
-                run_command(
-                    [sys.executable, "eval_const.py", "--checkpoint_path", folder, "--meta_path", meta]
-                    + ["--ids", out / "ids.json", "--references", out / "references.json"]
-                    + ["--save_path", folder / "results", *args.prediction_flags]
-                )
-            except StepFailed:
-                # A clip that cannot be read was named, and the others are scored.
-                if not scores.is_file():
-                    raise
-        said = read_json(folder / "results" / "result.json")["captions"]
-        exact = sum(said.get(i) in texts for i, texts in references.items()) / len(references)
-        return {**read_json(scores), "exact": exact}
-
-    rows = {(form, adapter): scores_of(form, adapter) for form in args.prompt_forms for adapter in args.adapters}
+    runner = _Rows(args, args.out.resolve(), references)
+    runner.prepare(trained_on)
+    rows = {(form, adapter): runner.scores_of(form, adapter) for form in args.prompt_forms for adapter in args.adapters}
     text = table(rows)
-    (out / "ablation.md").write_text(text, encoding="utf-8")
+    (runner.out / "ablation.md").write_text(text, encoding="utf-8")
     summary = {f"{form}-{adapter}": row for (form, adapter), row in rows.items()}
-    write_json(out / "ablation.json", summary)
+    write_json(runner.out / "ablation.json", summary)
     sys.stdout.write(f"\n{text}\n{json.dumps(summary)}\n")
     return 0
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """Trains, captions and scores the rows of the table in `out`, by the commands that a user would type."""
+
+    args: argparse.Namespace
+    out: Path
+    references: Mapping[str, Sequence[str]]
+
+    @property
+    def base(self) -> str:
+        name = self.args.model_name_or_path
+        return str(Path(name).resolve()) if Path(name).is_dir() else name
+
+    def prepare(self, trained_on: Mapping[str, Sequence[str]]) -> None:
+        """Write down what the rows share.
+
+        Raises:
+            UserError: the folder holds rows of other data or settings.
+        """
+        from internvl_chat.contracts import UserError
+        from internvl_chat.data.annotations import read_json, write_json
+
+        args, kept = self.args, self.out / "settings.json"
+        settings = {"base": self.base, "script": str(args.script), "max_steps": args.max_steps}
+        settings |= {"names": args.object_name, "root": str(args.root.resolve())}
+        settings |= {"training_flags": args.training_flags, "prediction_flags": args.prediction_flags}
+        settings |= {"captions": trained_on, "references": self.references}
+        if kept.is_file() and read_json(kept) != json.loads(json.dumps(settings)):
+            raise UserError(f"{self.out}: holds rows of other data or settings: give another --out, or remove it")
+        write_json(kept, settings)
+        write_json(self.out / "references.json", self.references)
+        write_json(self.out / "ids.json", list(self.references))
+        write_json(self.out / "captions.json", {"captions": trained_on})
+
+    def scores_of(self, form: str, adapter: str) -> dict[str, float]:
+        """The scores of a row, and the share of captions that are a reference word for word."""
+        from internvl_chat.data.annotations import read_json
+
+        folder = self.out / f"{form}-{adapter}"
+        scores = folder / "results" / "scores.json"
+        if not scores.is_file():
+            meta = self._annotate(form)
+            self._train(folder, meta, adapter)
+            self._caption(folder, meta)
+        said = read_json(folder / "results" / "result.json")["captions"]
+        exact = sum(said.get(i) in texts for i, texts in self.references.items()) / len(self.references)
+        return {**read_json(scores), "exact": exact}
+
+    def _annotate(self, form: str) -> Path:
+        meta = self.out / f"{form}.json"
+        names = [word for name in self.args.object_name for word in ("--object_name", name)]
+        run_command(
+            [sys.executable, "-m", "internvl_chat", "annotate", "--captions", self.out / "captions.json", *names]
+            + ["--prompt_form", form, "--root", self.args.root.resolve()]
+            + ["--out", meta.with_suffix(".jsonl"), "--meta_out", meta]
+        )
+        return meta
+
+    def _train(self, folder: Path, meta: Path, adapter: str) -> None:
+        args, done = self.args, folder / "trained"
+        if done.is_file():
+            return
+        steps = ["--max_steps", args.max_steps, "--save_steps", args.max_steps] if args.max_steps else []
+        folder.mkdir(exist_ok=True)
+        run_command(
+            ["sh", args.script, "--num_adapter_layers", ADAPTERS[adapter], *steps, *args.training_flags],
+            {"MODEL_PATH": self.base, "META_PATH": str(meta), "OUTPUT_DIR": str(folder)},
+            log=folder / "launch.log",
+        )
+        done.touch()
+
+    def _caption(self, folder: Path, meta: Path) -> None:
+        try:
+            run_command(
+                [sys.executable, "eval_const.py", "--checkpoint_path", folder, "--meta_path", meta]
+                + ["--ids", self.out / "ids.json", "--references", self.out / "references.json"]
+                + ["--save_path", folder / "results", *self.args.prediction_flags]
+            )
+        except StepFailed:
+            # A clip that cannot be read was named, and the others are scored.
+            if not (folder / "results" / "scores.json").is_file():
+                raise
 
 
 def held_out_ids(captions: Mapping[str, Sequence[str]], share: float, root: Path) -> list[str]:
