@@ -7,10 +7,11 @@
 
 Writes result_public.json, result_private.json and result.zip in the challenge's form, and with --num_candidates above 1
 candidates_public.json and candidates_private.json (id -> captions). With --references (or a references_test.json in the
-dataset's root) it also prints and writes BLEU, METEOR, CIDEr and ROUGE-L.
+dataset's root) it also prints and writes BLEU, METEOR, CIDEr and ROUGE-L: of each part, and the mean of both, which is
+what the challenge ranks by.
 
 Every finished caption is kept in SAVE_PATH/progress: the same command goes on where a killed one stopped. A video that
-cannot be read is named, gets --fallback_caption or none, and the exit code is 1.
+cannot be read, or of which the model says no word, is named, gets --fallback_caption or none, and the exit code is 1.
 """
 
 from __future__ import annotations
@@ -60,56 +61,119 @@ def run(args: argparse.Namespace) -> int:
     else:
         parts = {split: ids_of_split(root, split) for split in SPLITS if args.split in (split, "both")}
     asks = [session.ask(video_id) for ids in parts.values() for video_id in ids]
+    if args.consensus not in (None, "BLEU-4") and len(asks) == 1:
+        raise UserError(f"--consensus {args.consensus} weighs words by how few videos have them: take BLEU-4 for one")
     folder = args.save_path or session.results_folder
     predictions = session.predict(asks, decoding, Feeding(args.batch_tokens, args.num_workers), folder / "progress")
     fail_unless_any(predictions)
-    if session.ranks.is_first:
-        write(args, folder, f"intentvcnet {session.name}", parts, predictions, root)
+    is_whole = not session.ranks.is_first or write(
+        args, folder, f"intentvcnet {session.name}", parts, predictions, root
+    )
     session.ranks.leave()
-    return 1 if predictions.failures else 0
+    return 0 if is_whole and not predictions.failures else 1
 
 
 def write(
     args: argparse.Namespace, folder: Path, version: str, parts: dict[Any, list[str]], predictions: Any, root: Path
-) -> None:
-    """Everything that is made of the predictions; `parts` are the ids of each split, or of `""` for chosen ids."""
-    from internvl_chat.data.annotations import read_captions, write_json
-    from internvl_chat.evaluation.consensus import choose_by_consensus
-    from internvl_chat.evaluation.ptb import tokenize
-    from internvl_chat.evaluation.scores import caption_scores
-    from internvl_chat.evaluation.submission import write_results
+) -> bool:
+    """Everything that is made of the predictions, and whether all of it is as it should be.
 
-    candidates, captions = predictions.candidates, predictions.captions
-    if args.consensus:
-        # A video whose candidates hold no word keeps its first.
-        worded = {i: texts for i, texts in candidates.items() if any(tokenize(text) for text in texts)}
-        captions = {**captions, **{i: c.caption for i, c in choose_by_consensus(worded, args.consensus).items()}}
-    if args.fallback_caption is not None:
-        captions |= dict.fromkeys(predictions.failures, args.fallback_caption)
+    `parts` are the ids of each split, or of `""` for chosen ids.
+    """
+    from internvl_chat.data.annotations import write_json
+    from internvl_chat.evaluation.submission import submitted_caption, write_results
+    from internvl_chat.evaluation.validation import validate_submission
 
     def of_part(values: dict[str, Any], ids: list[str]) -> dict[str, Any]:
         return {video_id: values[video_id] for video_id in ids if video_id in values}
 
     if args.num_candidates > 1:
         for part, ids in parts.items():
-            write_json(folder / f"candidates{part and '_' + part}.json", of_part(candidates, ids))
+            write_json(folder / f"candidates{part and '_' + part}.json", of_part(predictions.candidates, ids))
+    chosen = chosen_first(predictions.candidates, args)
+    said = {i: texts[0] if args.ids else submitted_caption(texts) for i, texts in chosen.items()}
+    silent = {i: "the model said no word" for i, text in said.items() if text is None}
+    for video_id, reason in silent.items():
+        sys.stderr.write(f"error: {video_id}: {reason}\n")
+    failures = {**predictions.failures, **silent}
+    captions = {i: text for i, text in said.items() if text is not None}
+    if args.fallback_caption is not None:
+        captions |= dict.fromkeys(failures, args.fallback_caption)
+
+    problems = []
     if args.ids:
         write_json(folder / "result.json", {"version": version, "captions": of_part(captions, parts[""])})
     else:
-        write_results(folder, {part: of_part(captions, ids) for part, ids in parts.items()}, version)
+        by_part = {part: of_part(captions, ids) for part, ids in parts.items()}
+        *_, archive = write_results(folder, by_part, version)
+        # What failed was named, and is told below.
+        expected = {part: [i for i in ids if i not in failures or i in captions] for part, ids in parts.items()}
+        problems = [*validate_submission(archive, expected), *missing_of_challenge(parts)]
     sys.stdout.write(f"{len(captions)} captions written to {folder}\n")
-    if predictions.failures:
-        write_json(folder / "failures.json", predictions.failures)
+    for problem in problems:
+        sys.stderr.write(f"warning: {problem}\n")
+    if failures:
+        write_json(folder / "failures.json", failures)
         given = "got the fallback caption" if args.fallback_caption is not None else "have no caption"
-        sys.stdout.write(f"{len(predictions.failures)} videos {given}: see {folder / 'failures.json'}\n")
+        sys.stdout.write(f"{len(failures)} videos {given}: see {folder / 'failures.json'}\n")
     else:
         (folder / "failures.json").unlink(missing_ok=True)
 
     references = args.references or root / "references_test.json"
     if args.references or references.is_file():
-        scores = caption_scores(captions, read_captions(references))
-        write_json(folder / "scores.json", scores)
-        sys.stdout.write(json.dumps({name: round(value, 4) for name, value in scores.items()}) + "\n")
+        # Who says nothing has said something wrong; a video that cannot be read is nobody's fault.
+        write_scores(folder, {**dict.fromkeys(silent, ""), **captions}, references, parts)
+    return not problems and not failures
+
+
+def chosen_first(candidates: dict[str, list[str]], args: argparse.Namespace) -> dict[str, list[str]]:
+    """The candidates with those that --consensus chose in front."""
+    from internvl_chat.evaluation.consensus import choose_by_consensus
+    from internvl_chat.evaluation.ptb import tokenize
+
+    worded = {i: texts for i, texts in candidates.items() if any(tokenize(text) for text in texts)}
+    # Among the candidates of a single video CIDEr has nothing to go by.
+    if not args.consensus or (len(worded) == 1 and args.consensus != "BLEU-4"):
+        return candidates
+    choices = choose_by_consensus(worded, args.consensus)
+    return {i: [choices[i].caption, *texts] if i in choices else texts for i, texts in candidates.items()}
+
+
+def missing_of_challenge(parts: dict[Any, list[str]]) -> list[str]:
+    """What a submission of some of the challenge's videos lacks to be whole."""
+    from internvl_chat.evaluation.submission import challenge_ids
+
+    said = []
+    for split, ids in parts.items():
+        asked = challenge_ids(split)
+        missing = [video_id for video_id in asked if video_id not in set(ids)]
+        if missing and len(missing) < len(asked):
+            said.append(
+                f"{len(missing)} of the challenge's {len(asked)} {split} videos are not in the dataset, such as "
+                f"{missing[0]}: its server takes whole submissions only"
+            )
+    return said
+
+
+def write_scores(folder: Path, captions: dict[str, str], path: Path, parts: dict[Any, list[str]]) -> None:
+    """`scores.json` and what is printed of it: as the challenge does, each part by itself and the mean of both."""
+    from internvl_chat.data.annotations import read_captions, write_json
+    from internvl_chat.evaluation.ranking import final_scores
+    from internvl_chat.evaluation.scores import caption_scores
+
+    references = read_captions(path)
+    wanted = {part: [i for i in ids if i in references] for part, ids in parts.items()}
+    scored = {part: {i: captions[i] for i in ids if i in captions} for part, ids in wanted.items()}
+    by_part = {part or "all": caption_scores(said, references) for part, said in scored.items() if said}
+    if not by_part:
+        sys.stderr.write(f"warning: {path} has references of none of the captions: nothing is scored\n")
+        return
+    counts = {"captions": sum(map(len, scored.values())), "references": sum(map(len, wanted.values()))}
+    scores = final_scores(by_part)
+    write_json(folder / "scores.json", {**counts, "scores": scores, "parts": by_part})
+    if counts["captions"] < counts["references"]:
+        sys.stderr.write(f"warning: {counts['captions']} of {counts['references']} captions are scored\n")
+    sys.stdout.write(json.dumps({name: round(value, 4) for name, value in scores.items()}) + "\n")
 
 
 def main() -> None:

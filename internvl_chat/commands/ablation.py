@@ -15,7 +15,6 @@ JSON. Needs a checkout of the repository, for its scripts.
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import shlex
 import sys
@@ -30,8 +29,6 @@ from internvl_chat.steps import run as run_command
 
 ADAPTERS = {"none": 0, "single": 1, "multi": 5}
 DEFAULT_SCRIPT = Path("shell/internvl3.0/2nd_finetune/roiattention_ml.sh")
-# Enough of a video to tell it from another.
-_DIGEST_BYTES = 2**20
 METRICS = ("BLEU-4", "METEOR", "CIDEr", "ROUGE-L")
 
 
@@ -55,6 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from internvl_chat.contracts import UserError
     from internvl_chat.data.annotations import read_captions, write_json
+    from internvl_chat.data.record_files import write_text
 
     if not (REPOSITORY / args.script).is_file():
         raise UserError(f"{REPOSITORY / args.script}: not found: run this in a checkout of the repository")
@@ -71,7 +69,7 @@ def run(args: argparse.Namespace) -> int:
     runner.prepare(trained_on)
     rows = {(form, adapter): runner.scores_of(form, adapter) for form in args.prompt_forms for adapter in args.adapters}
     text = table(rows)
-    (runner.out / "ablation.md").write_text(text, encoding="utf-8")
+    write_text(runner.out / "ablation.md", text)
     summary = {f"{form}-{adapter}": row for (form, adapter), row in rows.items()}
     write_json(runner.out / "ablation.json", summary)
     sys.stdout.write(f"\n{text}\n{json.dumps(summary)}\n")
@@ -124,7 +122,7 @@ class _Rows:
             self._caption(folder, meta)
         said = read_json(folder / "results" / "result.json")["captions"]
         exact = sum(said.get(i) in texts for i, texts in self.references.items()) / len(self.references)
-        return {**read_json(scores), "exact": exact}
+        return {**read_json(scores)["scores"], "exact": exact}
 
     def _annotate(self, form: str) -> Path:
         meta = self.out / f"{form}.json"
@@ -166,22 +164,18 @@ def held_out_ids(captions: Mapping[str, Sequence[str]], share: float, root: Path
     """The ids of a share of the videos, chosen by content: a video shown under two ids is one video.
 
     Raises:
-        UserError: a video cannot be read.
+        UserError: a video cannot be read, or `share` is none.
     """
     from internvl_chat.contracts import UserError
     from internvl_chat.data.layout import video_path_of
+    from internvl_chat.data.media import content_mark
 
-    def digest(path: Path) -> str:
-        try:
-            with path.open("rb") as file:
-                return hashlib.sha256(f"{path.stat().st_size} ".encode() + file.read(_DIGEST_BYTES)).hexdigest()
-        except OSError as error:
-            raise UserError(f"{path}: cannot be read ({error.strerror}), expected the video of an id") from None
-
-    digests = {i: digest(video_path_of(root, i)) for i in captions}
-    videos = sorted(set(digests.values()))
-    chosen = set(videos[: round(share * len(videos))])
-    return [i for i, of_video in digests.items() if of_video in chosen]
+    if not 0 < share < 1:
+        raise UserError(f"--held_out {share:g}: expected a share between 0 and 1")
+    marks = {i: content_mark(video_path_of(root, i)) for i in captions}
+    videos = sorted(set(marks.values()))
+    chosen = set(videos[: max(1, round(share * len(videos)))])
+    return [i for i, mark in marks.items() if mark in chosen]
 
 
 def table(rows: Mapping[tuple[str, str], Mapping[str, Any]]) -> str:

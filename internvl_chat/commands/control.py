@@ -23,7 +23,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from internvl_chat.commands.options import add_prediction_options
+from internvl_chat.commands.options import add_prediction_options, positive_int
 
 METRIC = "CIDEr (no Java)"
 PROBES = ("swap", "null", "jitter", "shrink", "absent")
@@ -37,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--other_target", type=Path, help="(default: ROOT/other_target.json, if there)")
     add("--references", type=Path, help="(default: ROOT/references_test.json, if there)")
     add("--sheet", type=Path, help="write a contact sheet PNG: clips, boxes and both captions; needs swap")
-    add("--sheet_clips", type=int, default=4, help="clips on the sheet (default: %(default)s)")
+    add("--sheet_clips", type=positive_int, default=4, help="clips on the sheet (default: %(default)s)")
     add("--out", type=Path, help="write rates, curves and captions to this JSON file")
 
 
@@ -48,8 +48,14 @@ def run(args: argparse.Namespace) -> int:
     decoding = Decoding.from_arguments(args)
     if args.sheet and "swap" not in args.probes:
         raise UserError("--sheet shows each clip with both objects' boxes: add swap to --probes")
-    from internvl_chat.data.annotations import read_captions, read_json, write_json
-    from internvl_chat.evaluation.control import ControlResult, check_targets, probe_asks, probes_of
+    from internvl_chat.data.annotations import read_captions, write_json
+    from internvl_chat.evaluation.control import (
+        ControlResult,
+        check_targets,
+        probe_asks,
+        probes_of,
+        read_other_targets,
+    )
     from internvl_chat.evaluation.predict import Feeding, fail_unless_any
     from internvl_chat.evaluation.ranks import Ranks
     from internvl_chat.evaluation.scores import score_captions
@@ -60,7 +66,7 @@ def run(args: argparse.Namespace) -> int:
     root = session.entry.root
     ids = read_ids(args.ids) if args.ids else [i for split in SPLITS for i in ids_of_split(root, split)]
     others, truth = args.other_target or root / "other_target.json", args.references or root / "references_test.json"
-    other_target = read_json(others) if args.other_target or others.is_file() else {}
+    other_target = read_other_targets(others) if args.other_target or others.is_file() else {}
     references = read_captions(truth) if args.references or truth.is_file() else {}
     check_targets(ids, other_target, references, "swap" in args.probes)
 
@@ -69,7 +75,9 @@ def run(args: argparse.Namespace) -> int:
     with tempfile.TemporaryDirectory() as scratch:
         asked = probe_asks(asks, probes_of(args.probes), other_asks, Path(scratch) / "tracks")
         progress = args.out.with_suffix(".progress") if args.out else Path(scratch) / "progress"
+        # Clip by clip, since the asks of a clip share its header.
         every_ask = [ask for of_probe in asked.values() for ask in of_probe]
+        every_ask.sort(key=lambda ask: str(ask.samples[0].video_path))
         predictions = session.predict(every_ask, decoding, Feeding(args.batch_tokens, args.num_workers), progress)
     fail_unless_any(predictions)
     captions = predictions.captions
@@ -84,15 +92,15 @@ def run(args: argparse.Namespace) -> int:
         lambda texts, truth: score_captions(texts, truth, java=False).corpus()[METRIC],
     )
     if session.ranks.is_first:
-        if args.sheet:
+        if args.out:
+            write_json(args.out, result.to_json())
+        if args.sheet and result.swapped:
             from internvl_chat.evaluation.sheet import control_sheet
 
             args.sheet.parent.mkdir(parents=True, exist_ok=True)
             samples = {ask.id: ask.samples[0] for ask in [*asks, *other_asks.values()]}
             control_sheet(result, samples, args.num_frames[0], args.sheet_clips).save(args.sheet)
             sys.stdout.write(f"contact sheet: {args.sheet}\n")
-        if args.out:
-            write_json(args.out, result.to_json())
         sys.stdout.write(result.table() + json.dumps(result.rates()) + "\n")
     session.ranks.leave()
     return 1 if predictions.failures else 0

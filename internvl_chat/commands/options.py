@@ -97,7 +97,9 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
 def run_file(text: str) -> tuple[str, Path]:
     """An argparse type: `[NAME=]FILE`, a run's file and how it is called, by default the file's name."""
     name, equals, path = text.partition("=")
-    return (name, Path(path)) if equals else (Path(text).stem, Path(text))
+    # A path may hold the sign too: runs/lr=2e-5/result.json.
+    is_named = equals and "/" not in name and not Path(text).is_file()
+    return (name, Path(path)) if is_named else (Path(text).stem, Path(text))
 
 
 def add_java_option(parser: argparse.ArgumentParser) -> None:

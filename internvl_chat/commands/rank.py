@@ -3,8 +3,9 @@
     python -m internvl_chat rank mine.json theirs.json --references references.json
     python -m internvl_chat rank mine=scores_a.json theirs=scores_b.json
 
-A run is a file of predictions, or of scores: what `score --json` printed, or {metric: score}. Predictions that hold
-public and private ids are scored part by part, and the mean of both counts.
+A run is a file of predictions, or of scores: what `score --json` printed, the scores.json of eval_const.py, or {metric:
+score}. Predictions that hold public and private ids are scored part by part, and the mean of both counts. All runs must
+be scored on the same ids.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +38,7 @@ def run(args: argparse.Namespace) -> int:
     names = [name for name, _ in args.runs]
     if len(set(names)) < len(names):
         raise UserError(f"runs need names of their own, got {', '.join(names)}: give NAME=FILE")
-    standings = rank_runs({name: _final_scores(path, args) for name, path in args.runs})
+    standings = rank_runs(_final_scores(dict(args.runs), args))
     if args.json:
         sys.stdout.write(json.dumps([asdict(standing) for standing in standings], indent=2) + "\n")
         return 0
@@ -46,17 +48,37 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _final_scores(path: Path, args: argparse.Namespace) -> dict[str, float]:
+def _final_scores(runs: Mapping[str, Path], args: argparse.Namespace) -> dict[str, dict[str, float]]:
+    """Each run's final scores.
+
+    Raises:
+        UserError: a file is neither, or the runs were scored on different captions: an easy part would win.
+    """
     from internvl_chat.contracts import UserError
     from internvl_chat.data.annotations import read_captions, read_json, read_predictions
     from internvl_chat.evaluation.assessment import scores_of_parts
     from internvl_chat.evaluation.ranking import final_scores
 
-    content: Any = read_json(path)
-    scores = content.get("scores", content) if isinstance(content, dict) else None
-    if isinstance(scores, dict) and scores and all(isinstance(value, (int, float)) for value in scores.values()):
-        return {str(name): float(value) for name, value in scores.items()}
-    predictions = read_predictions(path)
-    if not args.references:
-        raise UserError(f"{path}: holds predictions, so --references is needed")
-    return final_scores(scores_of_parts(predictions, read_captions(args.references), java=not args.no_java))
+    references = read_captions(args.references) if args.references else {}
+    scores: dict[str, dict[str, float]] = {}
+    predictions: dict[str, dict[str, str]] = {}
+    counts: dict[str, int] = {}
+    for name, path in runs.items():
+        content: Any = read_json(path)
+        given = content.get("scores", content) if isinstance(content, dict) else None
+        if isinstance(given, dict) and given and all(isinstance(value, (int, float)) for value in given.values()):
+            scores[name] = {str(metric): float(value) for metric, value in given.items()}
+            if isinstance(content.get("captions"), int):
+                counts[name] = content["captions"]
+            continue
+        if not args.references:
+            raise UserError(f"{path}: holds predictions, so --references is needed")
+        predictions[name] = {i: text for i, text in read_predictions(path).items() if i in references}
+        counts[name] = len(predictions[name])
+    id_sets = {frozenset(said) for said in predictions.values()}
+    if len(id_sets) > 1 or len(set(counts.values())) > 1:
+        told = ", ".join(f"{name} {count}" for name, count in counts.items())
+        raise UserError(f"the runs are scored on different captions ({told}): expected the same ids in all of them")
+    for name, said in predictions.items():
+        scores[name] = final_scores(scores_of_parts(said, references, java=not args.no_java))
+    return {name: scores[name] for name in runs}

@@ -43,6 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from internvl_chat.contracts import UserError
     from internvl_chat.data.annotations import read_captions, read_predictions, video_path_of
+    from internvl_chat.data.record_files import write_text
     from internvl_chat.evaluation.assessment import assess
     from internvl_chat.evaluation.control_record import ControlRecord
     from internvl_chat.evaluation.groups import read_tracks
@@ -54,6 +55,8 @@ def run(args: argparse.Namespace) -> int:
         if control is None:
             raise UserError("nothing to report: give files of captions, or --control")
         predictions = control.runs()
+        if not predictions:
+            raise UserError(f"{args.control}: has no captions with the own box or with none: give files of captions")
     elif len(predictions) < len(args.runs):
         raise UserError(f"runs need names of their own, got {', '.join(n for n, _ in args.runs)}: give NAME=FILE")
     references = read_captions(args.references)
@@ -76,7 +79,9 @@ def run(args: argparse.Namespace) -> int:
         )
         for name, said in predictions.items()
     }
-    text = render_report(
+    if len(shared) < len(references):
+        sys.stderr.write(f"warning: {len(shared)} of {len(references)} references have a caption in every run\n")
+    report = render_report(
         ReportInput(
             args.title,
             runs,
@@ -91,10 +96,11 @@ def run(args: argparse.Namespace) -> int:
             control=control,
         )
     )
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    args.out.write_text(text, encoding="utf-8")
-    sys.stdout.write(f"{args.out}: {len(runs)} runs, {len(text.encode()) / 2**20:.1f} MiB\n")
+    write_text(args.out, report.html)
+    for video_id, reason in report.faults.items():
+        sys.stderr.write(f"error: {video_id} is not shown: {reason}\n")
+    sys.stdout.write(f"{args.out}: {len(runs)} runs, {len(report.html.encode()) / 2**20:.1f} MiB\n")
     # A text browser would take over the terminal.
     if args.open and (sys.platform in ("darwin", "win32") or any(os.environ.get(name) for name in _DISPLAYS)):
         webbrowser.open(args.out.resolve().as_uri())
-    return 0
+    return 1 if report.faults else 0

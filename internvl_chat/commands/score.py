@@ -33,6 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from dataclasses import asdict
 
+    from internvl_chat.contracts import UserError
     from internvl_chat.data.annotations import read_captions, read_predictions
     from internvl_chat.evaluation.assessment import assess
     from internvl_chat.evaluation.groups import read_tracks
@@ -54,8 +55,17 @@ def run(args: argparse.Namespace) -> int:
     )
     differences = {}
     if baseline is not None:
-        other = score_captions(baseline, references, java=java, spice=args.spice)
-        differences = compare(result.table, other, args.resamples, args.seed)
+        # Both on what they share: CIDEr weighs n-grams by all captions that are scored together.
+        shared = [i for i in result.table.ids if i in baseline]
+        if not shared:
+            raise UserError(f"{args.predictions} and {args.baseline} have no scored id in common: nothing to compare")
+        mine, theirs = (
+            score_captions({i: said[i] for i in shared}, references, java=java, spice=args.spice)
+            for said in (predictions, baseline)
+        )
+        differences = compare(mine, theirs, args.resamples, args.seed)
+        if len(shared) < max(len(result.table.ids), sum(i in references for i in baseline)):
+            sys.stderr.write(f"warning: {len(shared)} captions are in both runs; only those are compared\n")
     for ids, what in (
         (result.without_prediction, "references have no prediction"),
         (result.without_references, "predictions have no references"),

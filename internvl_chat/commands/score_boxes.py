@@ -43,8 +43,8 @@ def run(args: argparse.Namespace) -> int:
         args.sheet.parent.mkdir(parents=True, exist_ok=True)
         prediction_sheet(answers.answered[: args.sheet_images], args.root).save(args.sheet)
     if args.html:
+        from internvl_chat.data.record_files import write_text
         from internvl_chat.evaluation.box_report import render_box_report
 
-        args.html.parent.mkdir(parents=True, exist_ok=True)
-        args.html.write_text(render_box_report(answers, args.predictions.stem, args.root), encoding="utf-8")
+        write_text(args.html, render_box_report(answers, args.predictions.stem, args.root))
     return 0

@@ -16,7 +16,7 @@ from internvl_chat.data.layout import boxes_path_of as boxes_path_of
 from internvl_chat.data.layout import category_of, object_name_of
 from internvl_chat.data.layout import video_path_of as video_path_of
 from internvl_chat.data.prompt import PromptForm
-from internvl_chat.data.record_files import json_text, parse_json, read_json, read_text, split_records
+from internvl_chat.data.record_files import json_text, parse_json, read_json, read_text, split_records, write_text
 from internvl_chat.data.records import RecordReader
 
 logger = logging.getLogger(__name__)
@@ -74,11 +74,12 @@ class DatasetEntry:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write a JSON file in one step: a reader sees the old content or the new one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(json_text(content, indent=1) + "\n", encoding="utf-8")
-    os.replace(temporary, path)
+    """Write a JSON file in one step: a reader sees the old content or the new one.
+
+    Raises:
+        UserError: it cannot be written there.
+    """
+    write_text(path, json_text(content, indent=1) + "\n")
 
 
 def _read_meta(path: Path) -> dict[str, dict[str, Any]]:

@@ -5,6 +5,7 @@ Shape letters: F pictures, H and W their pixels. A text-only sample shows nothin
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import struct
@@ -31,6 +32,9 @@ PICTURE_SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", 
 MAX_PICTURE_PIXELS = 89_478_485
 MAX_VIDEO_FRAMES = 1_000_000
 
+# Enough of a video to tell it from another.
+_MARK_BYTES = 2**18
+
 # What Pillow's decoders raise, over its formats, at a file that is cut off or is none.
 PICTURE_FAULTS = (
     OSError,
@@ -44,6 +48,25 @@ PICTURE_FAULTS = (
     struct.error,
     Image.DecompressionBombError,
 )
+
+
+def content_mark(path: Path) -> str:
+    """A hash that tells a video or a picture from another one under the same name, by its size and its beginning.
+
+    Of a folder of frames it is that of its files' names and sizes.
+
+    Raises:
+        UserError: it cannot be read.
+    """
+    try:
+        if path.is_dir():
+            said = "\n".join(f"{file.name} {file.stat().st_size}" for file in sorted(path.iterdir())).encode()
+        else:
+            with path.open("rb") as file:
+                said = f"{path.stat().st_size} ".encode() + file.read(_MARK_BYTES)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from error
+    return hashlib.sha256(said).hexdigest()
 
 
 @dataclass(frozen=True)

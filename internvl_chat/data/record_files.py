@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -92,6 +93,21 @@ def json_text(content: Any, indent: int | None = None) -> str:
     """JSON that a UTF-8 file can hold: half of a character pair stays escaped, everything else is written out."""
     text = json.dumps(content, ensure_ascii=False, indent=indent)
     return _HALF_PAIR.sub(lambda half: f"\\u{ord(half.group()):04x}", text)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a UTF-8 file in one step: a reader sees the old content or the new one. Its folder is made.
+
+    Raises:
+        UserError: it cannot be written there.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_text(text, encoding="utf-8", errors="replace")
+        os.replace(temporary, path)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written ({error.strerror})") from error
 
 
 def read_json(path: Path) -> Any:

@@ -20,6 +20,7 @@ from internvl_chat.contracts import Sample, Track, TrackFile, Turn, UserError
 from internvl_chat.data.annotations import DatasetEntry
 from internvl_chat.data.encoder import SampleEncoder, SamplePlan
 from internvl_chat.data.layout import boxes_path_of, category_of, object_name_of, video_path_of
+from internvl_chat.data.media import content_mark
 
 _T = TypeVar("_T")
 
@@ -72,7 +73,7 @@ class PlannedAsk:
     """An ask with its prompt's number of tokens in each view.
 
     `pictures` is the same for asks that see the same pixels, whatever their boxes and questions; `digest` is a hash of
-    all that the prompts say and show.
+    all that the prompts say and show, the files of the pictures among it.
     """
 
     ask: Ask
@@ -98,11 +99,13 @@ def plan_ask(ask: Ask, views: Sequence[Viewpoint]) -> PlannedAsk | Unreadable:
         for view, sample in zip(views, ask.samples, strict=True):
             plan = view.plan(sample)
             lengths.append(len(plan.input_ids))
-            media = [str(path) for path in (sample.video_path, *sample.image_paths) if path]
+            paths = [path for path in (sample.video_path, *sample.image_paths) if path]
+            media = [*map(str, paths), *map(content_mark, paths)]
             painted = [boxes.tolist() for boxes in plan.painted]
             shown = json.dumps([plan.frame_indices.tolist(), plan.views, painted])
             pictures.append((*media, shown))
-            digest.update(json.dumps([plan.input_ids, shown, plan.boxes.tolist()]).encode())
+            marks = media[len(paths) :]
+            digest.update(json.dumps([marks, plan.input_ids, shown, plan.boxes.tolist()]).encode())
     except UserError as error:
         return Unreadable((ask.id,), str(error))
     return PlannedAsk(ask, tuple(lengths), tuple(pictures), digest.hexdigest()[:16])

@@ -89,6 +89,8 @@ def choose_by_consensus(candidates: Mapping[str, Sequence[str]], utility: Utilit
     Raises:
         UserError: a video has no candidate with a word in it, or CIDEr is asked about a single video.
     """
+    if not candidates:
+        return {}
     if len(candidates) == 1 and utility != "BLEU-4":
         raise UserError("CIDEr weighs an n-gram by how few videos have it, and there is one video: use BLEU-4")
     tokens = {i: [tokenize(text).split() for text in texts] for i, texts in candidates.items()}

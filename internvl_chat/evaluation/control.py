@@ -9,6 +9,7 @@ from pathlib import Path
 from internvl_chat.boxes import load_boxes, save_boxes
 from internvl_chat.contracts import Track, TrackFile, UserError
 from internvl_chat.data.layout import category_of
+from internvl_chat.data.record_files import read_json
 from internvl_chat.evaluation.asks import Ask, with_tracks
 from internvl_chat.evaluation.control_record import OWN, Captions, Point, Probe
 from internvl_chat.evaluation.perturb import PERTURBATIONS, perturbed
@@ -172,6 +173,18 @@ def _difference(value: float | None, base: float | None) -> str:
 def _share(hits: Iterable[bool]) -> float | None:
     values = list(hits)
     return round(sum(values) / len(values), 4) if values else None
+
+
+def read_other_targets(path: Path) -> dict[str, str]:
+    """Read which id has the same clip with the other object's box, by id.
+
+    Raises:
+        UserError: it is no JSON object of ids.
+    """
+    content = read_json(path)
+    if not isinstance(content, dict) or not all(isinstance(value, str) for value in content.values()):
+        raise UserError(f"{path}: expected {{id: id of the same clip with the other object's box}}")
+    return content
 
 
 def check_targets(ids: Sequence[str], other_target: Mapping[str, str], references: References, swap: bool) -> None:

@@ -66,9 +66,15 @@ class ControlRecord:
         """
         held = read_json(path)
         try:
-            return cls(held["metric"], [Point(**point) for point in held["points"]], held["captions"])
-        except (KeyError, TypeError) as error:
+            record = cls(held["metric"], [Point(**point) for point in held["points"]], held["captions"])
+            numbers = [value for point in record.points for name, value in vars(point).items() if name != "probe"]
+            is_ours = all(value is None or isinstance(value, (int, float)) for value in numbers)
+            is_ours &= all(isinstance(text, str) for texts in record.captions.values() for text in texts.values())
+        except (KeyError, TypeError, AttributeError) as error:
             raise UserError(f"{path}: expected a file that `control --out` wrote, got {error!r}") from None
+        if not is_ours or not record.points:
+            raise UserError(f"{path}: expected a file that `control --out` wrote, with numbers and captions")
+        return record
 
     def runs(self) -> dict[str, dict[str, str]]:
         """The captions without any box, where they were asked for, and with the own one: runs to compare."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from argparse import Namespace
 from dataclasses import dataclass, fields
 
@@ -30,7 +31,7 @@ class Decoding:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.temperature < 0:
+        if not 0 <= self.temperature < math.inf:
             raise UserError(f"--temperature {self.temperature}: expected 0 (no sampling) or more")
         if not 0 < self.top_p <= 1:
             raise UserError(f"--top_p {self.top_p}: expected above 0, up to 1")

@@ -34,7 +34,8 @@ def read_tracks(path: Path, ids: Iterable[str]) -> dict[str, BoxArray]:
         UserError: a track is missing or not of this form.
     """
     if path.is_dir():
-        return {i: load_boxes(boxes_path_of(video_path_of(path, i))) for i in ids}
+        paths = {i: boxes_path_of(video_path_of(path, i)) for i in ids}
+        return {i: _not_empty(load_boxes(npy), str(npy)) for i, npy in paths.items()}
     content = read_json(path)
     if not isinstance(content, dict):
         raise UserError(f"{path}: expected {{id: [[x1, y1, x2, y2], ...]}} in thousandths")
@@ -43,13 +44,20 @@ def read_tracks(path: Path, ids: Iterable[str]) -> dict[str, BoxArray]:
         if video_id not in content:
             raise UserError(f"{path}: has no track of {video_id!r}")
         try:
-            boxes = np.array(content[video_id], dtype=np.int64)
+            boxes = _not_empty(np.array(content[video_id]), f"{path}: {video_id!r}")
         except (TypeError, ValueError) as error:
             raise UserError(f"{path}: the track of {video_id!r} is no list of boxes ({error})") from error
-        if boxes.ndim != 2 or boxes.shape[1] != 4 or boxes.min() < 0 or boxes.max() > BOX_SCALE:
-            raise UserError(f"{path}: {video_id!r}: expected boxes [x1, y1, x2, y2] from 0 to {BOX_SCALE}")
-        tracks[video_id] = boxes
+        shaped = boxes.ndim == 2 and boxes.shape[1] == 4 and boxes.dtype.kind in "iu"
+        if not shaped or boxes.min() < 0 or boxes.max() > BOX_SCALE:
+            raise UserError(f"{path}: {video_id!r}: expected boxes [x1, y1, x2, y2], whole numbers 0 to {BOX_SCALE}")
+        tracks[video_id] = boxes.astype(np.int64)
     return tracks
+
+
+def _not_empty(boxes: BoxArray, source: str) -> BoxArray:
+    if not len(boxes):
+        raise UserError(f"{source}: the track has no frame, expected a box a frame")
+    return boxes
 
 
 def size_of(boxes: BoxArray) -> str:

@@ -6,8 +6,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
-from peft import PeftModel
 from transformers import InternVLConfig, PreTrainedModel
 
 from internvl_chat.data.encoder import SampleEncoder
@@ -15,8 +13,8 @@ from internvl_chat.data.prompt_config import PROMPT_CONFIG_NAME, PromptConfig
 from internvl_chat.data.tokenizer import load_tokenizer
 from internvl_chat.data.video import VideoBackend
 from internvl_chat.evaluation.ranks import ALONE, Ranks
-from internvl_chat.evaluation.session import file_marks
-from internvl_chat.model.checkpoint import load_captioner, load_config
+from internvl_chat.evaluation.weights import file_marks, load_weights
+from internvl_chat.model.checkpoint import load_config
 from internvl_chat.model.configuration import tokens_per_frame
 from internvl_chat.model.conversion.config import template_of
 from internvl_chat.model.loading import resolve_folder
@@ -40,16 +38,11 @@ class OpenedModel:
         Raises:
             UserError: its weights, or those of its base, cannot be used.
         """
-        model = load_captioner(self.folder, base_path=self.base_path, dtype=self._dtype).to(self.ranks.device)
-        return model.get_base_model() if isinstance(model, PeftModel) else model
+        return load_weights(self.folder, self.base_path, self.ranks)
 
     def identity(self) -> Any:
         """What tells this model from others: its files as they lie there, and its precision."""
-        return [file_marks(self.folder), self.base_path, str(self._dtype)]
-
-    @property
-    def _dtype(self) -> torch.dtype:
-        return torch.bfloat16 if self.ranks.device.type == "cuda" else torch.float32
+        return [file_marks(self.folder), self.base_path, str(self.ranks.dtype)]
 
 
 def open_model(

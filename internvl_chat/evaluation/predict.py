@@ -45,6 +45,7 @@ class Feeding:
 
 
 _DEFAULT_FEEDING = Feeding()
+_CPU_OUT_OF_MEMORY = "can't allocate memory"
 
 
 @dataclass
@@ -79,7 +80,7 @@ def predict(
     Returns:
         On every rank, the predictions of all.
     """
-    planned = [plan_ask(ask, views) for ask in asks]
+    planned = _planned_together(asks, views, ranks)
     readable = [item for item in planned if isinstance(item, PlannedAsk)]
     failures = {i: item.reason for item in planned if isinstance(item, Unreadable) for i in item.ids}
     if ranks.is_first:
@@ -100,28 +101,39 @@ def predict(
     )
     left = [batch for batch in batches if any(key_of[ask.id] not in done for clip in batch for ask in clip)]
     mine = left[ranks.rank :: ranks.size]
+    todo = {ask.id: key_of[ask.id] for batch in mine for clip in batch for ask in clip if key_of[ask.id] not in done}
     new: dict[str, list[str]] = {}
     failed: dict[str, str] = {}
     if mine:
-        write_candidates = load()
-        todo = {ask.id for batch in mine for clip in batch for ask in clip if key_of[ask.id] not in done}
-        num_done = sum(key in done for key in key_of.values())
-        with ProgressFile(folder, ranks.rank) as file, _bar(num_done, len(todo), ranks) as bar:
-            for finished in _write_all(decoded_ahead(mine, views, feeding.num_workers), write_candidates):
-                if isinstance(finished, Unreadable):
-                    unread = dict.fromkeys(finished.ids, finished.reason)
-                    _name_failures(unread)
-                    failed |= unread
-                    continue
-                fresh = {ask_id: texts for ask_id, texts in finished.items() if ask_id in todo}
-                file.append({"key": key_of[i], "id": i, "candidates": texts} for i, texts in fresh.items())
-                new |= {key_of[i]: texts for i, texts in fresh.items()}
-                bar.update(len(fresh))
+        # Before the weights are read: it is now that another run in this folder is told of.
+        with ProgressFile(folder, ranks.rank) as file:
+            write_candidates = load()
+            with _bar(sum(key in done for key in key_of.values()), len(todo), ranks) as bar:
+                for finished in _write_all(decoded_ahead(mine, views, feeding.num_workers), write_candidates):
+                    if isinstance(finished, Unreadable):
+                        unread = dict.fromkeys(finished.ids, finished.reason)
+                        _name_failures(unread)
+                        failed |= unread
+                        continue
+                    fresh = {ask_id: texts for ask_id, texts in finished.items() if ask_id in todo}
+                    file.append({"key": todo[i], "id": i, "candidates": texts} for i, texts in fresh.items())
+                    new |= {todo[i]: texts for i, texts in fresh.items()}
+                    bar.update(len(fresh))
     for theirs, their_failures in ranks.gathered((new, failed)):
         done |= theirs
         failures |= their_failures
     found = {ask.id: done[key_of[ask.id]] for ask in asks if key_of.get(ask.id) in done}
-    return Predictions(found, {ask.id: failures[ask.id] for ask in asks if ask.id in failures and ask.id not in found})
+    return Predictions(found, {ask.id: failures[ask.id] for ask in asks if ask.id not in found})
+
+
+def _planned_together(asks: Sequence[Ask], views: Sequence[Viewpoint], ranks: Ranks) -> list[PlannedAsk | Unreadable]:
+    """Every ask's plan, the same on all ranks even where not all of them can read the same files; each makes a share.
+
+    The shares are stretches of the list, since the asks of a clip follow one another and share its header.
+    """
+    size = -(-len(asks) // ranks.size)
+    mine = [plan_ask(ask, views) for ask in asks[ranks.rank * size : (ranks.rank + 1) * size]]
+    return [item for part in ranks.gathered(mine) for item in part]
 
 
 def _bar(num_done: int, num_todo: int, ranks: Ranks) -> tqdm:
@@ -175,6 +187,10 @@ def _candidates_or_none(clips: Sequence[EncodedClip], write_candidates: WriteCan
         return write_candidates(clips)
     except torch.OutOfMemoryError:
         pass
+    except RuntimeError as error:
+        # What torch raises without a GPU has no type of its own.
+        if _CPU_OUT_OF_MEMORY not in str(error):
+            raise
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
     return None
@@ -198,6 +214,6 @@ def fail_unless_any(predictions: Predictions) -> None:
     Raises:
         UserError: no ask has a caption.
     """
-    if not predictions.candidates:
+    if not predictions.candidates and predictions.failures:
         ask_id, reason = next(iter(predictions.failures.items()))
         raise UserError(f"none of {len(predictions.failures)} videos can be captioned, such as {ask_id}: {reason}")

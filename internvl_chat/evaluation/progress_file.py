@@ -44,13 +44,16 @@ class ProgressFile:
     Args:
         folder: made if it is not there.
     Raises:
-        UserError: another process is writing to it.
+        UserError: it cannot be written, or another process is writing to it.
     """
 
     def __init__(self, folder: Path, rank: int) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
         path = folder / f"rank-{rank:05d}.jsonl"
-        self._file = path.open("ab+")
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            self._file = path.open("ab+")
+        except OSError as error:
+            raise UserError(f"{path}: cannot be written ({error.strerror})") from error
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:

@@ -35,6 +35,11 @@ class Ranks:
         return torch.device("cuda", self.local_rank) if torch.cuda.is_available() else torch.device("cpu")
 
     @property
+    def dtype(self) -> torch.dtype:
+        """What models are loaded in on this device."""
+        return torch.bfloat16 if self.device.type == "cuda" else torch.float32
+
+    @property
     def is_first(self) -> bool:
         return self.rank == 0
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from internvl_chat.boxes import BoxArray, is_absent
+from internvl_chat.contracts import UserError
 from internvl_chat.data.annotations import category_of
 from internvl_chat.data.frame_sampling import sample_frames
 from internvl_chat.data.picture import Strip, contact_sheet
@@ -91,7 +92,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class Clip:
-    """A card of the sheet."""
+    """A card of the sheet; `fault` says why its video has no picture."""
 
     id: str
     category: str
@@ -99,6 +100,7 @@ class Clip:
     captions: Sequence[ClipCaption]
     track: Track | None
     picture: Picture | None
+    fault: str | None
 
 
 @dataclass(frozen=True)
@@ -145,11 +147,14 @@ def _clips(source: ReportInput, ids: Sequence[str], metric: str) -> list[Clip]:
             gain = float(table[metric][row] - tables[0][metric][row]) if number else None
             captions.append(ClipCaption(number, words, {name: float(table[name][row]) for name in names}, gain))
         boxes = source.tracks[video_id] if source.tracks else None
-        picture = None
+        picture = fault = None
         if boxes is not None and video_id in source.videos:
-            picture = Picture.of(source.videos[video_id], boxes, source.num_frames)
+            try:
+                picture = Picture.of(source.videos[video_id], boxes, source.num_frames)
+            except UserError as error:
+                fault = str(error)
         track = Track.of(boxes) if boxes is not None else None
-        return Clip(video_id, category_of(video_id), references, captions, track, picture)
+        return Clip(video_id, category_of(video_id), references, captions, track, picture, fault)
 
     return [clip(video_id) for video_id in shown]
 
@@ -185,17 +190,26 @@ def _shared_groups(runs: Iterable[Assessment]) -> list[str]:
     return [k for k, groups in first.groups.items() if all(groups.keys() == o.groups[k].keys() for o in others)]
 
 
-def render_report(source: ReportInput) -> str:
-    """The report as HTML text; the same input gives the same text.
+@dataclass(frozen=True)
+class Report:
+    """The report as HTML text, and why videos are not shown in it, by id."""
+
+    html: str
+    faults: Mapping[str, str]
+
+
+def render_report(source: ReportInput) -> Report:
+    """Draw the report; the same input gives the same text.
 
     Raises:
-        UserError: the runs share no id, or a video cannot be read.
+        UserError: the runs share no id.
     """
     first = next(iter(source.runs.values()))
     metrics = [first.table.name(m) for m in CHALLENGE_METRICS if first.table.name(m) in first.scores]
     differences = _differences(source)
     ids = [i for i in first.table.ids if all(i in set(run.table.ids) for run in source.runs.values())]
-    return render(
+    clips = _clips(source, ids, metrics[0])
+    html = render(
         TEMPLATE,
         title=source.title,
         runs=source.runs,
@@ -205,8 +219,9 @@ def render_report(source: ReportInput) -> str:
         differences=differences,
         groups=_shared_groups(source.runs.values()),
         drawings=_drawings(source, ids, metrics[0], metrics),
-        clips=_clips(source, ids, metrics[0]),
+        clips=clips,
         num_shared=len(ids),
+        num_references=len(source.references),
         colours=[plots.colour_of(number) for number in range(len(source.runs))],
         java=first.table.java,
         size_bounds=SIZE_BOUNDS,
@@ -214,3 +229,4 @@ def render_report(source: ReportInput) -> str:
         suffix=NO_JAVA_SUFFIX,
         control=source.control,
     )
+    return Report(html, {clip.id: clip.fault for clip in clips if clip.fault})

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import logging
 import os
 import subprocess
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,6 +20,8 @@ import numpy.typing as npt
 
 from internvl_chat.contracts import UserError
 from internvl_chat.evaluation.ptb import tokenize
+
+logger = logging.getLogger(__name__)
 
 FloatArray = npt.NDArray[np.float64]
 Tokens = dict[int, list[str]]
@@ -138,8 +141,12 @@ def _java_on_path() -> Iterator[None]:
 
 def caption_tokens(texts: Sequence[Sequence[str]], java: bool = True) -> Tokens:
     """PTB tokens, separated by spaces, of groups of captions, by the number of the group."""
-    # A line break or field mark inside a caption would shift what the Java programs read.
-    clean = [[" ".join(text.replace("|||", " ").split()) for text in group] for group in texts]
+    # A line break or field mark inside a caption would shift what the Java programs read; half a character pair has no
+    # bytes that they could be sent.
+    clean = [
+        [" ".join(text.replace("|||", " ").encode("utf-8", "replace").decode().split()) for text in group]
+        for group in texts
+    ]
     if not java:
         return {n: [tokenize(text) for text in group] for n, group in enumerate(clean)}
     from pycocoevalcap.tokenizer.ptbtokenizer import PTBTokenizer
@@ -224,6 +231,8 @@ def score_captions(
     ids = [i for i in predictions if i in references]
     if not ids:
         raise UserError("no predicted id has references: are both of the same split?")
+    if len(ids) == 1:
+        logger.warning("CIDEr of a single caption is 0: it weighs an n-gram by how few of the captions' videos have it")
     sums: dict[str, FloatArray] = {}
     # Its scorers report progress on standard output, which belongs to our callers.
     with _java_on_path() if java or spice else contextlib.nullcontext(), contextlib.redirect_stdout(io.StringIO()):

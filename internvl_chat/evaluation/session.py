@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-import torch
-from peft import PeftModel
 from transformers import PreTrainedTokenizerBase
 
 from internvl_chat.constants import VIDEO_PLACEHOLDER
@@ -24,9 +22,8 @@ from internvl_chat.evaluation.ensemble import InStep, normalised_weights
 from internvl_chat.evaluation.generation import Captioners, caption_ends
 from internvl_chat.evaluation.predict import Feeding, Predictions, predict
 from internvl_chat.evaluation.ranks import ALONE, Ranks
-from internvl_chat.model.checkpoint import COMPLETION_MARK_NAME, is_training_checkpoint, load_captioner
-
-_MODEL_FILES = ("*.json", "*.safetensors", "*.bin", "*.model")
+from internvl_chat.evaluation.weights import file_marks, load_weights
+from internvl_chat.model.checkpoint import COMPLETION_MARK_NAME, is_training_checkpoint
 
 
 class SessionArguments(Protocol):
@@ -97,11 +94,7 @@ class PredictionSession:
             [weight, self.view_of[number], file_marks(checkpoint)]
             for number, (checkpoint, weight) in enumerate(zip(self.checkpoints, self.weights, strict=True))
         ]
-        return [members, self.base_path, str(self._dtype)]
-
-    @property
-    def _dtype(self) -> torch.dtype:
-        return torch.bfloat16 if self.ranks.device.type == "cuda" else torch.float32
+        return [members, self.base_path, str(self.ranks.dtype)]
 
     def load(self, decoding: Decoding) -> Captioners:
         """The models on this rank's device.
@@ -109,18 +102,9 @@ class PredictionSession:
         Raises:
             UserError: a checkpoint or its base cannot be used.
         """
-        models = []
-        for checkpoint in self.checkpoints:
-            model = load_captioner(checkpoint, base_path=self.base_path, dtype=self._dtype).to(self.ranks.device)
-            models.append(model.get_base_model() if isinstance(model, PeftModel) else model)
+        models = [load_weights(checkpoint, self.base_path, self.ranks) for checkpoint in self.checkpoints]
         end_ids = caption_ends(self.views[0].encoder)
         return Captioners(InStep(models, self.weights), self.view_of, self.tokenizer, end_ids, decoding)
-
-
-def file_marks(checkpoint: Path) -> list[tuple[str, int, int]]:
-    """Name, size and time of each file that makes the model."""
-    files = sorted(path for pattern in _MODEL_FILES for path in checkpoint.glob(pattern))
-    return [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in files]
 
 
 def question_of(entry: DatasetEntry) -> Callable[[str], str]:

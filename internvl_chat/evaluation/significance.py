@@ -57,14 +57,15 @@ def confidence_intervals(table: ScoreTable, resamples: int = 1000, seed: int = 0
 
 
 def compare(run: ScoreTable, baseline: ScoreTable, resamples: int = 1000, seed: int = 0) -> dict[str, Difference]:
-    """How `run` differs from `baseline` on the captions that both have, by score.
+    """How `run` differs from `baseline` on the same captions, by score.
 
     Raises:
-        UserError: the runs share no caption, or only one of them was scored without Java.
+        ValueError: they were scored on other ids, so that CIDEr's document frequencies are others.
+        UserError: only one of them was scored without Java.
     """
-    ids = [i for i in baseline.ids if i in set(run.ids)]
-    if not ids:
-        raise UserError("the two runs have no id in common")
+    if set(run.ids) != set(baseline.ids):
+        raise ValueError(f"{len(run.ids)} and {len(baseline.ids)} captions of other ids cannot be compared")
+    ids = baseline.ids
     if run.java != baseline.java:
         raise UserError("one run was scored without Java: their tokens can differ, score both alike")
     a, b = run.of_ids(ids), baseline.of_ids(ids)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import unicodedata
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Literal
 
 from internvl_chat.contracts import UserError
 from internvl_chat.data.annotations import read_json, write_json
+from internvl_chat.evaluation.ptb import tokenize
 
 Split = Literal["public", "private"]
 SPLITS: tuple[Split, ...] = ("public", "private")
@@ -45,7 +47,7 @@ def ids_of_split(root: Path, split: Split) -> list[str]:
     """
     example = root / f"sample_result_{split}.json"
     if example.is_file():
-        return list(read_json(example)["captions"])
+        return read_ids(example)
     ids = [
         f"{category.name}-{number}"
         for category in sorted(path for path in root.iterdir() if path.is_dir())
@@ -66,14 +68,27 @@ def read_ids(path: Path) -> list[str]:
     return list(ids)
 
 
+def _is_id_list(value: object) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(video_id, str) for video_id in value)
+
+
 def read_ids_of_parts(path: Path, parts: Sequence[Split]) -> dict[Split, list[str]]:
     """The ids of each part from `{'public': [...], 'private': [...]}`; of one part also from what `read_ids` takes."""
     content = read_json(path)
-    if isinstance(content, dict) and set(content) <= set(SPLITS) and all(content.get(part) for part in parts):
-        return {part: [str(video_id) for video_id in content[part]] for part in parts}
+    if isinstance(content, dict) and set(content) <= set(SPLITS) and all(_is_id_list(content.get(p)) for p in parts):
+        return {part: list(content[part]) for part in parts}
     if len(parts) > 1:
         raise UserError(f"{path}: expected {{'public': [id, ...], 'private': [id, ...]}}; a plain list needs --part")
     return {parts[0]: read_ids(path)}
+
+
+def submitted_caption(candidates: Sequence[str]) -> str | None:
+    """The first candidate that holds a word, as a submission takes it: one line, without broken characters."""
+    for text in candidates:
+        whole = "".join(" " if unicodedata.category(c) in ("Cc", "Cs") or c == "\ufffd" else c for c in text)
+        if tokenize(whole):
+            return " ".join(whole.split())
+    return None
 
 
 def write_results(folder: Path, captions: Mapping[Split, Mapping[str, str]], version: str) -> list[Path]:

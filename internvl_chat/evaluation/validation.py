@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import lzma
+import struct
 import unicodedata
 import zipfile
 import zlib
@@ -18,6 +20,17 @@ from internvl_chat.evaluation.submission import Split, result_name
 # 210 captions take 20 kB; what is larger is no submission, and is never unpacked.
 MAX_BYTES = 4 * 2**20
 NAMED = 5
+# What zipfile and its decompressors raise at a damaged archive, or at a method they do not know.
+_ZIP_FAULTS = (
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    struct.error,
+    EOFError,
+    OSError,
+    RuntimeError,
+    ValueError,
+)
 
 
 def _some(items: Sequence[str]) -> str:
@@ -49,7 +62,7 @@ def validate_submission(path: Path, expected: Mapping[Split, Sequence[str]]) -> 
     try:
         with zipfile.ZipFile(path) as archive:
             return _archive_problems(archive, expected)
-    except zipfile.BadZipFile as error:
+    except _ZIP_FAULTS as error:
         return [f"{path.name}: is a damaged zip archive ({error})"]
 
 
@@ -95,7 +108,7 @@ def _unpacked(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> bytes | str:
     try:
         with archive.open(entry) as file:
             content = file.read(MAX_BYTES + 1)
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
+    except _ZIP_FAULTS as error:
         return f"{entry.filename}: cannot be unpacked ({error})"
     if len(content) > MAX_BYTES:
         return f"{entry.filename}: unpacks to more than {MAX_BYTES:,} bytes"

@@ -66,6 +66,36 @@ def test_score_prints_scores_intervals_groups_and_differences(runs: Path, capsys
     assert "by category" in text and "against the baseline" not in text
 
 
+def test_the_same_captions_do_not_differ_whatever_else_a_run_captions(
+    runs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    captions = json.loads((runs / "a.json").read_text())["captions"]
+    write(runs / "some.json", dict(list(captions.items())[:5]))
+    argv = ["score", "--references", runs / "references.json", "--no_java", "--json", "--resamples", 20]
+    for one, other in (("a.json", "some.json"), ("some.json", "a.json")):
+        assert call(*argv, "--predictions", runs / one, "--baseline", runs / other) == 0
+        out, err = capsys.readouterr()
+        differences = json.loads(out)["difference_from_baseline"]
+        assert {d["value"] for d in differences.values()} == {0.0} and {d["p_value"] for d in differences.values()} == {
+            1
+        }
+        assert "5 captions are in both runs" in err
+    write(runs / "other.json", {"yak-1": "a yak"})
+    assert call(*argv, "--predictions", runs / "a.json", "--baseline", runs / "other.json") == 1
+    assert "no scored id in common" in capsys.readouterr().err
+
+
+def test_half_a_character_and_a_single_caption_are_scored(
+    runs: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    write(runs / "one.json", {"tram-1": "a tram \ud83d"})
+    argv = ["score", "--predictions", runs / "one.json", "--references", runs / "references.json", "--json"]
+    assert call(*argv, "--resamples", 5) == 0
+    scores = json.loads(capsys.readouterr().out)["scores"]
+    assert scores["CIDEr"] == 0 < scores["METEOR"]
+    assert "CIDEr of a single caption is 0" in caplog.text
+
+
 def test_score_says_what_it_leaves_out(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     references = read_captions(runs / "references.json")
     del references["otter-2"], references["tram-1"]
@@ -125,6 +155,18 @@ def test_rank_takes_predictions_and_scores(runs: Path, capsys: pytest.CaptureFix
     assert [(s["place"], s["run"], s["points"]) for s in standings] == [(1, "a_scores", 9), (2, "b_scores", 6)]
 
 
+def test_rank_refuses_runs_that_were_scored_on_other_captions(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    captions = json.loads((runs / "a.json").read_text())["captions"]
+    write(runs / "easy.json", dict(list(captions.items())[:5]))
+    references = ["--references", runs / "references.json", "--no_java"]
+    assert call("rank", runs / "b.json", runs / "easy.json", *references) == 1
+    assert "scored on different captions (b 12, easy 5)" in capsys.readouterr().err
+    assert call("score", "--predictions", runs / "b.json", *references, "--json", "--resamples", 2) == 0
+    (runs / "b_scores.json").write_text(capsys.readouterr().out)
+    assert call("rank", runs / "b_scores.json", runs / "easy.json", *references) == 1
+    assert "(b_scores 12, easy 5)" in capsys.readouterr().err
+
+
 def test_rank_takes_the_mean_of_public_and_private(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The public captions say all, the private one nothing: together neither 1 nor 0, but their mean."""
     references = {"cat-15": ["a cat sits on a mat"], "dog-16": ["the dog runs in the yard"], "cat-18": ["a red ball"]}
@@ -156,7 +198,7 @@ def test_report_compares_runs_on_the_clips_of_all(runs: Path, capsys: pytest.Cap
     argv = ["report", runs / "a.json", runs / "some.json", "--references", runs / "references.json", "--out", out]
     assert call(*argv, "--no_java", "--resamples", 20) == 0
     text = out.read_text(encoding="utf-8")
-    assert "7 clips that all runs were scored on" in text and text.count("<article") == 7
+    assert "7 of 12 clips that all runs were scored on" in text and text.count("<article") == 7
     write(runs / "other.json", {"nobody-1": "nobody"})
     assert (
         call("report", runs / "a.json", runs / "other.json", "--references", runs / "references.json", "--out", out)
@@ -201,22 +243,39 @@ def test_report_of_how_captions_follow_the_box(runs: Path, monkeypatch: pytest.M
         (["score", "--predictions", "none.json", "--references", "b.json"], "none.json: not found"),
         (["consensus", "--candidates", "a.json", "--out", "c.json"], "'kettle-1': expected a list of captions"),
         (["rank", "a.json"], "--references is needed"),
+        (["consensus", "--candidates", CAPTIONS, "--out", "a.json/c.json"], "c.json: cannot be written"),
+        (
+            [
+                "report",
+                "a.json",
+                "--references",
+                "references.json",
+                "--no_java",
+                "--resamples",
+                "2",
+                "--out",
+                "a.json/r",
+            ],
+            "r: cannot be written",
+        ),
         (["rank", "a.json", "a.json"], "give NAME=FILE"),
         (["report", "a.json", "a.json", "--references", "references.json", "--out", "r.html"], "give NAME=FILE"),
         (["validate-submission", "none.zip"], "none.zip: cannot be read"),
     ],
 )
 def test_a_users_error_is_told(
-    argv: list[str], said: str, runs: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    argv: list[object], said: str, runs: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(runs)
-    assert main(argv) == 1
+    assert call(*argv) == 1
     assert said in capsys.readouterr().err
 
 
 def test_a_run_is_called_by_its_file_unless_it_is_named() -> None:
     assert run_file("results/mine.json") == ("mine", Path("results/mine.json"))
     assert run_file("best=results/mine.json") == ("best", Path("results/mine.json"))
+    assert run_file("runs/lr=2e-5/mine.json") == ("mine", Path("runs/lr=2e-5/mine.json"))
+    assert run_file("best=runs/lr=2e-5/mine.json") == ("best", Path("runs/lr=2e-5/mine.json"))
 
 
 def test_scoring_needs_no_torch(runs: Path) -> None:

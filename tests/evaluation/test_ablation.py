@@ -67,7 +67,9 @@ def test_all_ids_of_a_video_are_held_out_together(shapes_entry: DatasetEntry) ->
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--held_out", "0"], r"6 ids to train on and 0 held out"),
+        (["--held_out", "0"], r"--held_out 0: expected a share between 0 and 1"),
+        (["--held_out", "-0.1"], r"--held_out -0.1: expected a share"),
+        (["--held_out", "0.99"], r"0 ids to train on and 6 held out"),
         (["--script", "nowhere.sh"], r"nowhere.sh: not found: run this in a checkout"),
     ],
 )

@@ -89,3 +89,4 @@ def test_what_cannot_be_chosen_from_is_named() -> None:
     with pytest.raises(UserError, match="one video: use BLEU-4"):
         choose_by_consensus({"dog-1": ["a dog", "the dog"]})
     assert choose_by_consensus({"dog-1": ["a dog", "the dog"]}, "BLEU-4")["dog-1"].index == 0
+    assert choose_by_consensus({}) == {}

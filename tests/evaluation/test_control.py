@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from internvl_chat.boxes import load_boxes, save_boxes
+from internvl_chat.commands.control import PROBES
 from internvl_chat.contracts import Sample, TrackFile, Turn, UserError
 from internvl_chat.evaluation.asks import Ask, with_tracks
-from internvl_chat.evaluation.control import LEVELS, ControlResult, check_targets, probe_asks, probes_of
-from internvl_chat.evaluation.control_record import OWN, Probe
+from internvl_chat.evaluation.control import (
+    LEVELS,
+    ControlResult,
+    check_targets,
+    probe_asks,
+    probes_of,
+    read_other_targets,
+)
+from internvl_chat.evaluation.control_record import OWN, ControlRecord, Probe
 
 OTHER = {"dog-1": "dog-2", "dog-2": "dog-1", "cat-1": "cup-1", "cup-1": "cat-1"}
 REFERENCES = {
@@ -136,3 +145,33 @@ def test_a_swap_that_cannot_be_judged_is_told(ids: list, other: dict, references
     with pytest.raises(UserError, match=said):
         check_targets(ids, other, references, swap=True)
     check_targets(ids, other, references, swap=False)
+
+
+def test_the_command_offers_the_probes_that_there_are() -> None:
+    assert set(PROBES) == set(LEVELS)
+
+
+@pytest.mark.parametrize("content", [["a-1"], {"a-1": 2}, "a-1"])
+def test_other_targets_that_are_none_are_named(content: object, tmp_path: Path) -> None:
+    (tmp_path / "other.json").write_text(json.dumps(content))
+    with pytest.raises(UserError, match="other.json: expected"):
+        read_other_targets(tmp_path / "other.json")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"points": []},
+        {"points": [{"probe": "own", "level": 0, "clips": 1, "changed": "much"}]},
+        {"captions": {"own 0": {"a-1": 3}}},
+        {"captions": []},
+    ],
+)
+def test_a_record_of_control_that_is_none_is_named(change: dict[str, object], tmp_path: Path) -> None:
+    right = {"metric": "CIDEr", "points": [{"probe": "own", "level": 0, "clips": 1, "changed": 0}], "captions": {}}
+    path = tmp_path / "control.json"
+    path.write_text(json.dumps(right))
+    assert len(ControlRecord.read(path).points) == 1
+    path.write_text(json.dumps({**right, **change}))
+    with pytest.raises(UserError, match="control.json: expected a file that"):
+        ControlRecord.read(path)

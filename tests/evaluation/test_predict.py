@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -10,9 +11,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from internvl_chat.contracts import UserError
+from internvl_chat.contracts import Sample, UserError
 from internvl_chat.data.annotations import DatasetEntry
-from internvl_chat.data.encoder import SampleEncoder
+from internvl_chat.data.encoder import SampleEncoder, SamplePlan
 from internvl_chat.data.prompt import PromptForm
 from internvl_chat.evaluation.asks import (
     Ask,
@@ -27,6 +28,7 @@ from internvl_chat.evaluation.asks import (
 from internvl_chat.evaluation.decoding import Decoding
 from internvl_chat.evaluation.predict import Feeding, Predictions, fail_unless_any, predict
 from internvl_chat.evaluation.progress_file import ProgressFile, read_progress
+from internvl_chat.evaluation.ranks import Ranks
 
 DECODING = Decoding(max_new_tokens=5)
 
@@ -160,6 +162,86 @@ def test_an_unreadable_video_is_named_and_tried_again(asks: list[Ask], views: li
     assert not again.failures and list(again.candidates) == [ask.id for ask in asks]
 
 
+def test_a_video_under_the_same_name_with_other_pixels_is_captioned_anew(
+    asks: list[Ask], views: list[Viewpoint], tmp_path: Path
+) -> None:
+    run(Writer(), asks, views, tmp_path)
+    one, other = asks[4].samples[0].video_path, asks[7].samples[0].video_path
+    assert one.read_bytes() != other.read_bytes()
+    one.write_bytes(other.read_bytes())
+    writer = Writer()
+    run(writer, asks, views, tmp_path, tokens=1)
+    assert writer.calls == [[asks[4].id]]
+
+
+class ThreadRanks(Ranks):
+    """Ranks that are threads of one process: what each gathers, all get."""
+
+    def __init__(self, rank: int, barrier: threading.Barrier, given: list[object]) -> None:
+        super().__init__(rank, barrier.parties)
+        object.__setattr__(self, "barrier", barrier)
+        object.__setattr__(self, "given", given)
+
+    def gathered(self, mine: object) -> list:
+        self.given[self.rank] = mine
+        self.barrier.wait(timeout=60)
+        everyones = list(self.given)
+        self.barrier.wait(timeout=60)
+        return everyones
+
+
+class Shortsighted(Viewpoint):
+    """Cannot read one video, as a node that lacks the file."""
+
+    def plan(self, sample: Sample) -> SamplePlan:
+        if sample.id == self.blind_to:
+            raise UserError(f"{sample.video_path}: not found")
+        return super().plan(sample)
+
+
+@pytest.mark.parametrize("blind", range(13))
+def test_ranks_that_disagree_about_a_video_lose_no_other(
+    blind: int, asks: list[Ask], views: list[Viewpoint], tmp_path: Path
+) -> None:
+    barrier, given, told = threading.Barrier(2), [None, None], [None, None]
+
+    def work(rank: int) -> None:
+        seen = Shortsighted(SampleEncoder(views[0].encoder.tokenizer, views[0].encoder.config), 3)
+        object.__setattr__(seen, "blind_to", asks[blind].samples[0].id if rank else None)
+        told[rank] = run(Writer(), asks, [seen], tmp_path, ranks=ThreadRanks(rank, barrier, given))
+
+    threads = [threading.Thread(target=work, args=(rank,)) for rank in (0, 1)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=120)
+    assert told[0] == told[1] and told[0] is not None
+    missing = [ask.id for ask in asks if ask.id not in told[0].candidates]
+    assert set(missing) <= {ask.id for ask in asks if ask.samples[0].id == asks[blind].samples[0].id}
+    assert list(told[0].failures) == missing
+
+
+def test_without_a_gpu_memory_runs_out_too(asks: list[Ask], views: list[Viewpoint], tmp_path: Path) -> None:
+    def tight(clips: Sequence[EncodedClip]) -> list[list[str]]:
+        if sum(len(clip.ids) for clip in clips) > 2:
+            torch.empty(2**50)
+        return [["a thing"] for clip in clips for _ in clip.ids]
+
+    assert len(run(tight, asks, views, tmp_path, tokens=10**6).candidates) == len(asks)
+    with pytest.raises(RuntimeError, match="inconsistent tensor size"):
+        run(lambda _clips: torch.ones(2) @ torch.ones(3), asks, views, tmp_path / "other")
+
+
+def test_another_run_in_the_folder_is_told_of_before_weights_are_read(
+    asks: list[Ask], views: list[Viewpoint], tmp_path: Path
+) -> None:
+    with ProgressFile(tmp_path, 0), pytest.raises(UserError, match="another prediction"):
+        predict(asks, views, pytest.fail, decoding=DECODING, identity="", folder=tmp_path, feeding=Feeding(1800, 0))
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="cannot be written"):
+        predict(asks, views, pytest.fail, decoding=DECODING, identity="", folder=tmp_path / "file" / "progress")
+
+
 def test_two_writers_of_one_file_are_refused(tmp_path: Path) -> None:
     with ProgressFile(tmp_path, 1), pytest.raises(UserError, match="rank-00001.jsonl: another prediction"):
         ProgressFile(tmp_path, 1)
@@ -195,6 +277,8 @@ def test_batches_hold_every_ask_once_within_the_budget(
     ("settings", "said"),
     [
         ({"temperature": -1.0}, "--temperature -1"),
+        ({"temperature": float("nan")}, "--temperature nan"),
+        ({"temperature": float("inf")}, "--temperature inf"),
         ({"top_p": 0.0}, "--top_p 0"),
         ({"num_candidates": 3}, "--num_candidates 3 with --num_beams 1"),
         ({"num_beams": 4, "num_candidates": 4, "temperature": 1.0}, "nothing would be sampled"),

@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -20,9 +20,10 @@ from internvl_chat.data.annotations import DatasetEntry
 from internvl_chat.data.prompt import PromptForm
 from internvl_chat.data.tokenizer import load_tokenizer
 from internvl_chat.evaluation import submission
-from internvl_chat.evaluation.asks import question_sample
+from internvl_chat.evaluation.asks import EncodedClip, question_sample
 from internvl_chat.evaluation.consensus import choose_by_consensus
-from internvl_chat.evaluation.session import newest_checkpoint
+from internvl_chat.evaluation.session import PredictionSession, newest_checkpoint
+from internvl_chat.evaluation.validation import validate_submission
 
 
 def flags(captioner_folder: Path, meta: Path, *more: str | Path) -> list[str]:
@@ -45,14 +46,121 @@ def test_both_splits_are_captioned_and_packed(
     captioner_folder: Path, meta: Path, own_entry: DatasetEntry, tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
-    eval_const.run(eval_const.parse_arguments(flags(captioner_folder, meta, "--save_path", out)))
-    assert {p.name for p in out.iterdir()} == {"progress", "result_public.json", "result_private.json", "result.zip"}
+    argv = flags(captioner_folder, meta, "--save_path", out, "--fallback_caption", "a thing moves")
+    code = eval_const.run(eval_const.parse_arguments(argv))
+    written = {"progress", "result_public.json", "result_private.json", "result.zip"}
+    assert {p.name for p in out.iterdir()} - {"failures.json"} == written
+    expected: dict[submission.Split, list[str]] = {}
+    captions: dict[str, str] = {}
     for split in submission.SPLITS:
-        captions = captions_in(out / f"result_{split}.json")
-        assert list(captions) == submission.ids_of_split(own_entry.root, split)
-        assert all(isinstance(text, str) for text in captions.values())
+        captions |= captions_in(out / f"result_{split}.json")
+        expected[split] = submission.ids_of_split(own_entry.root, split)
+    assert list(captions) == [*expected["public"], *expected["private"]]
+    said = {ask: texts for ask, texts in candidates_kept(out).items()}
+    silent = {i for i in captions if submission.submitted_caption(said[i]) is None}
+    assert captions == {i: submission.submitted_caption(said[i]) or "a thing moves" for i in captions}
+    assert code == bool(silent)
+    assert set(json.loads((out / "failures.json").read_text()) if silent else ()) == silent
+    assert validate_submission(out / "result.zip", expected) == []
     with zipfile.ZipFile(out / "result.zip") as archive:
         assert archive.namelist() == ["result_public.json", "result_private.json"]
+
+
+def candidates_kept(out: Path) -> dict[str, list[str]]:
+    lines = [line for path in (out / "progress").iterdir() for line in path.read_text().splitlines()]
+    return {record["id"]: record["candidates"] for record in map(json.loads, lines)}
+
+
+@pytest.fixture
+def speaking(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[str]]:
+    """Candidates by id; the model says what stands there."""
+    said: dict[str, list[str]] = {}
+
+    def captioners(*_: object) -> Callable[[Sequence[EncodedClip]], list[list[str]]]:
+        return lambda clips: [said[i] for clip in clips for i in clip.ids]
+
+    monkeypatch.setattr(PredictionSession, "load", captioners)
+    return said
+
+
+def test_what_says_nothing_is_no_submission_and_scores_as_nothing(
+    captioner_folder: Path,
+    meta: Path,
+    own_entry: DatasetEntry,
+    speaking: dict[str, list[str]],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    public, private = (submission.ids_of_split(own_entry.root, split) for split in submission.SPLITS)
+    references = {i: [f"the {i} moves to the left", "it moves"] for i in [*public, *private]}
+    (tmp_path / "references.json").write_text(json.dumps(references))
+    speaking |= {i: [texts[0]] for i, texts in references.items()} | {public[1]: [" \ufffd "]}
+    argv = flags(captioner_folder, meta, "--save_path", tmp_path / "out", "--references", tmp_path / "references.json")
+    assert eval_const.run(eval_const.parse_arguments(argv)) == 1
+    out, err = capsys.readouterr()
+    assert f"error: {public[1]}: the model said no word" in err
+    assert public[1] not in captions_in(tmp_path / "out" / "result_public.json")
+    scores = json.loads((tmp_path / "out" / "scores.json").read_text())
+    assert (scores["captions"], scores["references"]) == (6, 6)
+    # A caption without a word counts as one that is wrong, in its own part alone; the mean of both is what counts.
+    alone = {part: scores["parts"][part]["ROUGE-L"] for part in submission.SPLITS}
+    assert (len(public), len(private)) == (4, 2)
+    assert alone == {"public": pytest.approx(3 / 4), "private": pytest.approx(1)}
+    assert scores["scores"]["ROUGE-L"] == pytest.approx((3 / 4 + 1) / 2)
+    assert json.loads(out.splitlines()[-1])["ROUGE-L"] == (3 / 4 + 1) / 2
+
+    # With a second candidate that says something there is a submission.
+    speaking[public[1]] = ["...", "a thing\nmoves"]
+    argv = [*argv, "--num_beams", "2", "--num_candidates", "2"]
+    assert eval_const.run(eval_const.parse_arguments(argv)) == 0
+    assert captions_in(tmp_path / "out" / "result_public.json")[public[1]] == "a thing moves"
+    assert not (tmp_path / "out" / "failures.json").exists()
+
+
+def test_consensus_where_little_is_said(
+    captioner_folder: Path,
+    meta: Path,
+    own_entry: DatasetEntry,
+    speaking: dict[str, list[str]],
+    chosen: tuple[list[str], Path],
+    tmp_path: Path,
+) -> None:
+    ids, named = chosen
+    argv = flags(captioner_folder, meta, "--save_path", tmp_path / "out", "--ids", named, "--num_beams", "3")
+    argv += ["--num_candidates", "3", "--consensus", "CIDEr"]
+    for loud in (0, 1, 2):
+        speaking |= {i: ["", "a dog", "a dog"] if n < loud else ["", " ", "!"] for n, i in enumerate(ids)}
+        argv += ["--seed", str(loud)]
+        assert eval_const.run(eval_const.parse_arguments(argv)) == 0
+        assert json.loads((tmp_path / "out" / "candidates.json").read_text()) == speaking
+    assert list(captions_in(tmp_path / "out" / "result.json").values())[:3] == ["a dog", "a dog", ""]
+    named.write_text(json.dumps(ids[:1]))
+    with pytest.raises(UserError, match="take BLEU-4 for one"):
+        eval_const.run(eval_const.parse_arguments(argv))
+
+
+def test_a_part_of_the_challenges_videos_is_told(
+    captioner_folder: Path,
+    meta: Path,
+    own_entry: DatasetEntry,
+    speaking: dict[str, list[str]],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for split in submission.SPLITS:
+        (own_entry.root / f"sample_result_{split}.json").unlink()
+    video_id = next(own_entry.root.glob("*/*")).name
+    category = video_id.split("-")[0]
+    clip = own_entry.root / category / video_id
+    shutil.copytree(clip, own_entry.root / "zebra" / "zebra-15")
+    (own_entry.root / "zebra" / "zebra-15" / f"{video_id}.mp4").rename(
+        own_entry.root / "zebra" / "zebra-15" / "zebra-15.mp4"
+    )
+    speaking |= dict.fromkeys(submission.ids_of_split(own_entry.root, "public"), ["a zebra"])
+    argv = flags(captioner_folder, meta, "--save_path", tmp_path / "out", "--split", "public")
+    assert eval_const.run(eval_const.parse_arguments(argv)) == 1
+    assert "209 of the challenge's 210 public videos are not in the dataset" in capsys.readouterr().err
+    assert captions_in(tmp_path / "out" / "result_public.json")["zebra-15"] == "a zebra"
 
 
 def predicted(argv: Sequence[str | Path], out: Path) -> dict[str, str]:

@@ -55,9 +55,11 @@ def report_of(
     tracks = read_tracks(root, captions) if root else None
     videos = {i: video_path_of(root, i) for i in captions} if root else {}
     runs = {name: assess(texts, captions, tracks, java=False, resamples=40) for name, texts in said.items()}
-    return render_report(
+    report = render_report(
         ReportInput("A <title>", runs, said, captions, tracks, videos, num_clips=num_clips, num_frames=3, resamples=40)
     )
+    assert not report.faults
+    return report.html
 
 
 @pytest.fixture(scope="module")
@@ -83,6 +85,20 @@ def test_one_file_with_plots_tracks_and_frames(shapes_entry: DatasetEntry, shape
     assert {card["data-id"] for card in page.cards} == set(ids)
     assert page.options == ["gain1 -1", "gain1 1", "score0 -1", "score0 1", "score1 -1", "score1 1", "id 1"]
     assert re.search(r"Difference from shifted", text)
+
+
+def test_a_video_that_cannot_be_decoded_costs_its_picture_alone(shapes: Captions, own_entry: DatasetEntry) -> None:
+    first = next(iter(shapes))
+    path = video_path_of(own_entry.root, first)
+    path.write_bytes(path.read_bytes()[:400])
+    said = {i: texts[0] for i, texts in shapes.items()}
+    tracks = read_tracks(own_entry.root, shapes)
+    runs = {"mine": assess(said, shapes, tracks, java=False, resamples=40)}
+    videos = {i: video_path_of(own_entry.root, i) for i in shapes}
+    report = render_report(ReportInput("t", runs, {"mine": said}, shapes, tracks, videos, num_frames=2, resamples=40))
+    assert list(report.faults) == [first] and str(path) in report.faults[first]
+    frames = [link for link in Page(report.html).links if link.startswith("data:image/jpeg;base64,")]
+    assert len(frames) == len(shapes) - 1 and report.html.count("No picture: ") == 1
 
 
 def test_the_same_input_gives_the_same_file(captions: Captions) -> None:

@@ -67,6 +67,31 @@ def test_a_file_without_ids_is_named(content: object, tmp_path: Path) -> None:
     (tmp_path / "ids.json").write_text(json.dumps(content))
     with pytest.raises(UserError, match="ids.json"):
         submission.read_ids(tmp_path / "ids.json")
+    (tmp_path / "sample_result_public.json").write_text(json.dumps(content))
+    with pytest.raises(UserError, match="sample_result_public.json"):
+        submission.ids_of_split(tmp_path, "public")
+
+
+def test_a_part_that_is_no_list_of_ids_is_named(tmp_path: Path) -> None:
+    for value in (5, "abc", [1], []):
+        (tmp_path / "ids.json").write_text(json.dumps({"public": value, "private": ["a-1"]}))
+        with pytest.raises(UserError, match="ids.json"):
+            submission.read_ids_of_parts(tmp_path / "ids.json", SPLITS)
+
+
+@pytest.mark.parametrize(
+    ("candidates", "caption"),
+    [
+        (["a dog"], "a dog"),
+        (["", " ...", "two\tdogs\n run "], "two dogs run"),
+        (["a \ufffd\ufffddog\u0007"], "a dog"),
+        (["half \ud83d"], "half"),
+        (["", "\ufffd", "!"], None),
+        ([], None),
+    ],
+)
+def test_a_submitted_caption_is_one_line_with_a_word(candidates: list[str], caption: str | None) -> None:
+    assert submission.submitted_caption(candidates) == caption
 
 
 def test_results_are_written_in_the_challenges_form(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import re
 import zipfile
 from collections.abc import Callable
@@ -183,6 +184,24 @@ def test_a_file_that_is_no_archive_is_told(spoil: Callable[[bytearray], bytearra
     path.write_bytes(spoil(bytearray(path.read_bytes())))
     problems = validate_submission(path, EXPECTED)
     assert any(said in problem for problem in problems), problems
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_no_damage_ends_in_anything_but_words(method: int, tmp_path: Path) -> None:
+    path = tmp_path / "result.zip"
+    with zipfile.ZipFile(path, "w", method) as archive:
+        for name, content in contents().items():
+            archive.writestr(name, content)
+    whole = path.read_bytes()
+    rng = random.Random(method)
+    for _ in range(300):
+        content = bytearray(whole)
+        for _ in range(rng.randint(1, 4)):
+            content[rng.randrange(len(content))] = rng.randrange(256)
+        path.write_bytes(content[rng.choice((0, 0, 0, 40)) :])
+        assert all(isinstance(problem, str) for problem in validate_submission(path, EXPECTED))
+    path.write_bytes(whole[60:])
+    assert validate_submission(path, EXPECTED)
 
 
 def test_one_part_alone_is_checked_as_json(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ from internvl_chat.data.checking.report import by_kind, summary
 from internvl_chat.data.frame_sampling import sample_frames
 from internvl_chat.data.media import MediaHeader, read_media_header, read_pictures
 from internvl_chat.data.picture import Strip, contact_sheet
-from internvl_chat.data.record_files import parse_json, read_text, split_records
+from internvl_chat.data.record_files import parse_json, read_text, split_records, write_text
 from internvl_chat.data.tracks import boxes_at
 
 PICTURES_A_KIND, PICTURES_AN_ENTRY, FRAMES_A_PICTURE = 2, 3, 4
@@ -53,8 +53,7 @@ def write_sheet(report: CheckReport, path: Path) -> None:
         kinds=[(kind, findings, pictures.of_findings(findings)) for kind, findings in by_kind(report)],
         samples=[(checked.entry.name, pictures.of_entry(checked)) for checked in report.entries],
     )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text, encoding="utf-8", errors="replace")
+    write_text(path, text)
 
 
 class _Pictures:
