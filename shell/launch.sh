@@ -13,6 +13,14 @@ for WORD in "$@"; do
   if [ "${WORD}" = --dry_run ]; then DRY_RUN=1; else FLAGS+=("${WORD}"); fi
 done
 
+for NAME in GPUS NNODES BATCH_SIZE PER_DEVICE_BATCH_SIZE; do
+  VALUE=${!NAME-1}
+  if [[ ! ${VALUE} =~ ^[1-9][0-9]*$ ]]; then
+    echo "error: ${NAME} is '${VALUE}': expected a whole number from 1" >&2
+    exit 2
+  fi
+done
+
 ROOT=$(cd "$(dirname "$0")/.." && pwd)
 NNODES=${NNODES:-1}
 GRADIENT_ACC=$((BATCH_SIZE / PER_DEVICE_BATCH_SIZE / GPUS / NNODES))
@@ -26,6 +34,9 @@ fi
 export PYTHONPATH="${PYTHONPATH}:${ROOT}"
 export MASTER_PORT=${MASTER_PORT:-34229}
 export TF_CPP_MIN_LOG_LEVEL=3
+# What DeepSpeed compiles belongs to one installation: two that share a cache build it anew in turns, and wait in line.
+INSTALLATION=$(command -v torchrun | cksum | cut -d ' ' -f 1)
+export TORCH_EXTENSIONS_DIR=${TORCH_EXTENSIONS_DIR:-${XDG_CACHE_HOME:-${HOME:-/tmp}/.cache}/torch_extensions/${INSTALLATION}}
 export LAUNCHER=pytorch
 
 SETTINGS=(
@@ -71,7 +82,7 @@ COMMAND=(
 
 if [ -n "${DRY_RUN}" ]; then
   printf '%q ' "${COMMAND[@]}" && echo
-  exec torchrun --standalone --nproc_per_node=1 "${SCRIPT}" "${SETTINGS[@]}" --dry_run "$((GPUS * NNODES))"
+  exec python "${SCRIPT}" "${SETTINGS[@]}" --dry_run "$((GPUS * NNODES))"
 fi
 
 mkdir -p "${OUTPUT_DIR}"

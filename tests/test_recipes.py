@@ -127,6 +127,18 @@ def test_an_unknown_recipe_is_named() -> None:
     assert done.stderr.startswith("error: no recipe 'internvl2_3b full'")
 
 
+@pytest.mark.parametrize("setting", ["GPUS=0", "GPUS=all", "PER_DEVICE_BATCH_SIZE=0", "BATCH_SIZE=1.5", "NNODES=-1"])
+def test_a_number_that_is_none_is_named_before_anything_starts(setting: str, tmp_path: Path) -> None:
+    name, value = setting.split("=")
+    script = SHELL / "internvl3.0/2nd_finetune/roiattention_ml.sh"
+    done = subprocess.run(
+        ["sh", script], env={**os.environ, name: value}, cwd=tmp_path, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 2
+    assert done.stderr == f"error: {name} is '{value}': expected a whole number from 1\n"
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize(
     "path", [ROOT / "zero_stage3_config.json", *SHELL.glob("deepspeed/*.json")], ids=lambda p: p.stem
 )

@@ -43,6 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--captions_per_pass", type=count, default=0, help="answers sharing a prompt; 0 = all (default: %(default)s)")
     add("--min_num_frame", type=positive_int, default=32, help="fewest frames (default: %(default)s)")
     add("--max_num_frame", type=positive_int, default=48, help="most frames (default: %(default)s)")
+    add("--max_dynamic_patch", type=positive_int, default=12, help="most tiles of an image (default: %(default)s)")
     add("--num_train_epochs", type=positive, default=2.0, help="epochs (default: %(default)s)")
     add("--batch_size", type=positive_int, default=16, help="passes of a step on all GPUs (default: %(default)s)")
     add("--num_adapter_layers", type=count, default=5, help="box adapters (default: %(default)s)")
@@ -68,7 +69,7 @@ def run(args: argparse.Namespace) -> int:
     from internvl_chat.model.loading import load_config, resolve_folder
     from internvl_chat.model.planning import GPUS, Choices, Machine, Workload, plan_run
     from internvl_chat.model.trainable import TrainablePart
-    from internvl_chat.train.planning import layers_to_recompute, workload_of
+    from internvl_chat.train.planning import Shown, layers_to_recompute, workload_of
 
     if args.min_num_frame > args.max_num_frame:
         raise UserError(f"--min_num_frame {args.min_num_frame}: expected at most --max_num_frame {args.max_num_frame}")
@@ -89,8 +90,7 @@ def run(args: argparse.Namespace) -> int:
         samples = [sample for entry in load_meta(args.meta_path) for sample in read_samples(entry)]
         workload = workload_of(
             group_by_prompt(samples, args.captions_per_pass or None),
-            min_pictures=args.min_num_frame,
-            max_pictures=args.max_num_frame,
+            shown=Shown(args.min_num_frame, args.max_num_frame, args.max_dynamic_patch, args.max_dynamic_patch > 1),
             epochs=args.num_train_epochs,
             batch_size=args.batch_size,
         )

@@ -77,6 +77,8 @@ class Inspection:
 
 
 def _table(title: str, rows: dict[str, Any], form: str) -> list[str]:
+    if not rows:
+        return []
     total = {"total": sum(rows.values())}
     return [f"{title}:"] + [f"  {name:<24}{form.format(value):>20}" for name, value in {**rows, **total}.items()]
 

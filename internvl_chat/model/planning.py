@@ -167,6 +167,14 @@ class _Planner:
     parameters: int
     trained: int
 
+    @classmethod
+    def of(
+        cls, config: InternVLConfig, trained: TrainablePart, num_adapter_layers: int, lora_dropout: float
+    ) -> _Planner:
+        everything, of_it_trained = parameter_counts(config, trained, num_adapter_layers)
+        footprint = Footprint(config, trained, num_adapter_layers, lora_dropout, WEIGHT_BYTES)
+        return cls(footprint, sum(everything.values()), sum(of_it_trained.values()))
+
     @property
     def layers(self) -> int:
         """Of the language model."""
@@ -242,6 +250,20 @@ class _Planner:
         return f"GPUs of {math.ceil(smallest.peak_bytes / USABLE_SHARE / GIB)} GiB"
 
 
+def plan_as_set(
+    config: InternVLConfig,
+    trained: TrainablePart,
+    num_adapter_layers: int,
+    workload: Workload,
+    machine: Machine,
+    settings: Settings,
+    *,
+    lora_dropout: float = 0.05,
+) -> RunPlan:
+    """The plan of a run whose settings are given, whether it fits or not."""
+    return _Planner.of(config, trained, num_adapter_layers, lora_dropout).plan(workload, machine, settings)
+
+
 def plan_run(
     config: InternVLConfig,
     trained: TrainablePart,
@@ -258,9 +280,7 @@ def plan_run(
         UserError: nothing that is open fits; the message names the smallest change that would.
     """
     choices = choices or Choices()
-    everything, of_it_trained = parameter_counts(config, trained, num_adapter_layers)
-    footprint = Footprint(config, trained, num_adapter_layers, lora_dropout, WEIGHT_BYTES)
-    planner = _Planner(footprint, sum(everything.values()), sum(of_it_trained.values()))
+    planner = _Planner.of(config, trained, num_adapter_layers, lora_dropout)
     plan = planner.best(workload, machine, choices)
     if plan is None:
         tokens = planner.shape(workload, workload.max_frames, 1).tokens

@@ -58,6 +58,9 @@ class ModelArguments:
         ):
             if value != supported:
                 raise UserError(f"--{flag} {value} is not supported: the native InternVL computes {supported}")
+        for flag, value in (("use_llm_lora", self.use_llm_lora), ("use_backbone_lora", self.use_backbone_lora)):
+            if value < 0:
+                raise UserError(f"--{flag} {value}: expected a rank from 1, or 0 for none")
         if not 0 <= self.drop_path_rate < 1:
             raise UserError(f"--drop_path_rate {self.drop_path_rate}: expected 0 to below 1")
 

@@ -1,40 +1,67 @@
-"""What a run would be, without running it: its settings, what it trains, and the memory that takes."""
+"""What a run would be, without running it: its settings, what it trains, and the memory and time that takes."""
 
 from __future__ import annotations
 
-from dataclasses import asdict
+import math
+from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any
 
+from internvl_chat.contracts import UserError
+from internvl_chat.data.annotations import load_meta, read_mix
+from internvl_chat.data.packing import group_by_prompt
 from internvl_chat.model.footprint import frames_within
-from internvl_chat.model.inspection import inspect_checkpoint
+from internvl_chat.model.inspection import GIB, inspect_checkpoint
 from internvl_chat.model.loading import load_config
+from internvl_chat.model.planning import GPUS, USABLE_SHARE, Machine, Settings, Workload, plan_as_set
 from internvl_chat.model.trainable import TrainablePart
 from internvl_chat.train.arguments import DataArguments, FinetuneArguments, ModelArguments
-from internvl_chat.train.planning import zero_stage
+from internvl_chat.train.planning import Shown, layers_to_recompute, offloads, workload_of, zero_stage
 
+NOTHING_TRAINED = (
+    "nothing is trained: --freeze_llm, --freeze_mlp and --freeze_backbone leave nothing without LoRA or box adapters"
+)
 _TRAINING_SETTINGS = (
     "learning_rate lr_scheduler_type warmup_steps weight_decay num_train_epochs max_steps save_steps bf16 deepspeed "
     "seed output_dir"
 ).split()
+# What is planned for where nobody says.
+_GPU, _MFU = "h100", 0.4
+# A sample that fills `max_seq_length` has few words of answer beside its pictures.
+_ANSWER_TOKENS = 32
 
 
 def describe_run(
     model_args: ModelArguments, data_args: DataArguments, args: FinetuneArguments, trained: TrainablePart
 ) -> str:
-    """The effective settings, a step, parameters and memory, as text; a config.json is all that is read of the model.
+    """The effective settings, a step, parameters, memory and time, as text.
 
-    Memory is estimated for a sample as long as `max_seq_length` allows. `args.dry_run` is the number of ranks.
+    A config.json is all that is read of the model, and the annotations of the data. Where the meta JSON is not there,
+    memory is that of samples as long as `max_seq_length` allows. `args.dry_run` is the number of ranks.
+
+    Raises:
+        UserError: nothing is trained, or the data cannot be used.
     """
-    ranks = args.dry_run
-    stage = zero_stage(args.deepspeed)
+    ranks, stage = args.dry_run, zero_stage(args.deepspeed)
     per_rank, accumulated = args.per_device_train_batch_size, args.gradient_accumulation_steps
-    memory = inspect_checkpoint(
-        model_args.model_name_or_path,
+    model = inspect_checkpoint(model_args.model_name_or_path, trained, num_adapter_layers=model_args.num_adapter_layers)
+    if not sum(model.trained.values()):
+        raise UserError(NOTHING_TRAINED)
+    config = load_config(model_args.model_name_or_path)
+    workload = _workload(config, data_args, args, ranks * per_rank * accumulated)
+    layers = config.text_config.num_hidden_layers
+    recomputed = layers_to_recompute(model_args.grad_checkpoint, layers)
+    peak_flops, memory_gib = GPUS[_GPU]
+    plan = plan_as_set(
+        config,
         trained,
-        num_adapter_layers=model_args.num_adapter_layers,
-        num_frames=frames_within(load_config(model_args.model_name_or_path), data_args.max_seq_length),
-        ranks=ranks if stage == 3 else 1,
+        model_args.num_adapter_layers,
+        workload,
+        Machine(ranks, memory_gib * GIB, peak_flops, _MFU),
+        Settings(workload.max_frames, per_rank, layers if recomputed is None else recomputed, stage),
+        lora_dropout=model_args.lora_dropout,
     )
+    fits = plan.peak_bytes <= USABLE_SHARE * memory_gib * GIB
     training = args.to_dict()
     return "\n".join(
         [
@@ -43,9 +70,25 @@ def describe_run(
             *_table("training", {name: training[name] for name in _TRAINING_SETTINGS}),
             f"step: {ranks} ranks x {per_rank} samples x {accumulated} accumulated "
             f"= {ranks * per_rank * accumulated} samples, ZeRO stage {stage}",
-            memory.as_text(),
+            replace(model, training_bytes={}).as_text(),
+            f"plan, on {ranks} {_GPU.upper()} of {memory_gib} GiB: {'fits' if fits else 'does not fit'}"
+            + (", and less where the DeepSpeed file offloads" if offloads(args.deepspeed) else ""),
+            plan.as_text(),
         ]
     )
+
+
+def _workload(config: Any, data_args: DataArguments, args: FinetuneArguments, batch_size: int) -> Workload:
+    epochs = math.ceil(args.num_train_epochs)
+    if Path(data_args.meta_path).is_file():
+        passes = group_by_prompt(read_mix(load_meta(Path(data_args.meta_path))), data_args.captions_per_pass or None)
+        workload = workload_of(passes, shown=Shown.of(data_args), epochs=epochs, batch_size=batch_size)
+    else:
+        most = frames_within(config, data_args.max_seq_length)
+        workload = Workload(batch_size, 1, _ANSWER_TOKENS, True, most, most, 1, batch_size)
+    if args.max_steps > 0:
+        return replace(workload, epochs=args.max_steps * batch_size / workload.passes)
+    return workload
 
 
 def _table(title: str, rows: dict[str, Any]) -> list[str]:

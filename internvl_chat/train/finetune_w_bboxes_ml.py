@@ -59,7 +59,7 @@ from internvl_chat.model.shared_prefix import use_shared_prefix_attention
 from internvl_chat.model.stochastic_depth import use_stochastic_depth
 from internvl_chat.model.trainable import TrainablePart, unfrozen_layers
 from internvl_chat.train.arguments import DataArguments, FinetuneArguments, ModelArguments
-from internvl_chat.train.dry_run import describe_run
+from internvl_chat.train.dry_run import NOTHING_TRAINED, describe_run
 from internvl_chat.train.planning import settle_recomputation
 from internvl_chat.train.trainer import BoxCaptionTrainer
 from internvl_chat.train.validation import Validation, hold_out
@@ -74,14 +74,14 @@ _PASSES_TRIED = 3
 def parse_arguments(argv: list[str]) -> tuple[ModelArguments, DataArguments, FinetuneArguments]:
     kinds = (ModelArguments, DataArguments, FinetuneArguments)
     parser = HfArgumentParser(kinds, description=__doc__)
-    if len(argv) == 1 and argv[0].endswith(".json"):
-        return parser.parse_json_file(argv[0])
     try:
+        if _is_settings_file(argv):
+            return parser.parse_dict(read_json(Path(argv[0])))
         *arguments, unknown = parser.parse_args_into_dataclasses(argv, return_remaining_strings=True)
     except UserError:
         raise
-    except ValueError as error:  # The trainer's own checks of flags that do not go together.
-        raise UserError(str(error)) from error
+    except (ValueError, TypeError) as error:  # The trainer's own checks of flags that do not go together.
+        raise UserError(f"{argv[0]}: {error}" if _is_settings_file(argv) else str(error)) from error
     flags = [word for word in unknown if word.startswith("--")]
     if unknown:
         known = [f"--{flag.name}" for kind in kinds for flag in fields(kind)]
@@ -89,6 +89,20 @@ def parse_arguments(argv: list[str]) -> tuple[ModelArguments, DataArguments, Fin
         hint = f"did you mean {similar[0]}?" if similar else "--help lists the flags"
         raise UserError(f"unknown flag {(flags or unknown)[0]}: {hint}")
     return tuple(arguments)
+
+
+def _is_settings_file(argv: list[str]) -> bool:
+    return len(argv) == 1 and argv[0].endswith(".json") and not argv[0].startswith("-")
+
+
+def trains_with_deepspeed(argv: list[str]) -> bool:
+    """Whether this is a run under DeepSpeed, and no dry one.
+
+    Read off the words, since the trainer's arguments already want the ranks to be there when they are made.
+    """
+    settings = read_json(Path(argv[0])) if _is_settings_file(argv) else argv
+    words = [str(word).partition("=")[0].removeprefix("--") for word in settings]
+    return "deepspeed" in words and "dry_run" not in words
 
 
 def init_cpu_ranks() -> None:
@@ -277,13 +291,13 @@ def train(model_args: ModelArguments, data_args: DataArguments, args: FinetuneAr
             f"was made for {config.downsample_ratio}"
         )
     template_named(data_args.conv_style, template_of(config))
-    if args.dry_run:
-        sys.stdout.write(describe_run(model_args, data_args, args, trainable_part(model_args, config)))
-        return
     prompt_config = PromptConfig(
         tokens_per_frame=tokens_per_frame(config, data_args.force_image_size),
         **{f.name: getattr(data_args, f.name) for f in fields(PromptConfig) if f.name != "tokens_per_frame"},
     )
+    if args.dry_run:
+        sys.stdout.write(describe_run(model_args, data_args, args, trainable_part(model_args, config)))
+        return
     tokenizer, processor = load_text_processing(model_args)
     samples = read_mix(load_meta(Path(data_args.meta_path)))
     cache = None
@@ -329,6 +343,8 @@ def train(model_args: ModelArguments, data_args: DataArguments, args: FinetuneAr
     )
     # Under ZeRO-3 a parameter's local shard is empty; `ds_numel` is its true size.
     sizes = [(p.requires_grad, getattr(p, "ds_numel", p.numel())) for p in model.parameters()]
+    if not any(is_trained for is_trained, _ in sizes):
+        raise UserError(NOTHING_TRAINED)
     facts = {
         "samples": len(samples),
         "passes": len(dataset),
@@ -355,9 +371,9 @@ def train(model_args: ModelArguments, data_args: DataArguments, args: FinetuneAr
 
 
 def main() -> None:
-    if not torch.cuda.is_available() and "--deepspeed" in sys.argv:
-        init_cpu_ranks()
     try:
+        if not torch.cuda.is_available() and trains_with_deepspeed(sys.argv[1:]):
+            init_cpu_ranks()
         train(*parse_arguments(sys.argv[1:]))
     except UserError as error:
         sys.exit(f"error: {error}")

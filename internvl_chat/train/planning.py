@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,29 +22,59 @@ from internvl_chat.model.planning import GPUS, Choices, Machine, Workload, plan_
 from internvl_chat.model.trainable import TrainablePart
 from internvl_chat.train.arguments import DataArguments, FinetuneArguments, ModelArguments
 
-# About how many tokens of a language model an English word takes, and the marks around an answer.
+# About how many tokens of a language model an English word takes, and the marks around an answer. Digits, punctuation
+# and the tags of boxes take one each.
 _TOKENS_A_WORD, _ANSWER_MARKS = 1.4, 2
+_WORD = re.compile(r"[^\W\d_]+")
+_OTHER_TOKEN = re.compile(r"</?(?:ref|box)>|\d|[^\w\s]")
 # Stands for the peak of a GPU that is not in the table: the time of a plan is of no interest here.
 _ANY_PEAK = 1e15
 
 
-def workload_of(
-    passes: Sequence[Sequence[Sample]], *, min_pictures: int, max_pictures: int, epochs: float, batch_size: int
-) -> Workload:
-    """What an epoch of these passes holds.
+@dataclass(frozen=True)
+class Shown:
+    """What is shown of a sample: frames of a video, tiles of an image; several images share `max_tiles`.
 
-    Args:
-        min_pictures, max_pictures: frames of a video, or tiles of an image.
+    An image that is not cut has one tile, and `thumbnail` adds one to an image that is.
     """
+
+    min_frames: int
+    max_frames: int
+    max_tiles: int = 1
+    thumbnail: bool = False
+
+    @classmethod
+    def of(cls, args: DataArguments) -> Shown:
+        """As the training script's flags say."""
+        frames = (args.min_num_frame + args.crop_frames, args.max_num_frame + args.crop_frames)
+        return cls(*frames, args.max_dynamic_patch if args.dynamic_image_size else 1, args.use_thumbnail)
+
+    def tiles(self, sample: Sample) -> tuple[int, int]:
+        """The fewest and the most tiles of a sample; a frame is one, and so is what stands for no picture at all."""
+        if sample.video_path is not None:
+            return self.min_frames, self.max_frames
+        images = max(1, len(sample.image_paths))
+        each = max(1, self.max_tiles // images)
+        return images, images * (each + (self.thumbnail and each > 1))
+
+
+def text_tokens(text: str) -> int:
+    """About how many tokens a language model takes for a text, boxes in it or not."""
+    rest = _OTHER_TOKEN.sub(" ", text)
+    return round(_TOKENS_A_WORD * len(_WORD.findall(rest))) + len(_OTHER_TOKEN.findall(text))
+
+
+def workload_of(passes: Sequence[Sequence[Sample]], *, shown: Shown, epochs: float, batch_size: int) -> Workload:
+    """What an epoch of these passes holds."""
     samples = [sample for group in passes for sample in group]
-    words = sum(len(sample.turns[-1].text.split()) for sample in samples) / len(samples)
+    fewest, most = zip(*map(shown.tiles, samples), strict=True)
     return Workload(
         passes=len(passes),
         answers=max(map(len, passes)),
-        answer_tokens=round(words * _TOKENS_A_WORD) + _ANSWER_MARKS,
+        answer_tokens=round(sum(text_tokens(s.turns[-1].text) for s in samples) / len(samples)) + _ANSWER_MARKS,
         coordinates=any(PromptForm.of(turn.text).lists_coordinates for turn in samples[0].turns),
-        min_frames=min_pictures,
-        max_frames=max_pictures,
+        min_frames=min(fewest),
+        max_frames=max(most),
         epochs=epochs,
         batch_size=batch_size,
     )
@@ -116,19 +148,17 @@ def settle_recomputation(
     """
     layers = config.text_config.num_hidden_layers
     wanted = layers_to_recompute(model_args.grad_checkpoint, layers)
-    shows_video = any(sample.video_path for group in passes for sample in group)
-    most = data_args.max_num_frame if shows_video else data_args.max_dynamic_patch + data_args.use_thumbnail
     per_step = args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
     workload = workload_of(
         passes,
-        min_pictures=data_args.min_num_frame if shows_video else 1,
-        max_pictures=most,
+        shown=Shown.of(data_args),
         epochs=math.ceil(args.num_train_epochs),
         batch_size=per_step,
     )
     samples_a_pass = args.per_device_train_batch_size
     if data_args.max_packed_tokens:
-        longest = prompt_tokens(config, most, workload.coordinates) + workload.answers * workload.answer_tokens
+        prompt = prompt_tokens(config, workload.max_frames, workload.coordinates)
+        longest = prompt + workload.answers * workload.answer_tokens
         samples_a_pass = max(1, math.ceil(data_args.max_packed_tokens / longest))
     machine = Machine(args.world_size, memory_bytes(), peak_flops() or _ANY_PEAK, mfu=0.4)
     stage = max(1, zero_stage(args.deepspeed))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import MISSING, fields
+import json
+from dataclasses import MISSING, fields, replace
 from pathlib import Path
 
 import pytest
@@ -10,9 +11,14 @@ import pytest
 from internvl_chat.contracts import Sample, Turn, UserError
 from internvl_chat.data.prompt_config import PromptConfig
 from internvl_chat.model.checkpoint import COMPLETION_MARK_NAME
-from internvl_chat.train.arguments import DataArguments, FinetuneArguments
-from internvl_chat.train.finetune_w_bboxes_ml import checkpoint_to_resume, note_replaced_checkpoints
-from internvl_chat.train.planning import layers_to_recompute, offloads, zero_stage
+from internvl_chat.train.arguments import DataArguments, FinetuneArguments, ModelArguments
+from internvl_chat.train.finetune_w_bboxes_ml import (
+    checkpoint_to_resume,
+    note_replaced_checkpoints,
+    parse_arguments,
+    trains_with_deepspeed,
+)
+from internvl_chat.train.planning import Shown, layers_to_recompute, offloads, text_tokens, workload_of, zero_stage
 from internvl_chat.train.validation import Validation, hold_out
 from tests.helpers import ROOT
 
@@ -51,6 +57,69 @@ def test_warmup_steps_win_over_the_scripts_ratio(tmp_path: Path) -> None:
 def test_flags_that_cannot_work_are_refused(given: dict, message: str, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=message):
         arguments(tmp_path, **given)
+
+
+@pytest.mark.parametrize("flag", ["use_llm_lora", "use_backbone_lora"])
+def test_a_rank_below_nothing_is_refused(flag: str) -> None:
+    with pytest.raises(UserError, match=f"--{flag} -4: expected a rank"):
+        ModelArguments("base", **{flag: -4})
+
+
+SETTINGS = {"model_name_or_path": "base", "meta_path": "m.json", "num_adapter_layers": 3, "report_to": "none"}
+
+
+def test_settings_come_from_a_file_too(tmp_path: Path) -> None:
+    path = tmp_path / "settings.json"
+    path.write_text(json.dumps({**SETTINGS, "output_dir": str(tmp_path / "out")}))
+    model_args, data_args, _ = parse_arguments([str(path)])
+    assert (model_args.num_adapter_layers, data_args.meta_path) == (3, "m.json")
+    assert not trains_with_deepspeed([str(path)])
+    path.write_text(json.dumps({**SETTINGS, "deepspeed": "zero.json"}))
+    assert trains_with_deepspeed([str(path)])
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("{", "is not valid JSON"),
+        (json.dumps({**SETTINGS, "num_adapter_layer": 3}), "settings.json: .*num_adapter_layer"),
+        (json.dumps({"meta_path": "m.json"}), "settings.json: .*model_name_or_path"),
+        (json.dumps({**SETTINGS, "use_llm_lora": -1}), "--use_llm_lora -1"),
+    ],
+)
+def test_a_settings_file_that_is_wrong_is_named(content: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / "settings.json").write_text(content)
+    with pytest.raises(UserError, match=message):
+        parse_arguments([str(tmp_path / "settings.json")])
+
+
+def test_a_dry_run_needs_no_ranks() -> None:
+    assert trains_with_deepspeed(["--deepspeed", "zero.json", "--bf16", "True"])
+    assert trains_with_deepspeed(["--deepspeed=zero.json"])
+    assert not trains_with_deepspeed(["--deepspeed", "zero.json", "--dry_run", "4"])
+    assert not trains_with_deepspeed(["--bf16", "True"])
+
+
+ANSWER = "<ref>cat</ref><box>[[12, 345, 678, 910], [1, 2, 3, 4]]</box>"
+
+
+def test_tokens_of_boxes_are_counted_by_the_digit() -> None:
+    assert text_tokens("a small dog runs across the wide lawn") == round(8 * 1.4)
+    # Four tags, fifteen digits, thirteen marks and a word.
+    assert text_tokens(ANSWER) == 4 + 15 + 13 + 1
+
+
+def test_tiles_are_those_that_the_flags_allow(tmp_path: Path) -> None:
+    video = Sample("v", (Turn("human", "?"), Turn("gpt", "a dog")), "v", video_path=Path("v.mp4"))
+    image = replace(video, video_path=None, image_paths=(Path("a.png"),))
+    pair = replace(image, image_paths=(Path("a.png"), Path("b.png")))
+    flags = {"meta_path": "m", "min_num_frame": 2, "max_num_frame": 9, "max_dynamic_patch": 12, "use_thumbnail": True}
+    whole = Shown.of(DataArguments(**flags))
+    cut = Shown.of(DataArguments(**flags, dynamic_image_size=True, crop_frames=3))
+    assert [whole.tiles(s) for s in (video, image, pair)] == [(2, 9), (1, 1), (2, 2)]
+    assert [cut.tiles(s) for s in (video, image, pair)] == [(5, 12), (1, 13), (2, 14)]
+    mixed = workload_of([[video], [image], [pair]], shown=cut, epochs=1, batch_size=1)
+    assert (mixed.min_frames, mixed.max_frames) == (1, 14)
 
 
 @pytest.mark.parametrize(("flag", "layers"), [("True", 28), ("False", 0), ("auto", None), ("7", 7), ("28", 28)])

@@ -59,6 +59,32 @@ def test_a_config_json_is_all_it_takes(name: str, tmp_path: Path) -> None:
     assert "= 144 samples" in full
 
 
+LORA = ["--freeze_llm", "True", "--freeze_mlp", "True", "--use_llm_lora", "4"]
+
+
+def test_the_plan_is_that_of_the_batch_the_ranks_and_the_stage(tmp_path: Path) -> None:
+    folder = write_family(tmp_path / "base", "internvl2_1b", with_weights=False)
+    batch = ["--per_device_train_batch_size", "7", "--gradient_accumulation_steps", "3", "--max_steps", "5"]
+    batch += ["--max_seq_length", "1000", "--grad_checkpoint", "1"]
+    zero = str(REPOSITORY / "shell" / "deepspeed" / "zero_stage2_offload_config.json")
+    text = described(folder, tmp_path, *LORA, *batch, "--deepspeed", zero)
+    assert "plan, on 6 H100 of 80 GiB: fits, and less where the DeepSpeed file offloads" in text
+    assert "up to 18 frames, 7 a pass, 1 LLM layers computed again, ZeRO-2" in text
+    assert "5 steps of 3 x 7 x 6 samples" in text
+
+
+def test_the_plan_counts_the_data_where_it_is_there(shapes_meta: Path, tmp_path: Path) -> None:
+    folder = write_family(tmp_path / "base", "internvl2_1b", with_weights=False)
+    text = described(folder, tmp_path, *LORA, "--meta_path", str(shapes_meta), "--per_device_train_batch_size", "1")
+    assert "up to 32 frames" in text and "3 steps of 1 x 1 x 6 samples" in text
+
+
+def test_a_run_that_trains_nothing_is_refused(tmp_path: Path) -> None:
+    folder = write_family(tmp_path / "base", "internvl2_1b", with_weights=False)
+    with pytest.raises(UserError, match="nothing is trained"):
+        described(folder, tmp_path, "--freeze_llm", "True", "--freeze_mlp", "True")
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
