@@ -19,7 +19,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from internvl_chat.commands.options import PROMPT_FORMS, VIDEO_BACKENDS, add_model_options
+from internvl_chat.commands.options import PROMPT_FORMS, VIDEO_BACKENDS, add_model_options, png_path, save_png
 
 if TYPE_CHECKING:
     from internvl_chat.contracts import Track
@@ -51,7 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--box_unit", choices=("thousandths", "pixels"), default="thousandths", help="of --box (default: %(default)s)")
     add("--video_backend", choices=VIDEO_BACKENDS, default="pyav", help="video reader (default: %(default)s)")
     add("--object", default="object", help="what the prompt calls it (default: %(default)s)")
-    add("--boxes_out", type=Path, help="write a PNG of the pictures with the boxes of the latest answer")
+    add("--boxes_out", type=png_path, help="write a PNG of the pictures with the boxes of the latest answer")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -118,14 +118,15 @@ class _Talk:
             sys.stdout.write(text)
             sys.stdout.flush()
 
-        answer = self.chat.ask(question, images=self.images, video=self.video, tracks=self.tracks, on_text=show)
+        images, video, tracks = self.images, self.video, self.tracks
+        # Whatever comes of it: a file that cannot be used must not stand in the way of the next question.
         self.images, self.video, self.tracks = [], None, ()
+        answer = self.chat.ask(question, images=images, video=video, tracks=tracks, on_text=show)
         sys.stdout.write("\n")
         for item in answer.boxes:
             sys.stdout.write(f"{item.label}: {', '.join(f'{v:g}' for v in item.box)}\n")
-        if self.args.boxes_out:
-            self.args.boxes_out.parent.mkdir(parents=True, exist_ok=True)
-            self.chat.draw(answer).save(self.args.boxes_out)
+        if self.args.boxes_out and len(answer.plan.frame_indices):
+            save_png(self.chat.draw(answer), self.args.boxes_out)
             sys.stdout.write(f"boxes: {self.args.boxes_out}\n")
 
     def listen(self) -> int:

@@ -23,7 +23,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from internvl_chat.commands.options import add_prediction_options, positive_int
+from internvl_chat.commands.options import add_prediction_options, png_path, positive_int, save_png
 
 METRIC = "CIDEr (no Java)"
 PROBES = ("swap", "null", "jitter", "shrink", "absent")
@@ -36,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--ids", type=Path, help="ids to use (default: public and private test ids)")
     add("--other_target", type=Path, help="(default: ROOT/other_target.json, if there)")
     add("--references", type=Path, help="(default: ROOT/references_test.json, if there)")
-    add("--sheet", type=Path, help="write a contact sheet PNG: clips, boxes and both captions; needs swap")
+    add("--sheet", type=png_path, help="write a contact sheet PNG: clips, boxes and both captions; needs swap")
     add("--sheet_clips", type=positive_int, default=4, help="clips on the sheet (default: %(default)s)")
     add("--out", type=Path, help="write rates, curves and captions to this JSON file")
 
@@ -97,9 +97,8 @@ def run(args: argparse.Namespace) -> int:
         if args.sheet and result.swapped:
             from internvl_chat.evaluation.sheet import control_sheet
 
-            args.sheet.parent.mkdir(parents=True, exist_ok=True)
             samples = {ask.id: ask.samples[0] for ask in [*asks, *other_asks.values()]}
-            control_sheet(result, samples, args.num_frames[0], args.sheet_clips).save(args.sheet)
+            save_png(control_sheet(result, samples, args.num_frames[0], args.sheet_clips), args.sheet)
             sys.stdout.write(f"contact sheet: {args.sheet}\n")
         sys.stdout.write(result.table() + json.dumps(result.rates()) + "\n")
     session.ranks.leave()

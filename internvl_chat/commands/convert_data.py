@@ -3,9 +3,9 @@
     python -m internvl_chat convert-data --from llamafactory data.json --out lines.jsonl --meta_out meta.json
     python -m internvl_chat convert-data --from lasot /data/LaSOT --out lasot.jsonl --meta_out lasot.json
 
---from llamafactory and ms-swift read message lists (JSON or JSONL), coco a detection file, lasot and got10k folders of
-tracked videos. Paths are written relative to --root, which no file may leave. `annotate` reads the challenge's own
-train.json.
+--from llamafactory and ms-swift read message lists (JSON or JSONL), coco a detection file, refcoco phrases with a
+region each ("sent", "bbox" x1 y1 x2 y2 in pixels), lasot and got10k folders of tracked videos. Paths are written
+relative to --root, which no file may leave. `annotate` reads the challenge's own train.json.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any
 
 from internvl_chat.commands.options import PROMPT_FORMS
 
-FORMATS = ("llamafactory", "ms-swift", "coco", "lasot", "got10k")
+FORMATS = ("llamafactory", "ms-swift", "coco", "refcoco", "lasot", "got10k")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -71,6 +71,8 @@ def _records(args: argparse.Namespace, root: Path) -> Iterator[dict[str, Any]]:
         return chats.swift_records(args.source, root)
     if args.format == "coco":
         return detection.coco_records(args.source, root)
+    if args.format == "refcoco":
+        return detection.refcoco_records(args.source, root)
     question = tracking.Question(PromptForm(args.prompt_form), read_captions(args.captions) if args.captions else {})
     read_folders = tracking.lasot_records if args.format == "lasot" else tracking.got10k_records
     return read_folders(args.source, root, question)

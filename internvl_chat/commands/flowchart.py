@@ -11,7 +11,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from internvl_chat.commands.options import count, positive_int
+from internvl_chat.commands.options import count, png_path, positive_int, save_png
 
 CLASSES = ("rec", "diamond", "ellipse", "circle", "parallel", "line")
 
@@ -25,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--classes", nargs="+", choices=CLASSES, default=CLASSES, help="a line has an arrow, its head (default: all)")
     add("--image_size", type=positive_int, help="side of square pictures, pixels (default: 600 to 1000, drawn)")
     add("--grid", type=positive_int, nargs="+", help="cells a side, drawn from these (default: 2 to 5, mostly 4)")
-    add("--sheet", type=Path, help="write a PNG of some pictures with their boxes")
+    add("--sheet", type=png_path, help="write a PNG of some pictures with their boxes")
     add("--sheet_images", type=positive_int, default=6, help="pictures on the sheet (default: %(default)s)")
 
 
@@ -44,8 +44,7 @@ def run(args: argparse.Namespace) -> int:
             BoxedPicture(Image.open(args.out / page.file), page.labelled_boxes(), (), f"{page.file}, boxes in blue")
             for page in pages
         ]
-        args.sheet.parent.mkdir(parents=True, exist_ok=True)
-        boxed_sheet(pictures).save(args.sheet)
+        save_png(boxed_sheet(pictures), args.sheet)
     num_boxes = sum(len(page.objects) for part in parts.values() for page in part)
     counts = ", ".join(f"{len(pages)} {part}" for part, pages in parts.items())
     sys.stdout.write(f"{args.out}: {counts} images, {num_boxes} boxes\n")

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 DEFAULT_META = Path("shell/data/intentvc_caption.json")
 PROMPT_FORMS = ("coordinates", "red_box", "red_box_coordinates", "text_only")
@@ -25,6 +29,29 @@ def count(text: str) -> int:
     if value < 0:
         raise argparse.ArgumentTypeError(f"{value}: expected 0 or more")
     return value
+
+
+def png_path(text: str) -> Path:
+    """An argparse type: where a picture is written; a name that cannot be one is told before any work is done."""
+    path = Path(text)
+    if path.suffix.lower() != ".png" or path.is_dir():
+        raise argparse.ArgumentTypeError(f"{text}: expected the path of a .png file")
+    return path
+
+
+def save_png(picture: Image.Image, path: Path) -> None:
+    """Write a picture; its folder is made.
+
+    Raises:
+        UserError: it cannot be written there.
+    """
+    from internvl_chat.contracts import UserError
+
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        picture.save(path)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written ({error.strerror})") from error
 
 
 def add_meta_path(parser: argparse.ArgumentParser) -> None:

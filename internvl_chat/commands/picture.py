@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from internvl_chat.commands.options import VIDEO_BACKENDS, add_meta_path, positive_int
+from internvl_chat.commands.options import VIDEO_BACKENDS, add_meta_path, png_path, positive_int, save_png
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -14,7 +14,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--line", type=int, default=1, help="line of the annotation file, from 1 (default: %(default)s)"
     )
-    parser.add_argument("--out", type=Path, default=Path("picture.png"), help="PNG to write (default: %(default)s)")
+    parser.add_argument("--out", type=png_path, default=Path("picture.png"), help="PNG to write (default: %(default)s)")
     parser.add_argument("--num_frames", type=positive_int, default=8, help="frames to show (default: %(default)s)")
     parser.add_argument("--video_backend", choices=VIDEO_BACKENDS, default="pyav", help="(default: %(default)s)")
 
@@ -43,7 +43,6 @@ def run(args: argparse.Namespace) -> int:
     boxes = boxes_at(sample.tracks[0], indices, header, sample.source) if sample.tracks else None
     lines = [f"[{sample.id}] {turn.text}" if turn.speaker == "human" else turn.text for turn in sample.turns]
     strip = Strip(read_pictures(sample, indices, args.video_backend), boxes, lines)
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    contact_sheet([strip]).save(args.out)
+    save_png(contact_sheet([strip]), args.out)
     sys.stdout.write(f"{args.out}: {sample.id}, frames {indices.tolist()}\n")
     return 0

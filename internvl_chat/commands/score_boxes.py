@@ -12,7 +12,7 @@ import json
 import sys
 from pathlib import Path
 
-from internvl_chat.commands.options import positive_int
+from internvl_chat.commands.options import png_path, positive_int, save_png
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -20,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--predictions", type=Path, required=True, help="JSONL with the answers")
     add("--references", type=Path, required=True, help="JSONL with the truth")
     add("--json", action="store_true", help="print JSON")
-    add("--sheet", type=Path, help="write a PNG: pictures with true and predicted boxes; needs --root")
+    add("--sheet", type=png_path, help="write a PNG: pictures with true and predicted boxes; needs --root")
     add("--html", type=Path, help="write one HTML file: tables and, with --root, predictions over truth")
     add("--root", type=Path, help="the folder that the references' image paths are relative to")
     add("--sheet_images", type=positive_int, default=6, help="pictures on the sheet (default: %(default)s)")
@@ -40,8 +40,7 @@ def run(args: argparse.Namespace) -> int:
     if args.sheet:
         from internvl_chat.evaluation.box_sheet import prediction_sheet
 
-        args.sheet.parent.mkdir(parents=True, exist_ok=True)
-        prediction_sheet(answers.answered[: args.sheet_images], args.root).save(args.sheet)
+        save_png(prediction_sheet(answers.answered[: args.sheet_images], args.root), args.sheet)
     if args.html:
         from internvl_chat.data.record_files import write_text
         from internvl_chat.evaluation.box_report import render_box_report

@@ -131,8 +131,8 @@ class SampleEncoder:
         if len(encoded.input_ids) > self.config.max_seq_length:
             raise UserError(
                 f"{sample.source}: sample {sample.id!r} has {len(encoded.input_ids)} tokens with {len(tiles)} tiles, "
-                f"over --max_seq_length {self.config.max_seq_length}: lower --max_num_frame or --max_dynamic_patch, "
-                "or raise the limit"
+                f"over max_seq_length {self.config.max_seq_length}: show fewer frames or tiles (--max_num_frame in "
+                "training, --num_frames otherwise, --max_dynamic_patch), or raise the limit"
             )
         qualities: Sequence[int] = ()
         if sample.data_augment and rng is not None:

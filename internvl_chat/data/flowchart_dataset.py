@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from internvl_chat.boxes import thousandths_from_pixels
+from internvl_chat.boxes import is_absent, thousandths_from_pixels
 from internvl_chat.constants import IMAGE_PLACEHOLDER
 from internvl_chat.contracts import UserError
 from internvl_chat.data.annotations import write_json, write_jsonl
@@ -36,10 +36,14 @@ class Page:
     objects: tuple[tuple[str, tuple[int, int, int, int]], ...]
 
     def labelled_boxes(self) -> list[LabelledBox]:
-        """The objects in thousandths, label by label and within a label in reading order."""
+        """The objects in thousandths, label by label and within a label in reading order.
+
+        On a large page the head of an arrow can be less than a thousandth wide; it is left out.
+        """
         ordered = sorted(self.objects, key=lambda item: list(CATEGORY_IDS).index(item[0]))
         boxes = thousandths_from_pixels(np.array([box for _, box in ordered]), self.width, self.height)
-        return [LabelledBox(label, tuple(box)) for (label, _), box in zip(ordered, boxes.tolist(), strict=True)]
+        items = zip(ordered, boxes, strict=True)
+        return [LabelledBox(label, tuple(box.tolist())) for (label, _), box in items if not is_absent(box)]
 
     def record(self) -> dict[str, Any]:
         """One line of InternVL's JSONL."""
@@ -98,9 +102,11 @@ def write_flowcharts(
     Raises:
         UserError: `folder` is not empty, or nothing is left to train on.
     """
-    num_val = round(images * val_fraction)
-    if not 0 <= num_val < images:
+    if not 0 <= val_fraction < 1 or round(images * val_fraction) == images:
         raise UserError(f"val_fraction {val_fraction} of {images} images leaves none to train on")
+    num_val = round(images * val_fraction)
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"{folder}: is a file: give a new folder")
     if folder.exists() and any(folder.iterdir()):
         raise UserError(f"{folder}: is not empty: give a new folder, or remove this one first")
     (folder / "images").mkdir(parents=True)

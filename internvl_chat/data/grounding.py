@@ -12,6 +12,8 @@ from internvl_chat.constants import BOX_END, BOX_START, REF_END, REF_START
 
 # The two sentences that InternVL's models are trained on for detection.
 DETECTION_QUESTION = "Please detect and label all objects in the following image and mark their positions."
+# And for the region that a phrase describes.
+_REFERRING_QUESTION = "Please provide the bounding box coordinate of the region this sentence describes: "
 _DETECTION_OPENING = "Sure, I will detect and label all objects in the image and mark their positions."
 
 
@@ -27,6 +29,16 @@ def box_text(boxes: Iterable[Sequence[float]]) -> str:
     """Boxes, x1 y1 x2 y2 in whole thousandths, as the models write them: `<box>[[1, 2, 3, 4], [5, 6, 7, 8]]</box>`."""
     lists = (f"[{', '.join(str(int(v)) for v in box)}]" for box in boxes)
     return f"{BOX_START}[{', '.join(lists)}]{BOX_END}"
+
+
+def referring_question(phrase: str) -> str:
+    """The question where a phrase's region is."""
+    return f"{_REFERRING_QUESTION}{REF_START}{phrase}{REF_END}"
+
+
+def nameless_id(line: int) -> str:
+    """What a record without an id is called: by its line in the file, from 1."""
+    return f"line {line}"
 
 
 def detection_answer(objects: Sequence[LabelledBox]) -> str:

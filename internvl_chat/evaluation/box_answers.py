@@ -62,7 +62,8 @@ class BoxAnswer:
 
 _TAG = re.compile(r"(</?(?:ref|box)>)")
 _INNER_LIST = re.compile(r"\[([^\[\]]*)\]")
-_UNTAGGED_LIST = re.compile(r"\[[\[\s]*-?[\d.][^\]]*\][\s,\]]*(?:\[[^\[\]]*\][\s,\]]*)*")
+# Few brackets may open it: a long row of them would be tried from each of its places on.
+_UNTAGGED_LIST = re.compile(r"\[[\[\s]{0,8}-?[\d.][^\]]*\][\s,\]]*(?:\[[^\[\]]*\][\s,\]]*)*")
 _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)")
 
 
@@ -104,6 +105,8 @@ class _Reader:
         for found in _UNTAGGED_LIST.finditer(text):
             self.faults.append(Fault.UNTAGGED_BOX)
             line = text[before : found.start()].rpartition("\n")[2].strip(" :,-")
+            # What stands before a list inside JSON is the name of a field.
+            line = "" if '"' in line or "{" in line else line
             self._read_lists(found.group(), self.label if self.label is not None else line)
             self.label, before = None, found.end()
 

@@ -1,4 +1,4 @@
-"""Answers with boxes and the truth they are held against, paired from two JSONL files.
+"""Answers with boxes and the truth they are held against, paired from two files: JSONL, or a list in a .json.
 
 References are InternVL's grounding records (`conversations` whose gpt turns hold boxes) or RefCOCO's (`sent`, `bbox`
 in pixels, `width`, `height`). Predictions are `{"id": ..., "answer": text}`, `{"id": ..., "answers": [text, ...]}`
@@ -7,7 +7,7 @@ with one text a gpt turn, or records with `conversations`. A record without an i
 
 from __future__ import annotations
 
-import json
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +15,8 @@ from typing import Any
 
 from internvl_chat.constants import BOX_SCALE, BOX_START, REF_START
 from internvl_chat.contracts import UserError
-from internvl_chat.data.grounding import LabelledBox
+from internvl_chat.data.grounding import LabelledBox, nameless_id
+from internvl_chat.data.record_files import parse_json, read_text, split_records
 from internvl_chat.evaluation.box_answers import BoxAnswer, Fault, parse_boxes
 
 _NOT_ANSWERED: tuple[BoxAnswer, tuple[float, ...]] = (BoxAnswer((), (Fault.MISSING_PREDICTION,)), ())
@@ -93,8 +94,12 @@ def _finds_objects_that_are_not_there(question: BoxQuestion, answer: BoxAnswer) 
 
 def _records_by_id(path: Path) -> Iterator[tuple[str, tuple[str, Mapping[str, Any]]]]:
     seen: dict[str, str] = {}
-    for source, record in _read_records(path):
-        record_id = str(record["id"]) if "id" in record else f"line {source.rpartition(':')[2]}"
+    for raw in split_records(read_text(path), path):
+        source = f"{path}:{raw.line}"
+        record = parse_json(raw.text, source)
+        if not isinstance(record, dict):
+            raise UserError(f"{source}: expected one JSON object a line, got {type(record).__name__}")
+        record_id = str(record["id"]) if "id" in record else nameless_id(raw.line)
         if record_id in seen:
             raise UserError(
                 f"{source}: id {record_id!r} was already used in {seen[record_id]}; expected one line an id"
@@ -103,29 +108,14 @@ def _records_by_id(path: Path) -> Iterator[tuple[str, tuple[str, Mapping[str, An
         yield record_id, (source, record)
 
 
-def _read_records(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot be read ({error})") from error
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        source = f"{path}:{number}"
-        try:
-            record = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise UserError(f"{source}: is not valid JSON: {error.msg}") from error
-        if not isinstance(record, dict):
-            raise UserError(f"{source}: expected one JSON object a line, got {type(record).__name__}")
-        yield source, record
-
-
 def _exchanges(source: str, record: Mapping[str, Any]) -> list[tuple[str, str]]:
     """The question (all that was said since the last answer) and the answer of every gpt turn."""
     exchanges, question = [], ""
+    turns = record.get("conversations")
+    if not isinstance(turns, list) or not all(isinstance(turn, dict) for turn in turns):
+        raise UserError(f"{source}: expected 'conversations', a list of turns with 'from' and 'value'")
     try:
-        for turn in record["conversations"]:
+        for turn in turns:
             # The data guide's own example calls it "text" once.
             text = str(turn["value"] if "value" in turn else turn["text"])
             if turn["from"] == "gpt":
@@ -133,8 +123,8 @@ def _exchanges(source: str, record: Mapping[str, Any]) -> list[tuple[str, str]]:
                 question = ""
             else:
                 question += text
-    except (KeyError, TypeError) as error:
-        raise UserError(f"{source}: expected 'conversations' with 'from' and 'value', missing {error}") from error
+    except KeyError as error:
+        raise UserError(f"{source}: expected turns with 'from' and 'value', missing {error}") from error
     return exchanges
 
 
@@ -185,6 +175,8 @@ def _answers(source: str, record: Mapping[str, Any]) -> list[tuple[BoxAnswer, tu
         rows = [tuple(float(value) for value in row) for row in scores]
     except (TypeError, ValueError) as error:
         raise UserError(f"{source}: expected one number a box in 'scores', got {record['scores']!r:.80}") from error
+    if not all(math.isfinite(value) for row in rows for value in row):
+        raise UserError(f"{source}: expected finite numbers in 'scores', got {record['scores']!r:.80}")
     if lengths != [len(answer.boxes) for answer in parsed]:
         raise UserError(
             f"{source}: 'scores' has {lengths} numbers: expected one a box that can be read, "

@@ -69,7 +69,11 @@ def open_model(
     """
     folder = resolve_folder(model)
     saved = PromptConfig.load(folder) if (folder / PROMPT_CONFIG_NAME).is_file() else None
-    config = saved or prompt_config_of(load_config(folder))
+    model_config = load_config(folder)
+    config = saved or prompt_config_of(model_config)
+    # What a recipe trains on is bounded by its memory; what can be asked, by the positions that the model knows.
+    positions = getattr(model_config.text_config, "max_position_embeddings", 0)
+    config = replace(config, max_seq_length=max(config.max_seq_length, positions))
     if conv_style is not None:
         config = replace(config, conv_style=conv_style)
     if max_dynamic_patch is not None:

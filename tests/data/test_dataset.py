@@ -145,7 +145,7 @@ def test_a_missing_video_is_an_error_that_names_it(own_entry: DatasetEntry, enco
 
 def test_a_sample_over_the_token_limit_names_line_and_flag(shapes_entry: DatasetEntry, encoder: SampleEncoder) -> None:
     limited = SampleEncoder(encoder.tokenizer, replace(encoder.config, max_seq_length=100))
-    with pytest.raises(UserError, match=r"train.jsonl:3: .*--max_seq_length 100"):
+    with pytest.raises(UserError, match=r"train.jsonl:3: .*over max_seq_length 100: show fewer frames"):
         dataset_of(shapes_entry, limited).load(2)
 
 

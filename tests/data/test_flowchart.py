@@ -15,7 +15,7 @@ from internvl_chat.commands.flowchart import CLASSES
 from internvl_chat.contracts import UserError
 from internvl_chat.data.annotations import load_meta
 from internvl_chat.data.flowchart import CATEGORY_IDS, DRAWN_CLASSES, Flowchart, FlowchartStyle, draw_flowchart
-from internvl_chat.data.flowchart_dataset import write_flowcharts
+from internvl_chat.data.flowchart_dataset import Page, write_flowcharts
 from internvl_chat.data.grounding import DETECTION_QUESTION
 from internvl_chat.evaluation.box_answers import parse_boxes
 
@@ -169,3 +169,14 @@ def test_command_writes_dataset_and_sheet(tmp_path: Path, capsys: pytest.Capture
 def test_nothing_to_train_on_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="leaves none to train on"):
         write_flowcharts(tmp_path, SMALL, images=3, val_fraction=1.0, seed=0)
+    with pytest.raises(UserError, match="leaves none"):
+        write_flowcharts(tmp_path / "new", SMALL, images=3, val_fraction=float("nan"), seed=0)
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="is a file"):
+        write_flowcharts(tmp_path / "file", SMALL, images=3, val_fraction=0, seed=0)
+
+
+def test_what_is_too_small_for_a_thousandth_is_not_truth(tmp_path: Path) -> None:
+    page = Page(0, "0.png", 9000, 9000, (("line", (10, 10, 900, 3)), ("line", (10, 10, 900, 40))))
+    assert [item.box for item in page.labelled_boxes()] == [(1, 1, 101, 6)]
+    assert parse_boxes(page.record()["conversations"][1]["value"]).faults == ()

@@ -97,6 +97,11 @@ def test_nothing_raises_and_every_box_lies_in_the_picture(pieces: list[str]) -> 
         assert 0 <= x1 < x2 <= 1000 and 0 <= y1 < y2 <= 1000
 
 
+def test_a_field_of_json_is_no_label() -> None:
+    parsed = parse_boxes('```json\n[{"bbox_2d": [1, 2, 30, 40], "label": "cat"}]\n```')
+    assert [(item.label, item.box) for item in parsed.boxes] == [("", BOX)]
+
+
 def test_what_is_written_is_read_back() -> None:
     items = [LabelledBox("b", (1, 2, 3, 4)), LabelledBox("a", (5, 6, 7, 8)), LabelledBox("b", (9, 10, 11, 12))]
     text = detection_answer(items)

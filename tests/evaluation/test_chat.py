@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import builtins
+import json
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,7 @@ from internvl_chat.data.annotations import DatasetEntry
 from internvl_chat.data.grounding import LabelledBox
 from internvl_chat.data.layout import boxes_path_of, video_path_of
 from internvl_chat.data.prompt import PromptForm
+from internvl_chat.data.prompt_config import PROMPT_CONFIG_NAME
 from internvl_chat.data.track_files import track_of_box, tracks_of_file
 from internvl_chat.evaluation.asks import Viewpoint, question_sample
 from internvl_chat.evaluation.chat import Answer, Chat
@@ -212,6 +215,42 @@ def test_the_command_answers_lists_boxes_and_draws(
     assert main([*argv, "--prompt_form", "coordinates", "--object", "square"]) == 0
     assert capsys.readouterr().out.endswith(f"boxes: {out}\n")
     assert Image.open(out).width > 600
+
+
+def test_a_file_that_cannot_be_used_does_not_stand_in_the_way(
+    captioner_folder: Path,
+    images: list[Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    cut = tmp_path / "cut.png"
+    cut.write_bytes(images[0].read_bytes()[:60])
+    out = tmp_path / "boxes.png"
+    lines = iter([f"/image {cut}", "What?", "And now?", f"/image {images[0]}", "And this?", "/quit"])
+    monkeypatch.setattr(builtins, "input", lambda _prompt: next(lines))
+    assert main(arguments(captioner_folder, "--boxes_out", out)) == 0
+    captured = capsys.readouterr()
+    errors = [line for line in captured.err.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1 and str(cut) in errors[0]
+    assert captured.out.count(f"boxes: {out}") == 1, "there is nothing to draw into before the picture"
+
+
+def test_what_a_recipe_trains_on_is_not_what_can_be_asked(captioner_folder: Path, clip: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(captioner_folder, tmp_path / "short"))
+    saved = json.loads((folder / PROMPT_CONFIG_NAME).read_text())
+    (folder / PROMPT_CONFIG_NAME).write_text(json.dumps({**saved, "max_seq_length": 30}))
+    chat = Chat.open(folder, num_frames=5, max_new_tokens=3)
+    assert len(chat.ask("What?", video=clip).plan.input_ids) > 30
+
+
+@pytest.mark.parametrize("path", ["boxes.jpg", "boxes", "."])
+def test_a_picture_that_cannot_be_written_is_told_first(
+    path: str, captioner_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        main(arguments(captioner_folder, "--boxes_out", path))
+    assert "expected the path of a .png file" in capsys.readouterr().err
 
 
 def test_the_command_holds_a_conversation(

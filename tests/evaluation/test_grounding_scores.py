@@ -17,6 +17,7 @@ from internvl_chat.__main__ import main
 from internvl_chat.contracts import UserError
 from internvl_chat.data.annotations import write_jsonl
 from internvl_chat.data.grounding import DETECTION_QUESTION, LabelledBox, box_text, detection_answer
+from internvl_chat.evaluation.answers import answer_records, questions_of, records_to_answer
 from internvl_chat.evaluation.grounding_records import read_answered
 from internvl_chat.evaluation.grounding_scores import GroundingReport, score_boxes
 
@@ -112,6 +113,39 @@ def test_refcoco_records_are_matched_by_line(tmp_path: Path) -> None:
     report = score(references, predictions, tmp_path)
     assert report.referring is not None and report.referring.correct == 1
     assert report.faults == {"untagged_box": 1}
+
+
+def test_an_answer_to_a_converted_phrase_is_held_against_refcoco_itself(tmp_path: Path) -> None:
+    records = [
+        {"image": "a.png", "sent": "left man", "bbox": [64, 42.7, 320, 213.5], "width": WIDTH, "height": HEIGHT},
+        {"image": "a.png", "sent": "right man", "bbox": [320, 0, 640, 427], "width": WIDTH, "height": HEIGHT},
+    ]
+    write_jsonl(tmp_path / "refcoco.jsonl", records)
+    Image.new("RGB", (WIDTH, HEIGHT)).save(tmp_path / "a.png")
+    converted = tmp_path / "converted.jsonl"
+    argv = ["convert-data", "--from", "refcoco", str(tmp_path / "refcoco.jsonl"), "--out", str(converted)]
+    assert main(argv) == 0
+    samples = records_to_answer(converted, tmp_path)
+    told = dict(zip([sample.id for sample in samples], ("[[100, 100, 500, 500]]", "[[0, 0, 500, 1000]]"), strict=True))
+    answers = {ask.id: f"<ref>man</ref><box>{told[s.id]}</box>" for s in samples for ask in questions_of(s)}
+    write_jsonl(tmp_path / "predictions.jsonl", answer_records(samples, answers))
+    for references in ("refcoco.jsonl", "converted.jsonl"):
+        report = score_boxes(read_answered(tmp_path / references, tmp_path / "predictions.jsonl"))
+        assert report.referring is not None
+        assert (report.referring.answers, report.referring.correct, report.malformed) == (2, 1, 0)
+
+
+def test_lists_byte_order_marks_and_odd_line_breaks_are_read(tmp_path: Path) -> None:
+    record = guide_record()
+    first, second, third = answers_of(record)
+    (tmp_path / "references.json").write_text(json.dumps([record]), encoding="utf-8")
+    line = json.dumps({"id": 2324, "answers": [first, f"{second}\u2028", third]}, ensure_ascii=False)
+    (tmp_path / "predictions.jsonl").write_text("\ufeff" + line, encoding="utf-8")
+    report = score_boxes(read_answered(tmp_path / "references.json", tmp_path / "predictions.jsonl"))
+    assert report.referring is not None and report.referring.correct == 3
+    (tmp_path / "predictions.jsonl").write_text("[" * 100_000)
+    with pytest.raises(UserError, match="predictions.jsonl:1: is not usable JSON"):
+        read_answered(tmp_path / "references.json", tmp_path / "predictions.jsonl")
 
 
 def random_boxes(rng: np.random.Generator, count: int) -> list[LabelledBox]:
@@ -277,6 +311,8 @@ ONE_BOX = {"id": 2324, "answer": "[[1, 2, 3, 4]]"}
         ([guide_record()], {"id": 2324, "answer": 5}, "expected texts"),
         ([guide_record()], {**ONE_BOX, "scores": [0.1, 0.2]}, "'scores' has [2] numbers"),
         ([guide_record()], {**ONE_BOX, "scores": "no"}, "one number a box"),
+        ([guide_record()], {**ONE_BOX, "scores": ["inf"]}, "finite numbers"),
+        ([guide_record()], {"id": 2324, "conversations": "no"}, "a list of turns"),
         ([guide_record(), guide_record()], NO_ANSWER, "references.jsonl:2: id '2324' was already used in"),
         ([NO_SIZE], NO_ANSWER, "'width'"),
         ([{**NO_SIZE, "bbox": [9, 2, 3, 4], "width": 9, "height": 9}], NO_ANSWER, "no area"),

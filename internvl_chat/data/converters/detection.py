@@ -1,4 +1,4 @@
-"""COCO-style detection sets to records: one picture, and an answer that lists its objects by class."""
+"""Boxes of other projects to records: COCO's detection sets, and RefCOCO's phrases with a region each."""
 
 from __future__ import annotations
 
@@ -10,11 +10,18 @@ from typing import Any
 import numpy as np
 
 from internvl_chat.boxes import BoxArray, is_absent, thousandths_from_pixels
-from internvl_chat.constants import IMAGE_PLACEHOLDER
+from internvl_chat.constants import IMAGE_PLACEHOLDER, REF_END, REF_START
 from internvl_chat.contracts import UserError
 from internvl_chat.data.checking.conversations import box_row, shortened
-from internvl_chat.data.grounding import DETECTION_QUESTION, LabelledBox, detection_answer
-from internvl_chat.data.record_files import read_json
+from internvl_chat.data.grounding import (
+    DETECTION_QUESTION,
+    LabelledBox,
+    box_text,
+    detection_answer,
+    nameless_id,
+    referring_question,
+)
+from internvl_chat.data.record_files import parse_json, read_json, read_text, split_records
 
 
 def coco_records(source: Path, root: Path) -> Iterator[dict[str, Any]]:
@@ -49,10 +56,43 @@ def coco_records(source: Path, root: Path) -> Iterator[dict[str, Any]]:
             yield _record(picture, detection_answer(shown), source)
 
 
+def refcoco_records(source: Path, root: Path) -> Iterator[dict[str, Any]]:
+    """A record a phrase, `{"image", "sent", "bbox": [x1, y1, x2, y2] in pixels, "width", "height"}`.
+
+    One without an id is called as `score-boxes` calls it, so that its answer can be held against the source itself,
+    whose boxes are not rounded.
+
+    Raises:
+        UserError: a line is no such record, or its box has no area inside the picture.
+    """
+    for raw in split_records(read_text(source), source):
+        where = f"{source}:{raw.line}"
+        entry = parse_json(raw.text, where)
+        phrase, image = (_field(entry, key, str, where) for key in ("sent", "image"))
+        width_px, height_px = _size_px(entry, where)
+        corners = box_row(entry.get("bbox"))
+        if corners is None or not np.isfinite(corners).all():
+            raise UserError(f"{where}: {shortened(entry)}: expected 'bbox' as x1 y1 x2 y2 in pixels")
+        x1, y1, x2, y2 = corners
+        box = thousandths_from_pixels(np.array([[x1, y1, x2 - x1, y2 - y1]]), width_px, height_px)[0]
+        if is_absent(box):
+            raise UserError(f"{where}: bbox {entry['bbox']} in {width_px} x {height_px} pixels has no area")
+        yield {
+            "id": entry.get("id", nameless_id(raw.line)),
+            "image": image,
+            "width": width_px,
+            "height": height_px,
+            "conversations": [
+                {"from": "human", "value": f"{IMAGE_PLACEHOLDER}\n{referring_question(phrase)}"},
+                {"from": "gpt", "value": f"{REF_START}{phrase}{REF_END}{box_text([box.tolist()])}"},
+            ],
+        }
+
+
 _LISTS = ("images", "annotations", "categories")
 
 
-def _field(entry: Any, key: str, kind: type, source: Path) -> Any:
+def _field(entry: Any, key: str, kind: type, source: object) -> Any:
     value = entry.get(key) if isinstance(entry, dict) else None
     if type(value) is not kind:
         raise UserError(f"{source}: {shortened(entry)}: {key!r} is {shortened(value)}: expected {_KINDS[kind]}")
@@ -71,7 +111,7 @@ def _box(annotation: Mapping[str, Any], picture: Mapping[str, Any], source: Path
     return thousandths_from_pixels(np.array([row]), width_px, height_px)[0]
 
 
-def _size_px(picture: Mapping[str, Any], source: Path) -> tuple[int, int]:
+def _size_px(picture: Mapping[str, Any], source: object) -> tuple[int, int]:
     width_px, height_px = (_field(picture, key, int, source) for key in ("width", "height"))
     if width_px < 1 or height_px < 1:
         raise UserError(f"{source}: {shortened(picture)}: expected 'width' and 'height' in pixels")

@@ -158,6 +158,27 @@ def test_coco_answers_are_grouped_by_class_clamped_and_in_thousandths(convert: C
     )
 
 
+REGION = {"image": "a.png", "sent": "the left gun", "bbox": [20, 10, 100, 60], "width": 200, "height": 100}
+
+
+def test_refcocos_phrases_become_the_guides_question(convert: Convert, root: Path) -> None:
+    lines = [REGION, {**REGION, "id": "mine", "bbox": [150, 50, 260, 140], "hw": [100, 200]}]
+    (root / "refs.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    first, second = convert("refcoco", root / "refs.jsonl")
+    assert {k: first[k] for k in ("id", "image", "width", "height")} == {
+        "id": "line 1",
+        "image": "a.png",
+        "width": 200,
+        "height": 100,
+    }
+    assert first["conversations"] == turns(
+        "<image>\nPlease provide the bounding box coordinate of the region this sentence describes: "
+        "<ref>the left gun</ref>",
+        "<ref>the left gun</ref><box>[[100, 100, 500, 600]]</box>",
+    )
+    assert second["id"] == "mine" and second["conversations"][1]["value"].endswith("[[750, 500, 1000, 1000]]</box>")
+
+
 def write_frames(folder: Path, count: int, pattern: str = "{:08d}.jpg") -> None:
     folder.mkdir(parents=True)
     for number in range(1, count + 1):
@@ -247,6 +268,11 @@ def test_got10k_folders_become_tracks_with_their_absence(convert: Convert, root:
         ("coco", coco(annotations=[{"image_id": 7, "category_id": 1, "bbox": [1, 2, 3]}]), "x y w h"),
         ("coco", coco(images=[{"id": 7, "file_name": "a.png", "width": 0, "height": 9}]), "'width' and 'height'"),
         ("coco", coco(annotations=[]), "holds no records"),
+        ("refcoco", [{**REGION, "sent": 3}], "source.json:1: .*'sent' is 3: expected a text"),
+        ("refcoco", [REGION, {**REGION, "bbox": [1, 2, 3]}], "source.json:1: .*expected 'bbox' as x1 y1 x2 y2"),
+        ("refcoco", [{**REGION, "bbox": [20, 10, 20, 60]}], "has no area"),
+        ("refcoco", [{**REGION, "height": 0}], "'width' and 'height'"),
+        ("refcoco", ["a"], "source.json:1"),
     ],
 )
 def test_what_cannot_be_converted_is_named(
