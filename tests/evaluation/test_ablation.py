@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 from pathlib import Path
 
 import pytest
 
 from internvl_chat.__main__ import main
-from internvl_chat.commands.ablation import held_out_ids, table
+from internvl_chat.commands.ablation import add_arguments, held_out_ids, table
+from internvl_chat.commands.options import PROMPT_FORMS
 from internvl_chat.contracts import UserError
 from internvl_chat.data.annotations import DatasetEntry, read_captions
 from internvl_chat.data.layout import video_path_of
@@ -80,6 +82,13 @@ def test_what_cannot_be_run_is_told(
     argv = ["ablation", "--captions", f"{root}/train.json", "--root", root, "--out", str(tmp_path / "out"), *flags]
     assert main(argv) == 1
     assert message in capsys.readouterr().err
+
+
+def test_every_prompt_form_has_its_rows() -> None:
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    chosen = parser.parse_args(["--captions", "c.json", "--root", "."]).prompt_forms
+    assert sorted(chosen) == sorted(PROMPT_FORMS) and chosen[0] == "text_only"
 
 
 def test_the_table_marks_what_is_shown_and_what_is_best() -> None:
