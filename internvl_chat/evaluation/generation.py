@@ -27,7 +27,7 @@ from internvl_chat.data.tokenizer import answer_text
 from internvl_chat.evaluation.asks import EncodedClip, Viewpoint
 from internvl_chat.evaluation.decoding import Decoding
 from internvl_chat.evaluation.ensemble import InStep, InStepCache
-from internvl_chat.evaluation.prefill import PromptBatch, read_prompts
+from internvl_chat.evaluation.prefill import read_prompts
 from internvl_chat.model.shared_prompt import SharedPrompts
 
 # Tokens that are summed in one go when one of them is drawn.
@@ -132,13 +132,14 @@ class Captioners:
     @torch.inference_mode()
     def __call__(self, clips: Sequence[EncodedClip]) -> list[list[str]]:
         """The candidates of each ask of the clips, in order: the best beams first, then the samples."""
-        prompts = []
-        for model, view in zip(self.models.members, self.views, strict=True):
-            batch = PromptBatch.of([clip.views[view] for clip in clips], model.config.image_token_id).to(
-                model.device, model.dtype
-            )
-            prompts.append(read_prompts(model, batch))
-        last_ids = batch.last_ids
+        prompts = [
+            read_prompts(model, [clip.views[view] for clip in clips])
+            for model, view in zip(self.models.members, self.views, strict=True)
+        ]
+        last_ids = torch.tensor(
+            [prompt.input_ids[-1:] for clip in clips for prompt in clip.views[self.views[-1]].prompts],
+            device=self.models.device,
+        )
         ids = [ask_id for clip in clips for ask_id in clip.ids]
         candidates: list[list[str]] = [[] for _ in ids]
         if self.decoding.num_best:

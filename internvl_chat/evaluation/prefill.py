@@ -6,8 +6,9 @@ groups, P positions of the beginnings, R positions of the rests, S the tile's si
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch.nn.utils.rnn import pad_sequence
@@ -17,20 +18,25 @@ from internvl_chat.evaluation.asks import ViewedClip
 from internvl_chat.model import IntentVCNetForConditionalGeneration
 from internvl_chat.model.shared_prompt import SharedPrompts
 
+# Enough to keep a processor busy. More would only make larger what passes through the layers: memory that decoding does
+# not need, and on a CPU pages that the system hands out anew for every tensor.
+PASS_TOKENS = 4096
+
 
 @dataclass(frozen=True)
 class PromptBatch:
-    """The prompts of a batch, each in three parts: a beginning that asks share, a rest, and the last token.
+    """Prompts that are read in one pass, in two parts: a beginning that asks share, and a rest.
 
-    Everything is padded on the left. `tile_rows` [E] says which of the tiles each group shows, `boxes` [E, 4] where
-    its object is in them, `group_of_ask` [A] which beginning an ask continues.
+    The last token is in neither: decoding begins with it.
+
+    Beginnings are padded on the right, rests on the left. `tile_rows` [E] says which of the tiles each group shows,
+    `boxes` [E, 4] where its object is in them, `group_of_ask` [A] which beginning an ask continues.
     """
 
     beginning_ids: torch.Tensor  # [G, P]
     beginning_mask: torch.Tensor
     rest_ids: torch.Tensor  # [A, R]
     rest_mask: torch.Tensor
-    last_ids: torch.Tensor  # [A, 1]
     group_of_ask: torch.Tensor
     pixel_values: torch.Tensor  # [F, 3, S, S]
     tile_rows: torch.Tensor
@@ -41,7 +47,6 @@ class PromptBatch:
         """Lay out the asks of these clips, in order; those share a beginning that agree up to their last tile."""
         beginnings: list[list[int]] = []
         rests: list[list[int]] = []
-        last: list[int] = []
         group_of_ask: list[int] = []
         tile_rows: list[torch.Tensor] = []
         boxes: list[torch.Tensor] = []
@@ -66,15 +71,13 @@ class PromptBatch:
                 group, shared = shared_of[number]
                 group_of_ask.append(group)
                 rests.append(prompt.input_ids[shared:-1])
-                last.append(prompt.input_ids[-1])
-        beginning_ids, beginning_mask = _left_padded(beginnings)
-        rest_ids, rest_mask = _left_padded(rests)
+        beginning_ids, beginning_mask = _padded(beginnings, "right")
+        rest_ids, rest_mask = _padded(rests, "left")
         return PromptBatch(
             beginning_ids,
             beginning_mask,
             rest_ids,
             rest_mask,
-            torch.tensor(last)[:, None],
             torch.tensor(group_of_ask),
             torch.cat([clip.pixel_values for clip in clips]),
             torch.cat(tile_rows),
@@ -94,12 +97,13 @@ def _shared_length(prompts: Sequence[Sequence[int]]) -> int:
     return next((n for n, column in enumerate(columns) if len(set(column)) > 1), limit)
 
 
-def _left_padded(rows: Sequence[Sequence[int]]) -> tuple[torch.Tensor, torch.Tensor]:
+def _padded(rows: Sequence[Sequence[int]], side: Literal["left", "right"]) -> tuple[torch.Tensor, torch.Tensor]:
     """Ids and mask [rows, longest]."""
-    ids = pad_sequence([torch.tensor(r, dtype=torch.long) for r in rows], batch_first=True, padding_side="left")
-    lengths = torch.tensor([len(row) for row in rows])
-    positions = torch.arange(ids.shape[1])
-    return ids, (positions >= ids.shape[1] - lengths[:, None]).long()
+    ids, mask = (
+        pad_sequence([torch.tensor(r, dtype=torch.long) for r in of_row], batch_first=True, padding_side=side)
+        for of_row in (rows, [[1] * len(row) for row in rows])
+    )
+    return ids, mask
 
 
 def _positions(mask: torch.Tensor) -> torch.Tensor:
@@ -107,8 +111,27 @@ def _positions(mask: torch.Tensor) -> torch.Tensor:
     return (mask.cumsum(-1) - 1).clamp(min=0)
 
 
-def read_prompts(model: IntentVCNetForConditionalGeneration, batch: PromptBatch) -> SharedPrompts:
-    """Read everything but the last tokens.
+def read_prompts(model: IntentVCNetForConditionalGeneration, clips: Sequence[ViewedClip]) -> SharedPrompts:
+    """Read everything but the last tokens of what is asked of these clips, in passes of about `PASS_TOKENS`."""
+    batches = (PromptBatch.of(portion, model.config.image_token_id) for portion in _portions(clips))
+    return SharedPrompts.joined([read_batch(model, batch.to(model.device, model.dtype)) for batch in batches])
+
+
+def _portions(clips: Sequence[ViewedClip]) -> Iterator[list[ViewedClip]]:
+    portion: list[ViewedClip] = []
+    tokens = 0
+    for clip in clips:
+        of_clip = sum(len(prompt.input_ids) for prompt in clip.prompts)
+        if portion and tokens + of_clip > PASS_TOKENS:
+            yield portion
+            portion, tokens = [], 0
+        portion.append(clip)
+        tokens += of_clip
+    yield portion
+
+
+def read_batch(model: IntentVCNetForConditionalGeneration, batch: PromptBatch) -> SharedPrompts:
+    """Read the prompts of one pass.
 
     The ViT's layers below the first adapter see a frame once, whatever the number of boxes on it; the language model
     reads a beginning once, whatever the number of questions that follow it.
@@ -122,13 +145,8 @@ def read_prompts(model: IntentVCNetForConditionalGeneration, batch: PromptBatch)
     embeds = core.embed_prompt(batch.beginning_ids, pixels, batch.boxes, trunk)
     cache = DynamicCache(config=model.config.text_config)
     mask = batch.beginning_mask
-    core.language_model(
-        inputs_embeds=embeds,
-        attention_mask=mask,
-        position_ids=_positions(mask),
-        past_key_values=cache,
-        use_cache=True,
-    )
+    # No token sees what is padded behind it, so that no mask is needed: attention then skips what is not seen at all.
+    core.language_model(inputs_embeds=embeds, past_key_values=cache, use_cache=True)
     if len(batch.group_of_ask) > len(mask):
         cache.batch_select_indices(batch.group_of_ask)
         mask = mask[batch.group_of_ask]

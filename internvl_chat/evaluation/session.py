@@ -23,7 +23,7 @@ from internvl_chat.evaluation.generation import Captioners, caption_ends
 from internvl_chat.evaluation.predict import Feeding, Predictions, predict
 from internvl_chat.evaluation.ranks import ALONE, Ranks
 from internvl_chat.evaluation.weights import file_marks, load_weights
-from internvl_chat.model.checkpoint import COMPLETION_MARK_NAME, is_training_checkpoint
+from internvl_chat.model.checkpoint import COMPLETION_MARK_NAME, is_complete, is_training_checkpoint, written_ns
 
 
 class SessionArguments(Protocol):
@@ -128,9 +128,9 @@ def question_of(entry: DatasetEntry) -> Callable[[str], str]:
 
 def newest_checkpoint(work_dirs: Path) -> Path | None:
     """The complete training checkpoint below `work_dirs` that was written last, or None."""
-    marks = [mark for mark in work_dirs.glob(f"**/{COMPLETION_MARK_NAME}") if is_training_checkpoint(mark.parent)]
-    newest = max(marks, key=lambda mark: mark.stat().st_mtime, default=None)
-    return newest.parent if newest else None
+    folders = [mark.parent for mark in work_dirs.glob(f"**/{COMPLETION_MARK_NAME}")]
+    complete = [folder for folder in folders if is_training_checkpoint(folder) and is_complete(folder)]
+    return max(complete, key=written_ns, default=None)
 
 
 def _chosen_checkpoints(args: SessionArguments) -> list[Path]:

@@ -11,6 +11,7 @@ A training checkpoint holds only what was trained:
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -52,8 +53,19 @@ def is_training_checkpoint(folder: Path) -> bool:
 
 def complete_checkpoints(output_dir: Path) -> list[Path]:
     """The complete `checkpoint-*` folders of a run, oldest first."""
-    marked = (folder / COMPLETION_MARK_NAME for folder in output_dir.glob("checkpoint-*"))
-    return [mark.parent for mark in sorted((m for m in marked if m.is_file()), key=lambda m: m.stat().st_mtime)]
+    return sorted(filter(is_complete, output_dir.glob("checkpoint-*")), key=written_ns)
+
+
+def is_complete(checkpoint: Path) -> bool:
+    """Whether the trainer wrote a folder to its end."""
+    mark = checkpoint / COMPLETION_MARK_NAME
+    if not mark.is_file():
+        return False
+    try:
+        json.loads(mark.read_text())
+    except ValueError:
+        return False
+    return True
 
 
 def written_ns(checkpoint: Path) -> int:

@@ -7,10 +7,12 @@ heads, G key and value heads, n = H / G, P prompt positions, T new tokens so far
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+import torch.nn.functional as nnf
 from transformers import AttentionInterface, AttentionMaskInterface, DynamicCache, PreTrainedModel
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
@@ -29,6 +31,26 @@ class SharedPrompts:
     def lengths(self) -> torch.Tensor:
         """Tokens read of each ask, [A]."""
         return self.mask.sum(-1)
+
+    @staticmethod
+    def joined(parts: Sequence[SharedPrompts]) -> SharedPrompts:
+        """The asks of all parts, in order. The parts are used up, so that only a layer at a time is there twice."""
+        first, *others = parts
+        if not others:
+            return first
+        longest = max(part.mask.shape[1] for part in parts)
+        for layers in zip(*(part.cache.layers for part in parts), strict=True):
+            layers[0].keys = torch.cat([_filled(layer.keys, longest, axis=2) for layer in layers])
+            layers[0].values = torch.cat([_filled(layer.values, longest, axis=2) for layer in layers])
+            for layer in layers[1:]:
+                layer.reset()
+        return SharedPrompts(first.cache, torch.cat([_filled(part.mask, longest, axis=1) for part in parts]))
+
+
+def _filled(tensor: torch.Tensor, length: int, axis: int) -> torch.Tensor:
+    """Zeros behind the tensor's end along an axis, up to `length`."""
+    behind_each = (0, 0) * (tensor.dim() - 1 - axis)
+    return nnf.pad(tensor, (*behind_each, 0, length - tensor.shape[axis]))
 
 
 def attend_to_shared_prompts(

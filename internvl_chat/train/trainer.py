@@ -140,6 +140,11 @@ class BoxCaptionTrainer(Trainer):
         if self.processing_class is not None:
             self.processing_class.save_pretrained(folder)
 
+    def _save_rng_state(self, output_dir: str) -> None:
+        """Wait until the random states of all ranks are on disk: the first rank marks the checkpoint complete next."""
+        super()._save_rng_state(output_dir)
+        self.accelerator.wait_for_everyone()
+
     def _load_best_model(self) -> None:
         if self.is_deepspeed_enabled:
             super()._load_best_model()

@@ -14,6 +14,7 @@ from internvl_chat.contracts import Sample, Turn, UserError
 from internvl_chat.data.annotations import DatasetEntry
 from internvl_chat.data.encoder import PromptConfig, SampleEncoder
 from internvl_chat.data.prompt import PromptForm
+from internvl_chat.evaluation import prefill
 from internvl_chat.evaluation.asks import (
     Ask,
     EncodedClip,
@@ -28,7 +29,7 @@ from internvl_chat.evaluation.asks import (
 from internvl_chat.evaluation.decoding import Decoding
 from internvl_chat.evaluation.ensemble import InStep, normalised_weights
 from internvl_chat.evaluation.generation import Captioners, SeededChoice, uniforms_of
-from internvl_chat.evaluation.prefill import PromptBatch, read_prompts
+from internvl_chat.evaluation.prefill import PromptBatch, read_batch, read_prompts
 from internvl_chat.model import IntentVCNetConfig, IntentVCNetForConditionalGeneration
 from internvl_chat.model.checkpoint import load_captioner
 from internvl_chat.model.shared_prompt import attend_to_shared_prompts
@@ -110,15 +111,20 @@ def plain(
     return [text.strip() for text in tokenizer.batch_decode(out[:, ids.shape[1] :], skip_special_tokens=True)]
 
 
-@pytest.mark.parametrize(("num_beams", "num_candidates"), [(1, 1), (3, 1), (4, 3)])
+@pytest.mark.parametrize(
+    ("num_beams", "num_candidates", "pass_tokens"), [(1, 1, 4096), (3, 1, 4096), (4, 3, 4096), (2, 2, 500)]
+)
 def test_all_asks_together_are_answered_as_each_alone(
     num_beams: int,
     num_candidates: int,
+    pass_tokens: int,
+    monkeypatch: pytest.MonkeyPatch,
     model: IntentVCNetForConditionalGeneration,
     tokenizer: PreTrainedTokenizerFast,
     views: list[Viewpoint],
     samples: list[list[Sample]],
 ) -> None:
+    monkeypatch.setattr(prefill, "PASS_TOKENS", pass_tokens)
     together = captioners([model], tokenizer, num_beams=num_beams, num_candidates=num_candidates)(
         clips_of(samples, views)
     )
@@ -168,7 +174,8 @@ def test_a_clip_is_read_once_whatever_is_asked_about_it(
     # Two clips of four frames; the first with two tracks, one of which has three questions.
     assert (len(batch.pixel_values), len(batch.tile_rows), len(batch.beginning_ids)) == (8, 12, 3)
     assert batch.group_of_ask.tolist() == [0, 0, 0, 1, 2]
-    seen = {"first": 0, "last": 0, "tokens": 0}
+    seen = {"first": 0, "last": 0}
+    read: list[tuple[int, ...]] = []
     layers = model.model.vision_tower.encoder.layer
 
     def count(name: str, tensors: tuple) -> None:
@@ -177,25 +184,47 @@ def test_a_clip_is_read_once_whatever_is_asked_about_it(
     hooks = [
         layers[0].register_forward_pre_hook(lambda _, args: count("first", args)),
         layers[-1].register_forward_pre_hook(lambda _, args: count("last", args)),
-        model.model.language_model.register_forward_pre_hook(
-            lambda _, args, kwargs: seen.update(
-                tokens=seen["tokens"] + kwargs["attention_mask"][:, -kwargs["position_ids"].shape[1] :].sum().item()
-            ),
-            with_kwargs=True,
-        ),
+        model.model.language_model.norm.register_forward_pre_hook(lambda _, args: read.append(args[0].shape[:2])),
     ]
     with torch.inference_mode():
-        prompts = read_prompts(model, batch)
+        prompts = read_batch(model, batch)
     for hook in hooks:
         hook.remove()
     assert (seen["first"], seen["last"]) == (8, 12)
     lengths = [len(prompt.input_ids) for clip in clips for prompt in clip.views[0].prompts]
     assert prompts.lengths.tolist() == [length - 1 for length in lengths]
-    beginnings = batch.beginning_mask.sum(1).tolist()
-    assert seen["tokens"] == sum(beginnings) + sum(
-        length - 1 - beginnings[group] for length, group in zip(lengths, batch.group_of_ask.tolist(), strict=True)
-    )
-    assert seen["tokens"] < 0.8 * sum(lengths)
+    assert read == [batch.beginning_ids.shape, batch.rest_ids.shape]
+    assert batch.beginning_mask.sum() + batch.rest_mask.sum() < 0.8 * sum(lengths)
+
+
+@pytest.mark.parametrize(("pass_tokens", "passes"), [(1, 2), (4096, 1)])
+def test_asks_of_several_passes_are_joined_in_order(
+    pass_tokens: int,
+    passes: int,
+    monkeypatch: pytest.MonkeyPatch,
+    model: IntentVCNetForConditionalGeneration,
+    views: list[Viewpoint],
+    samples: list[list[Sample]],
+) -> None:
+    monkeypatch.setattr(prefill, "PASS_TOKENS", pass_tokens)
+    clips = [clip.views[0] for clip in clips_of(samples, views[:1])]
+    calls: list[int] = []
+    hook = model.model.vision_tower.register_forward_pre_hook(lambda *_: calls.append(1))
+    with torch.inference_mode():
+        prompts = read_prompts(model, clips)
+        alone = [read_batch(model, PromptBatch.of([clip], model.config.image_token_id)) for clip in clips]
+    hook.remove()
+    assert len(calls) == passes + len(clips)
+    assert prompts.lengths.tolist() == torch.cat([one.lengths for one in alone]).tolist()
+    for number, layer in enumerate(prompts.cache.layers):
+        rows = list(zip(layer.keys, layer.values, prompts.mask.bool(), strict=True))
+        for one in alone:
+            of_one = one.cache.layers[number]
+            for keys, values, mask in zip(of_one.keys, of_one.values, one.mask.bool(), strict=True):
+                joined_keys, joined_values, joined_mask = rows.pop(0)
+                torch.testing.assert_close(joined_keys[:, joined_mask], keys[:, mask])
+                torch.testing.assert_close(joined_values[:, joined_mask], values[:, mask])
+        assert not rows
 
 
 @pytest.mark.parametrize(("rows_per_ask", "num_new"), [(1, 1), (3, 4)])

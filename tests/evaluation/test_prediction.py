@@ -360,7 +360,7 @@ def test_the_newest_checkpoint_of_any_run_is_taken(tmp_path: Path) -> None:
         (tmp_path / name).mkdir(parents=True)
         (tmp_path / name / "trained_modules.safetensors").touch()
         mark = tmp_path / name / "trainer_state.json"
-        mark.touch()
+        mark.write_text("{}")
         os.utime(mark, (1000 - age, 1000 - age))
     half_written = tmp_path / "run-d" / "checkpoint-3"
     half_written.mkdir(parents=True)

@@ -224,16 +224,17 @@ def test_another_kind_of_model_is_refused(tmp_path: Path) -> None:
         load_config(str(tmp_path))
 
 
-def test_checkpoints_are_complete_once_the_trainer_state_is_there(tmp_path: Path) -> None:
-    for age, name in ((3, "checkpoint-100"), (1, "checkpoint-20"), (2, "checkpoint-3"), (0, "checkpoint-200")):
+def test_checkpoints_are_complete_once_the_trainer_state_is_there_whole(tmp_path: Path) -> None:
+    states = {"checkpoint-100": "{}", "checkpoint-3": None, "checkpoint-20": "{}", "checkpoint-4": '{"epoch": 0.'}
+    for age, (name, state) in enumerate({**states, "checkpoint-200": "{}"}.items(), start=-5):
         folder = tmp_path / name
         folder.mkdir()
         (folder / "config.json").touch()
-        if name != "checkpoint-3":
-            (folder / "trainer_state.json").touch()
-            os.utime(folder / "trainer_state.json", (1000 - age, 1000 - age))
+        if state is not None:
+            (folder / "trainer_state.json").write_text(state)
+            os.utime(folder / "trainer_state.json", (1000 + age, 1000 + age))
     (tmp_path / "runs").mkdir()
     (tmp_path / "trainer_state.json").touch()
     assert [p.name for p in complete_checkpoints(tmp_path)] == ["checkpoint-100", "checkpoint-20", "checkpoint-200"]
-    assert [p.name for p in half_written_checkpoints(tmp_path)] == ["checkpoint-3"]
+    assert [p.name for p in half_written_checkpoints(tmp_path)] == ["checkpoint-3", "checkpoint-4"]
     assert complete_checkpoints(tmp_path / "none") == half_written_checkpoints(tmp_path / "none") == []

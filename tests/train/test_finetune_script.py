@@ -39,6 +39,30 @@ def kill_with_children(process: subprocess.Popen[str]) -> None:
     process.communicate()
 
 
+@pytest.fixture
+def late_second_rank(tmp_path: Path) -> Path:
+    """A folder for PYTHONPATH: the second rank then takes three seconds longer to write its random state."""
+    folder = tmp_path / "late"
+    folder.mkdir()
+    (folder / "sitecustomize.py").write_text(
+        """import os
+if os.environ.get("RANK") == "1":
+    import time
+    import torch
+
+    save = torch.save
+
+    def save_late(state, path, *args, **kwargs):
+        if str(path).endswith("rng_state_1.pth"):
+            time.sleep(3)
+        save(state, path, *args, **kwargs)
+
+    torch.save = save_late
+"""
+    )
+    return folder
+
+
 def losses(output_dir: Path) -> dict[int, float]:
     history = json.loads((output_dir / "trainer_state.json").read_text())["log_history"]
     return {entry["step"]: entry["loss"] for entry in history if "loss" in entry}
@@ -81,9 +105,11 @@ def test_checkpoint_loads_on_top_of_its_base(undisturbed: Path) -> None:
     assert all(bool(p.any()) for p in adapters), "training left an adapter at its zero start"
 
 
-def test_killed_run_goes_on_with_the_same_losses(undisturbed: Path, start_script: StartScript, tmp_path: Path) -> None:
+def test_killed_run_goes_on_with_the_same_losses(
+    undisturbed: Path, start_script: StartScript, late_second_rank: Path, tmp_path: Path
+) -> None:
     output_dir = tmp_path / "run"
-    process = start_script(output_dir)
+    process = start_script(output_dir, PYTHONPATH=str(late_second_rank))
     deadline = time.monotonic() + 240
     while not complete_checkpoints(output_dir):
         assert process.poll() is None, process.communicate()[0][-6000:]
