@@ -27,10 +27,9 @@ PASS_TOKENS = 4096
 class PromptBatch:
     """Prompts that are read in one pass, in two parts: a beginning that asks share, and a rest.
 
-    The last token is in neither: decoding begins with it.
-
-    Beginnings are padded on the right, rests on the left. `tile_rows` [E] says which of the tiles each group shows,
-    `boxes` [E, 4] where its object is in them, `group_of_ask` [A] which beginning an ask continues.
+    The last token is in neither: decoding begins with it. Beginnings are padded on the right, rests on the left.
+    `tile_rows` [E] says which of the tiles each group shows, `boxes` [E, 4] where its object is in them, `group_of_ask`
+    [A] which beginning an ask continues.
     """
 
     beginning_ids: torch.Tensor  # [G, P]
