@@ -143,7 +143,7 @@ def test_offloading_is_read_off_the_deepspeed_file() -> None:
 
 def checkpoint(folder: Path) -> Path:
     folder.mkdir(parents=True)
-    (folder / COMPLETION_MARK_NAME).write_text("")
+    (folder / COMPLETION_MARK_NAME).write_text("{}")
     return folder
 
 
