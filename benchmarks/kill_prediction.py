@@ -120,7 +120,7 @@ def make_inputs(folder: Path, clips: int) -> list[str | Path]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=20)
-    parser.add_argument("--clips", type=int, default=120, help="of two ids each")
+    parser.add_argument("--clips", type=int, default=160, help="of two ids each")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     rng = random.Random(args.seed)
