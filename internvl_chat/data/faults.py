@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from internvl_chat.contracts import Sample, UserError
@@ -20,6 +21,10 @@ class Fault:
     sample_id: str
     source: str
     reason: str
+
+    @property
+    def key(self) -> tuple[str, str]:
+        return self.source, self.sample_id
 
     def __str__(self) -> str:
         """Where the sample stands, and the reason; one that already says where does not say it twice."""
@@ -50,16 +55,20 @@ class FaultLog:
         Raises:
             UserError: with this one more than `max_bad_fraction` of the samples are bad; it lists them.
         """
-        key = (sample.source, sample.id)
-        if key in self.faults:
+        fault = Fault(sample.id, sample.source, str(error))
+        if fault.key in self.faults:
             return
-        self.faults[key] = Fault(sample.id, sample.source, str(error))
-        logger.warning("skipped %s", self.faults[key])
+        self.faults[fault.key] = fault
+        logger.warning("skipped %s", fault)
         if len(self.faults) > self.most:
             raise UserError(
                 f"{self.summary()}, more than --max_bad_fraction {self.max_bad_fraction}; 'python -m internvl_chat "
                 f"check META.json' finds them all before training:\n{self.listing()}"
             )
+
+    def remember(self, faults: Iterable[Fault]) -> None:
+        """Count what an earlier part of the run left out."""
+        self.faults = {**{fault.key: fault for fault in faults}, **self.faults}
 
     def summary(self) -> str:
         """How many samples were left out, in one line."""

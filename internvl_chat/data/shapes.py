@@ -155,7 +155,9 @@ def _write_video(path: Path, clip: Clip) -> None:
 
     with av.open(str(path), "w") as container:
         stream = container.add_stream(
-            "libx264", rate=Fraction(FPS), options={"preset": "veryfast", "crf": "18", "threads": "1"}
+            "libx264",
+            rate=Fraction(FPS),
+            options={"preset": "veryfast", "crf": "18", "threads": "1", "x264-params": "cpu-independent=1"},
         )
         stream.width, stream.height, stream.pix_fmt = WIDTH_PX, HEIGHT_PX, "yuv420p"
         for t in range(NUM_FRAMES):

@@ -179,9 +179,10 @@ class EncodedClip:
     ids: tuple[str, ...]
     views: tuple[ViewedClip, ...]
 
-    def part(self, asks: slice) -> EncodedClip:
-        """Some of the clip's asks."""
-        return EncodedClip(self.ids[asks], tuple(ViewedClip(v.pixel_values, v.prompts[asks]) for v in self.views))
+    def only(self, asks: Sequence[int]) -> EncodedClip:
+        """Some of the clip's asks, by their numbers."""
+        views = (ViewedClip(view.pixel_values, tuple(view.prompts[n] for n in asks)) for view in self.views)
+        return EncodedClip(tuple(self.ids[n] for n in asks), tuple(views))
 
 
 def _encode_clip(asks: tuple[Ask, ...], views: Sequence[Viewpoint]) -> EncodedClip | Unreadable:

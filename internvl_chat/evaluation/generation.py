@@ -28,6 +28,7 @@ from internvl_chat.evaluation.asks import EncodedClip, Viewpoint
 from internvl_chat.evaluation.decoding import Decoding
 from internvl_chat.evaluation.ensemble import InStep, InStepCache
 from internvl_chat.evaluation.prefill import read_prompts
+from internvl_chat.evaluation.rotary import RotaryLimit, apart
 from internvl_chat.model.shared_prompt import SharedPrompts
 
 # Tokens that are summed in one go when one of them is drawn.
@@ -128,12 +129,24 @@ class Captioners:
     ) -> None:
         self.models, self.views, self.tokenizer = models, views, tokenizer
         self.end_ids, self.decoding, self.keep_tags = list(end_ids), decoding, keep_tags
+        self.limits = [RotaryLimit.of(model.config) for model in models.members]
 
     @torch.inference_mode()
     def __call__(self, clips: Sequence[EncodedClip]) -> list[list[str]]:
-        """The candidates of each ask of the clips, in order: the best beams first, then the samples."""
+        """The candidates of each ask of the clips, in order: the best beams first, then the samples.
+
+        Raises:
+            UserError: a prompt is longer than what a model attends to.
+        """
+        found: dict[str, list[str]] = {}
+        for together in apart(clips, self.limits, self.views, self.decoding.max_new_tokens):
+            ids = [ask_id for clip in together for ask_id in clip.ids]
+            found |= zip(ids, self._candidates(together), strict=True)
+        return [found[ask_id] for clip in clips for ask_id in clip.ids]
+
+    def _candidates(self, clips: Sequence[EncodedClip]) -> list[list[str]]:
         prompts = [
-            read_prompts(model, [clip.views[view] for clip in clips])
+            read_prompts(model, [clip.views[view] for clip in clips], self.decoding.max_new_tokens)
             for model, view in zip(self.models.members, self.views, strict=True)
         ]
         last_ids = torch.tensor(

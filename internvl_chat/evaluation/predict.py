@@ -203,8 +203,8 @@ def _halves(clips: Sequence[EncodedClip]) -> list[list[EncodedClip]]:
     second: list[EncodedClip] = []
     for clip in clips:
         room = max(0, middle - sum(len(c.ids) for c in first))
-        first += [clip.part(slice(0, room))] if room else []
-        second += [clip.part(slice(room, None))] if room < len(clip.ids) else []
+        first += [clip.only(range(room))] if room else []
+        second += [clip.only(range(room, len(clip.ids)))] if room < len(clip.ids) else []
     return [first, second]
 
 

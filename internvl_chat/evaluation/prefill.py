@@ -14,6 +14,7 @@ import torch
 from torch.nn.utils.rnn import pad_sequence
 from transformers import DynamicCache
 
+from internvl_chat.contracts import UserError
 from internvl_chat.evaluation.asks import ViewedClip
 from internvl_chat.model import IntentVCNetForConditionalGeneration
 from internvl_chat.model.shared_prompt import SharedPrompts
@@ -110,8 +111,21 @@ def _positions(mask: torch.Tensor) -> torch.Tensor:
     return (mask.cumsum(-1) - 1).clamp(min=0)
 
 
-def read_prompts(model: IntentVCNetForConditionalGeneration, clips: Sequence[ViewedClip]) -> SharedPrompts:
-    """Read everything but the last tokens of what is asked of these clips, in passes of about `PASS_TOKENS`."""
+def read_prompts(
+    model: IntentVCNetForConditionalGeneration, clips: Sequence[ViewedClip], max_new_tokens: int
+) -> SharedPrompts:
+    """Read everything but the last tokens of what is asked of these clips, in passes of about `PASS_TOKENS`.
+
+    Raises:
+        UserError: with its answer a prompt is longer than the model's window of attention.
+    """
+    longest = max(len(prompt.input_ids) for clip in clips for prompt in clip.prompts)
+    window = getattr(model.config.text_config, "sliding_window", None)
+    if window and longest + max_new_tokens > window:
+        raise UserError(
+            f"a prompt of {longest} tokens and an answer of {max_new_tokens}: this model attends to {window} tokens, "
+            "and prompts are shared only where all of one is seen; give fewer frames (--num_frames)"
+        )
     batches = (PromptBatch.of(portion, model.config.image_token_id) for portion in _portions(clips))
     return SharedPrompts.joined([read_batch(model, batch.to(model.device, model.dtype)) for batch in batches])
 
@@ -136,12 +150,7 @@ def read_batch(model: IntentVCNetForConditionalGeneration, batch: PromptBatch) -
     reads a beginning once, whatever the number of questions that follow it.
     """
     core = model.model
-    pixels, trunk = batch.pixel_values, None
-    if len(batch.tile_rows) > len(pixels):
-        if core.vision_tower.box_adapters:
-            trunk = core.vision_tower.trunk(pixels)[batch.tile_rows]
-        pixels = pixels[batch.tile_rows]
-    embeds = core.embed_prompt(batch.beginning_ids, pixels, batch.boxes, trunk)
+    embeds = _embeds(model, batch)
     cache = DynamicCache(config=model.config.text_config)
     mask = batch.beginning_mask
     # No token sees what is padded behind it, so that no mask is needed: attention then skips what is not seen at all.
@@ -159,3 +168,13 @@ def read_batch(model: IntentVCNetForConditionalGeneration, batch: PromptBatch) -
             use_cache=True,
         )
     return SharedPrompts(cache, mask)
+
+
+def _embeds(model: IntentVCNetForConditionalGeneration, batch: PromptBatch) -> torch.Tensor:
+    """The beginnings, [G, P, width]. Nothing of what the ViT computed on the way is kept."""
+    tower, pixels, trunk = model.model.vision_tower, batch.pixel_values, None
+    if len(batch.tile_rows) > len(pixels):
+        if tower.box_adapters:
+            trunk = tower.trunk(pixels)[batch.tile_rows]
+        pixels = pixels[batch.tile_rows]
+    return model.model.embed_prompt(batch.beginning_ids, pixels, batch.boxes, trunk)

@@ -42,6 +42,10 @@ LORA_CONFIG_NAME = "adapter_config.json"
 TRAINED_MODULES_NAME = "trained_modules.safetensors"
 # The trainer writes it last, so a folder without it was cut off while being written.
 COMPLETION_MARK_NAME = "trainer_state.json"
+# Sizes of all other files that a run needs to go on. Without it a checkpoint holds weights alone.
+FILE_LIST_NAME = "checkpoint_files.json"
+# Left in the checkpoints of an earlier run when another one starts anew in its folder.
+REPLACED_NAME = "replaced"
 
 _PEFT_PREFIX = "base_model.model."
 
@@ -52,20 +56,42 @@ def is_training_checkpoint(folder: Path) -> bool:
 
 
 def complete_checkpoints(output_dir: Path) -> list[Path]:
-    """The complete `checkpoint-*` folders of a run, oldest first."""
-    return sorted(filter(is_complete, output_dir.glob("checkpoint-*")), key=written_ns)
+    """The complete `checkpoint-*` folders of a run, oldest first: the run can go on from each."""
+    return sorted(filter(can_go_on_from, output_dir.glob("checkpoint-*")), key=_step)
+
+
+def _step(checkpoint: Path) -> int:
+    number = checkpoint.name.rpartition("-")[2]
+    return int(number) if number.isdecimal() else -1
 
 
 def is_complete(checkpoint: Path) -> bool:
-    """Whether the trainer wrote a folder to its end."""
-    mark = checkpoint / COMPLETION_MARK_NAME
+    """Whether the trainer wrote a folder to its end, and nothing of it was lost since.
+
+    A kill while the trainer deletes an old checkpoint loses part of it; so does a copy that was cut off.
+    """
+    mark, listed = checkpoint / COMPLETION_MARK_NAME, checkpoint / FILE_LIST_NAME
     if not mark.is_file():
         return False
     try:
         json.loads(mark.read_text())
+        sizes = json.loads(listed.read_text()) if listed.is_file() else {}
     except ValueError:
         return False
-    return True
+    files = {checkpoint / name: size for name, size in sizes.items()}
+    return all(path.is_file() and path.stat().st_size == size for path, size in files.items())
+
+
+def can_go_on_from(checkpoint: Path) -> bool:
+    """Whether a folder is complete and has more than weights: the optimizer, the schedule, the random states."""
+    return (checkpoint / FILE_LIST_NAME).is_file() and is_complete(checkpoint)
+
+
+def list_files(checkpoint: Path) -> None:
+    """Write down the files of a checkpoint to which the completion mark alone is missing."""
+    files = sorted(path for path in checkpoint.rglob("*") if path.is_file() and path.name != COMPLETION_MARK_NAME)
+    sizes = {path.relative_to(checkpoint).as_posix(): path.stat().st_size for path in files}
+    (checkpoint / FILE_LIST_NAME).write_text(json.dumps(sizes, indent=1))
 
 
 def written_ns(checkpoint: Path) -> int:
@@ -74,8 +100,8 @@ def written_ns(checkpoint: Path) -> int:
 
 
 def half_written_checkpoints(output_dir: Path) -> list[Path]:
-    """The `checkpoint-*` folders that were cut off while being written."""
-    return sorted(set(output_dir.glob("checkpoint-*")) - set(complete_checkpoints(output_dir)))
+    """The `checkpoint-*` folders that were cut off while being written or deleted."""
+    return sorted(folder for folder in output_dir.glob("checkpoint-*") if not is_complete(folder))
 
 
 def save_trained(model: PreTrainedModel | PeftModel, state_dict: Mapping[str, torch.Tensor], folder: Path) -> None:

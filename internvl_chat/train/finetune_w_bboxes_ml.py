@@ -22,7 +22,6 @@ from peft import PeftModel, get_peft_model
 from transformers import (
     AutoProcessor,
     AutoTokenizer,
-    EarlyStoppingCallback,
     HfArgumentParser,
     InternVLConfig,
     PreTrainedTokenizerBase,
@@ -44,11 +43,14 @@ from internvl_chat.evaluation.asks import Viewpoint
 from internvl_chat.evaluation.generation import caption_plainly
 from internvl_chat.evaluation.scores import NO_JAVA_SUFFIX, score_captions
 from internvl_chat.model.checkpoint import (
+    COMPLETION_MARK_NAME,
+    FILE_LIST_NAME,
+    REPLACED_NAME,
+    can_go_on_from,
     complete_checkpoints,
     half_written_checkpoints,
     load_base,
     load_config,
-    written_ns,
 )
 from internvl_chat.model.configuration import tokens_per_frame
 from internvl_chat.model.conversion.config import is_original, template_of
@@ -60,14 +62,13 @@ from internvl_chat.model.stochastic_depth import use_stochastic_depth
 from internvl_chat.model.trainable import TrainablePart, unfrozen_layers
 from internvl_chat.train.arguments import DataArguments, FinetuneArguments, ModelArguments
 from internvl_chat.train.dry_run import NOTHING_TRAINED, describe_run
+from internvl_chat.train.memory import EarlyStop
 from internvl_chat.train.planning import settle_recomputation
 from internvl_chat.train.trainer import BoxCaptionTrainer
 from internvl_chat.train.validation import Validation, hold_out
 
 logger = logging.getLogger("internvl_chat.train")
 
-# Checkpoints of an earlier run in the same folder, which started anew.
-REPLACED_NAME = "replaced_checkpoints.json"
 _PASSES_TRIED = 3
 
 
@@ -116,41 +117,46 @@ def checkpoint_to_resume(args: FinetuneArguments) -> Path | None:
     """Where to go on: the flag's checkpoint, or the newest complete one of a used output folder.
 
     Raises:
-        UserError: the output folder holds files but no checkpoint, and `--overwrite_output_dir` is off; or
-            `--resume_from_checkpoint True` finds none.
+        UserError: the output folder holds files but no checkpoint, and `--overwrite_output_dir` is off; or what
+            `--resume_from_checkpoint` asks for is not there.
     """
     asked = (args.resume_from_checkpoint or "").lower()
     if asked not in ("", "true", "false"):
-        return Path(str(args.resume_from_checkpoint))
+        folder = Path(str(args.resume_from_checkpoint))
+        if not can_go_on_from(folder):
+            raise UserError(
+                f"--resume_from_checkpoint {folder}: a complete checkpoint was expected there, with the state of the "
+                f"optimizer ({FILE_LIST_NAME}, {COMPLETION_MARK_NAME} and the files they speak of)"
+            )
+        return folder
     output_dir = Path(args.output_dir)
-    if asked == "true" and not complete_checkpoints(output_dir):
-        raise UserError(f"--resume_from_checkpoint True: {output_dir} holds no complete checkpoint")
-    if (args.overwrite_output_dir and asked != "true") or not output_dir.is_dir():
+    if (args.overwrite_output_dir and asked != "true") or not (output_dir.is_dir() or asked == "true"):
         return None
     cut_off = half_written_checkpoints(output_dir)
     for folder in cut_off:
         logger.warning("%s was cut off while being written and is skipped", folder)
-    replaced = read_json(output_dir / REPLACED_NAME) if (output_dir / REPLACED_NAME).is_file() else {}
-    checkpoints = [c for c in complete_checkpoints(output_dir) if replaced.get(c.name) != written_ns(c)]
+    replaced = sorted(mark.parent for mark in output_dir.glob(f"checkpoint-*/{REPLACED_NAME}"))
+    checkpoints = [folder for folder in complete_checkpoints(output_dir) if folder not in replaced]
     if checkpoints:
         logger.warning("resuming from %s; --overwrite_output_dir True starts anew", checkpoints[-1])
         return checkpoints[-1]
+    if asked == "true":
+        raise UserError(f"--resume_from_checkpoint True: {output_dir} holds no complete checkpoint of this run")
     # The log that the shell script writes, and the folders it makes, are there before training starts.
-    expected = {"training_log.txt", "runs", "run.json", REPLACED_NAME, *replaced, *(folder.name for folder in cut_off)}
+    expected = {"training_log.txt", "runs", "run.json", *(folder.name for folder in [*replaced, *cut_off])}
     leftovers = [path.name for path in output_dir.iterdir() if path.name not in expected]
     if leftovers:
         raise UserError(
-            f"--output_dir {output_dir} holds files ({', '.join(sorted(leftovers)[:3])}, ...) but no checkpoint: "
-            "give a new folder, or --overwrite_output_dir True"
+            f"--output_dir {output_dir} holds files ({', '.join(sorted(leftovers)[:3])}, ...) but no checkpoint to go "
+            "on from: give a new folder, or --overwrite_output_dir True"
         )
     return None
 
 
 def note_replaced_checkpoints(output_dir: Path) -> None:
     """When a run starts anew in a used folder: which checkpoints are not its own, should it be killed and go on."""
-    replaced = {folder.name: written_ns(folder) for folder in complete_checkpoints(output_dir)}
-    if replaced:
-        write_json(output_dir / REPLACED_NAME, replaced)
+    for folder in output_dir.glob("checkpoint-*"):
+        (folder / REPLACED_NAME).touch()
 
 
 def load_text_processing(args: ModelArguments) -> tuple[PreTrainedTokenizerBase, ProcessorMixin | None]:
@@ -339,7 +345,7 @@ def train(model_args: ModelArguments, data_args: DataArguments, args: FinetuneAr
         footprint=footprint,
         validation=validation,
         max_bad_fraction=data_args.max_bad_fraction,
-        callbacks=[EarlyStoppingCallback(args.early_stopping_patience)] if args.early_stopping_patience else None,
+        callbacks=[EarlyStop(args.early_stopping_patience)] if args.early_stopping_patience else None,
     )
     # Under ZeRO-3 a parameter's local shard is empty; `ds_numel` is its true size.
     sizes = [(p.requires_grad, getattr(p, "ds_numel", p.numel())) for p in model.parameters()]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -12,13 +13,15 @@ import torch
 from accelerate.utils import gather_object
 from torch.utils.data import DataLoader, Dataset, Sampler
 from transformers import Trainer
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from internvl_chat.data.dataset import CaptionDataset, EpochSampler, PackSampler
 from internvl_chat.data.encoder import PromptConfig
 from internvl_chat.data.faults import FaultLog
-from internvl_chat.model.checkpoint import load_trained, save_trained
+from internvl_chat.model.checkpoint import COMPLETION_MARK_NAME, list_files, load_trained, save_trained
 from internvl_chat.model.footprint import Footprint
 from internvl_chat.model.trainable import TrainablePart
+from internvl_chat.train.memory import RememberFaults
 from internvl_chat.train.planning import peak_flops, tile_cost
 from internvl_chat.train.throughput import Throughput
 from internvl_chat.train.validation import Validation
@@ -54,6 +57,7 @@ class BoxCaptionTrainer(Trainer):
         self.throughput = Throughput(footprint, peak_flops())
         answers = list(map(len, self.train_dataset.passes))
         self.faults = FaultLog(sum(answers), max_bad_fraction, max(answers))
+        self.add_callback(RememberFaults(self.faults))
 
     def _get_train_sampler(self, train_dataset: Dataset | None = None) -> Sampler[int]:
         dataset = train_dataset or self.train_dataset
@@ -134,16 +138,34 @@ class BoxCaptionTrainer(Trainer):
         if not self.args.should_save:
             return
         folder = Path(output_dir or self.args.output_dir)
+        (folder / COMPLETION_MARK_NAME).unlink(missing_ok=True)
         tensors = self.model.state_dict() if state_dict is None else state_dict
         save_trained(self.model, {k: v for k, v in tensors.items() if k in self.trained}, folder)
         self.prompt_config.save(folder)
         if self.processing_class is not None:
             self.processing_class.save_pretrained(folder)
 
+    def _run_epoch(self, **kwargs: Any) -> None:
+        """No step more for a run that goes on from its own end, or from where it had stopped early."""
+        if self.state.global_step >= self.state.max_steps:
+            self.control.should_training_stop = True
+        if not self.control.should_training_stop:
+            super()._run_epoch(**kwargs)
+
+    def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
+        """A folder of the same step is another run's, or was cut off: nothing of it may be mixed with this one."""
+        folder = Path(self._get_output_dir(trial=None)) / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
+        if self.args.should_save and folder.is_dir():
+            shutil.rmtree(folder)
+        self.accelerator.wait_for_everyone()
+        super()._save_checkpoint(*args, **kwargs)
+
     def _save_rng_state(self, output_dir: str) -> None:
-        """Wait until the random states of all ranks are on disk: the first rank marks the checkpoint complete next."""
+        """Wait until all that the ranks write is on disk: the first rank marks the checkpoint complete next."""
         super()._save_rng_state(output_dir)
         self.accelerator.wait_for_everyone()
+        if self.args.should_save:
+            list_files(Path(output_dir))
 
     def _load_best_model(self) -> None:
         if self.is_deepspeed_enabled:

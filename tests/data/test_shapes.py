@@ -81,8 +81,8 @@ def test_whether_the_targets_share_their_shape_can_be_chosen(same_category: bool
 
 def test_the_same_seed_writes_the_same_dataset(shapes_root: Path, tmp_path: Path) -> None:
     write_dataset(tmp_path / "again", train_clips=3, public_clips=2, private_clips=1, seed=4, absent_share=0.5)
-    names = sorted(p.relative_to(shapes_root) for p in shapes_root.rglob("*") if p.suffix in (".json", ".txt"))
-    assert len(names) == 5 + 12
+    names = sorted(p.relative_to(shapes_root) for p in shapes_root.rglob("*") if p.suffix in (".json", ".txt", ".mp4"))
+    assert len(names) == 5 + 12 + 12
     assert all((tmp_path / "again" / name).read_bytes() == (shapes_root / name).read_bytes() for name in names)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from transformers import PreTrainedTokenizerFast
@@ -30,10 +31,11 @@ from internvl_chat.evaluation.decoding import Decoding
 from internvl_chat.evaluation.ensemble import InStep, normalised_weights
 from internvl_chat.evaluation.generation import Captioners, SeededChoice, uniforms_of
 from internvl_chat.evaluation.prefill import PromptBatch, read_batch, read_prompts
+from internvl_chat.evaluation.rotary import RotaryLimit, apart
 from internvl_chat.model import IntentVCNetConfig, IntentVCNetForConditionalGeneration
 from internvl_chat.model.checkpoint import load_captioner
 from internvl_chat.model.shared_prompt import attend_to_shared_prompts
-from tests.helpers import randomise, tiny_config
+from tests.helpers import TILE_PX, TOKENS_PER_FRAME, randomise, tiny_config
 from tests.model.inputs import inputs_of
 
 NEW_TOKENS = 7
@@ -166,6 +168,74 @@ def test_every_language_model_of_the_family_shares_its_prompts(family: str, num_
     ]
 
 
+LIMIT = 40
+
+
+def clip_of_length(name: str, length: int, num_asks: int, config: IntentVCNetConfig) -> EncodedClip:
+    """Two frames, and prompts of so many tokens whose last seven are their own."""
+    generator = torch.Generator().manual_seed(length)
+    places = [config.image_token_id] * (2 * TOKENS_PER_FRAME)
+    words = torch.randint(10, 50, (length - len(places) - 7,), generator=generator).tolist()
+    rests = torch.randint(10, 50, (num_asks, 7), generator=generator).tolist()
+    boxes = np.array([[100, 200, 500, 900]] * 2)
+    prompts = tuple(ViewedPrompt([*words, *places, *rest], boxes) for rest in rests)
+    pixels = torch.randn(2, 3, TILE_PX, TILE_PX, generator=generator)
+    return EncodedClip(tuple(f"{name}{n}" for n in range(num_asks)), (ViewedClip(pixels, prompts),))
+
+
+def model_with_rope(**text: object) -> IntentVCNetForConditionalGeneration:
+    torch.manual_seed(4)
+    config = tiny_config(text={"model_type": "phi3", "max_position_embeddings": 4096, **text})
+    model = IntentVCNetForConditionalGeneration(IntentVCNetConfig.from_base(config, 1)).eval()
+    randomise(p for n, p in model.named_parameters() if ".box_adapters." in n)
+    return model
+
+
+def test_prompts_on_both_sides_of_a_rotary_limit_are_answered_as_each_alone() -> None:
+    """One goes over the limit while it answers, one has it between what its asks share and what is their own."""
+    factors = {"short_factor": [1.0, 1.1, 1.2], "long_factor": [1.0, 4.0, 30.0]}
+    rope = {"rope_type": "longrope", "rope_theta": 1e4, "original_max_position_embeddings": LIMIT, **factors}
+    model = model_with_rope(rope_parameters=rope, original_max_position_embeddings=LIMIT)
+    cases = (("a", 61, 2), ("b", 33, 1), ("c", 27, 2), ("d", 44, 3), ("e", 58, 1), ("f", 39, 1))
+    clips = [clip_of_length(*case, model.config) for case in cases]
+    alone = []
+    for clip in clips:
+        for prompt in clip.views[0].prompts:
+            ids = torch.tensor([prompt.input_ids])
+            out = model.generate(
+                input_ids=ids,
+                attention_mask=torch.ones_like(ids),
+                pixel_values=clip.views[0].pixel_values,
+                boxes=torch.from_numpy(prompt.boxes),
+                max_new_tokens=9,
+                do_sample=False,
+                eos_token_id=60,
+                pad_token_id=0,
+            )
+            alone.append(out[0, ids.shape[1] :].tolist())
+    write = Captioners(InStep([model]), [0], NumbersAsText(), [60], Decoding(max_new_tokens=9))
+    together = [[int(word) for word in text.split()] for (text,) in write(clips)]
+    assert [row[: len(own)] for row, own in zip(together, alone, strict=True)] == alone
+    parts = list(apart(clips, [RotaryLimit.of(model.config)], [0], 9))
+    assert [[ask_id for clip in part for ask_id in clip.ids] for part in parts] == [
+        ["b0"],
+        ["d0"],
+        ["d1"],
+        ["d2"],
+        ["f0"],
+        ["a0", "a1", "e0"],
+        ["c0", "c1"],
+    ]
+
+
+def test_a_prompt_behind_the_window_of_attention_is_refused() -> None:
+    model = model_with_rope(sliding_window=50)
+    write = Captioners(InStep([model]), [0], NumbersAsText(), [60], Decoding(max_new_tokens=9))
+    write([clip_of_length("fits", 41, 1, model.config)])
+    with pytest.raises(UserError, match="a prompt of 42 tokens and an answer of 9: this model attends to 50 tokens"):
+        write([clip_of_length("long", 42, 1, model.config)])
+
+
 def test_a_clip_is_read_once_whatever_is_asked_about_it(
     model: IntentVCNetForConditionalGeneration, views: list[Viewpoint], samples: list[list[Sample]]
 ) -> None:
@@ -211,7 +281,7 @@ def test_asks_of_several_passes_are_joined_in_order(
     calls: list[int] = []
     hook = model.model.vision_tower.register_forward_pre_hook(lambda *_: calls.append(1))
     with torch.inference_mode():
-        prompts = read_prompts(model, clips)
+        prompts = read_prompts(model, clips, NEW_TOKENS)
         alone = [read_batch(model, PromptBatch.of([clip], model.config.image_token_id)) for clip in clips]
     hook.remove()
     assert len(calls) == passes + len(clips)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from internvl_chat.model.checkpoint import (
     complete_checkpoints,
     half_written_checkpoints,
     is_training_checkpoint,
+    list_files,
     load_base,
     load_captioner,
     load_config,
@@ -224,17 +224,21 @@ def test_another_kind_of_model_is_refused(tmp_path: Path) -> None:
         load_config(str(tmp_path))
 
 
-def test_checkpoints_are_complete_once_the_trainer_state_is_there_whole(tmp_path: Path) -> None:
-    states = {"checkpoint-100": "{}", "checkpoint-3": None, "checkpoint-20": "{}", "checkpoint-4": '{"epoch": 0.'}
-    for age, (name, state) in enumerate({**states, "checkpoint-200": "{}"}.items(), start=-5):
-        folder = tmp_path / name
-        folder.mkdir()
-        (folder / "config.json").touch()
+def test_checkpoints_are_complete_with_a_whole_mark_and_all_their_files(tmp_path: Path) -> None:
+    states = {"100": "{}", "3": None, "20": "{}", "4": '{"epoch": 0.', "200": "{}", "5": "{}", "6": "{}"}
+    for step, state in states.items():
+        folder = tmp_path / f"checkpoint-{step}"
+        (folder / "global_step").mkdir(parents=True)
+        for name in ("config.json", "global_step/rank-0", "global_step/rank-1"):
+            (folder / name).write_text("state")
+        list_files(folder)
         if state is not None:
             (folder / "trainer_state.json").write_text(state)
-            os.utime(folder / "trainer_state.json", (1000 + age, 1000 + age))
+    (tmp_path / "checkpoint-5" / "global_step" / "rank-1").unlink()
+    (tmp_path / "checkpoint-6" / "global_step" / "rank-0").write_text("st")
     (tmp_path / "runs").mkdir()
     (tmp_path / "trainer_state.json").touch()
-    assert [p.name for p in complete_checkpoints(tmp_path)] == ["checkpoint-100", "checkpoint-20", "checkpoint-200"]
-    assert [p.name for p in half_written_checkpoints(tmp_path)] == ["checkpoint-3", "checkpoint-4"]
+    assert [p.name for p in complete_checkpoints(tmp_path)] == ["checkpoint-20", "checkpoint-100", "checkpoint-200"]
+    cut_off = ["checkpoint-3", "checkpoint-4", "checkpoint-5", "checkpoint-6"]
+    assert [p.name for p in half_written_checkpoints(tmp_path)] == cut_off
     assert complete_checkpoints(tmp_path / "none") == half_written_checkpoints(tmp_path / "none") == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import MISSING, fields, replace
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 
 from internvl_chat.contracts import Sample, Turn, UserError
 from internvl_chat.data.prompt_config import PromptConfig
-from internvl_chat.model.checkpoint import COMPLETION_MARK_NAME
+from internvl_chat.model.checkpoint import COMPLETION_MARK_NAME, FILE_LIST_NAME, list_files
 from internvl_chat.train.arguments import DataArguments, FinetuneArguments, ModelArguments
 from internvl_chat.train.finetune_w_bboxes_ml import (
     checkpoint_to_resume,
@@ -143,6 +144,8 @@ def test_offloading_is_read_off_the_deepspeed_file() -> None:
 
 def checkpoint(folder: Path) -> Path:
     folder.mkdir(parents=True)
+    (folder / "optimizer.pt").write_text("state")
+    list_files(folder)
     (folder / COMPLETION_MARK_NAME).write_text("{}")
     return folder
 
@@ -151,12 +154,24 @@ def test_a_run_that_started_anew_never_goes_on_from_the_one_before(tmp_path: Pat
     out = tmp_path / "out"
     old = checkpoint(out / "checkpoint-40")
     anew, go_on = (arguments(out, overwrite_output_dir=flag) for flag in (True, False))
-    assert checkpoint_to_resume(go_on) == old
+    asked = arguments(out, resume_from_checkpoint="True")
+    assert checkpoint_to_resume(go_on) == checkpoint_to_resume(asked) == old
     assert checkpoint_to_resume(anew) is None
     note_replaced_checkpoints(out)
+    # As a copy does that keeps no times.
+    shutil.copytree(out, tmp_path / "copy", copy_function=shutil.copyfile)
     assert checkpoint_to_resume(go_on) is None, "killed before it saved anything"
+    assert checkpoint_to_resume(arguments(tmp_path / "copy")) is None
+    with pytest.raises(UserError, match="--resume_from_checkpoint True: .* holds no complete checkpoint of this run"):
+        checkpoint_to_resume(asked)
     new = checkpoint(out / "checkpoint-20")
     assert checkpoint_to_resume(go_on) == new
+
+
+def test_the_last_step_is_gone_on_from_whatever_its_age(tmp_path: Path) -> None:
+    for step in (90, 100, 8):
+        checkpoint(tmp_path / f"checkpoint-{step}")
+    assert checkpoint_to_resume(arguments(tmp_path)) == tmp_path / "checkpoint-100"
 
 
 def test_resume_from_checkpoint_takes_words_and_paths(tmp_path: Path) -> None:
@@ -164,13 +179,20 @@ def test_resume_from_checkpoint_takes_words_and_paths(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="--resume_from_checkpoint True: .* holds no complete checkpoint"):
         checkpoint_to_resume(arguments(out, overwrite_output_dir=True, resume_from_checkpoint="True"))
     old = checkpoint(out / "checkpoint-40")
-    for word, overwrite, found in (
-        ("True", True, old),
-        ("False", True, None),
-        ("elsewhere/c-1", True, Path("elsewhere/c-1")),
-    ):
+    elsewhere = checkpoint(tmp_path / "elsewhere" / "c-1")
+    for word, overwrite, found in (("True", True, old), ("False", True, None), (str(elsewhere), True, elsewhere)):
         args = arguments(out, overwrite_output_dir=overwrite, resume_from_checkpoint=word)
         assert checkpoint_to_resume(args) == found
+    (elsewhere / "optimizer.pt").unlink()
+    with pytest.raises(UserError, match=r"--resume_from_checkpoint .*c-1: a complete checkpoint was expected"):
+        checkpoint_to_resume(arguments(out, resume_from_checkpoint=str(elsewhere)))
+
+
+def test_weights_alone_are_nothing_to_go_on_from(tmp_path: Path) -> None:
+    folder = checkpoint(tmp_path / "checkpoint-3")
+    (folder / FILE_LIST_NAME).unlink()
+    with pytest.raises(UserError, match=r"holds files \(checkpoint-3, ...\) but no checkpoint to go on from"):
+        checkpoint_to_resume(arguments(tmp_path))
 
 
 def test_only_videos_are_held_out() -> None:

@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 
 from internvl_chat.contracts import UserError
 from internvl_chat.data.annotations import read_json, write_json
+from internvl_chat.model.checkpoint import complete_checkpoints
 from internvl_chat.train.finetune_w_bboxes_ml import parse_arguments, train
 from tests.train.conftest import BASE_MODEL
 
@@ -78,3 +79,47 @@ def test_too_many_broken_samples_stop_the_run_with_their_list(shapes_meta: Path,
     expected = r"(?s)6 of 30 samples cannot be used, more than --max_bad_fraction 0.001.*train.jsonl:.*\.mp4"
     with pytest.raises(UserError, match=expected):
         run(meta, tmp_path / "run", "--per_device_train_batch_size 6")
+
+
+def test_bad_samples_before_a_kill_count_behind_it(shapes_meta: Path, tmp_path: Path) -> None:
+    """Two of six videos are broken, a third of the samples: each half of the run meets one of them."""
+    meta = meta_with_broken_videos(shapes_meta, tmp_path, 2)
+    flags = "--per_device_train_batch_size 1 --max_steps 6 --save_steps 1 --max_bad_fraction 0.2"
+    out = tmp_path / "run"
+    with pytest.raises(UserError, match="of 30 samples cannot be used"):
+        run(meta, out, flags)
+    assert complete_checkpoints(out)
+    with pytest.raises(UserError, match="of 30 samples cannot be used"):
+        run(meta, out, f"{flags} --overwrite_output_dir False")
+
+
+@pytest.mark.parametrize("ended", ["at its last step", "early"])
+def test_a_run_that_had_ended_takes_no_step_more(ended: str, shapes_meta: Path, tmp_path: Path) -> None:
+    flags = "--per_device_train_batch_size 1 --save_steps 1"
+    if ended == "early":
+        flags += " --max_steps 9 --eval_strategy steps --eval_steps 1 --eval_videos 1 --load_best_model_at_end True"
+        flags += " --early_stopping_patience 2 --learning_rate 0"
+    losses, tensors = run(shapes_meta, tmp_path / "run", flags)
+    assert len(losses) == 3
+    again, same = run(shapes_meta, tmp_path / "run", f"{flags} --overwrite_output_dir False")
+    assert again == losses
+    assert all(torch.equal(same[name], tensor) for name, tensor in tensors.items())
+
+
+def test_early_stopping_counts_on_behind_a_kill(shapes_meta: Path, tmp_path: Path) -> None:
+    flags = "--per_device_train_batch_size 1 --save_steps 1 --eval_strategy steps --eval_steps 1 --eval_videos 1"
+    flags += " --load_best_model_at_end True --early_stopping_patience 4 --learning_rate 0"
+    out = tmp_path / "run"
+    losses, _ = run(shapes_meta, out, f"{flags} --max_steps 3")
+    assert len(losses) == 3, "not yet: the first evaluation is the best, two more were no better"
+    losses, _ = run(shapes_meta, out, f"{flags} --max_steps 9 --overwrite_output_dir False")
+    assert len(losses) == 5
+
+
+def test_nothing_of_another_run_is_left_in_a_checkpoint(shapes_meta: Path, tmp_path: Path) -> None:
+    old = tmp_path / "run" / "checkpoint-3"
+    old.mkdir(parents=True)
+    (old / "rng_state_7.pth").touch()
+    run(shapes_meta, tmp_path / "run", "--per_device_train_batch_size 1 --overwrite_output_dir True")
+    assert complete_checkpoints(tmp_path / "run") == [old]
+    assert not (old / "rng_state_7.pth").exists() and not (old / "replaced").exists()
