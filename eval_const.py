@@ -19,6 +19,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -112,6 +113,8 @@ def write(
     sys.stdout.write(f"{len(captions)} captions written to {folder}\n")
     for problem in problems:
         sys.stderr.write(f"warning: {problem}\n")
+    if stale := left_from_before(folder, parts, args.num_candidates):
+        sys.stderr.write(f"warning: {folder} holds files of an earlier run: {', '.join(stale)}\n")
     if failures:
         write_json(folder / "failures.json", failures)
         given = "got the fallback caption" if args.fallback_caption is not None else "have no caption"
@@ -124,6 +127,15 @@ def write(
         # Who says nothing has said something wrong; a video that cannot be read is nobody's fault.
         write_scores(folder, {**dict.fromkeys(silent, ""), **captions}, references, parts)
     return not problems and not failures
+
+
+def left_from_before(folder: Path, parts: Iterable[str], num_candidates: int) -> list[str]:
+    """Files of results in the folder that a run of these parts does not write."""
+    written = {f"{kind}{part and '_' + part}.json" for kind in ("result", "candidates") for part in parts}
+    if num_candidates == 1:
+        written = {name for name in written if name.startswith("result")}
+    found = (path.name for kind in ("result", "candidates") for path in folder.glob(f"{kind}*.json"))
+    return sorted(set(found) - written)
 
 
 def chosen_first(candidates: dict[str, list[str]], args: argparse.Namespace) -> dict[str, list[str]]:
@@ -178,12 +190,16 @@ def write_scores(folder: Path, captions: dict[str, str], path: Path, parts: dict
 
 def main() -> None:
     args = parse_arguments()
+    from internvl_chat.constants import INTERRUPTED
     from internvl_chat.contracts import UserError
 
     try:
         code = run(args)
     except UserError as error:
         sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        sys.stderr.write("\ninterrupted: the same command goes on from the captions that are finished\n")
+        sys.exit(INTERRUPTED)
     sys.exit(code)
 
 

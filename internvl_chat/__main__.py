@@ -6,6 +6,9 @@ import argparse
 import sys
 from importlib import import_module
 
+from internvl_chat.commands.options import keep_inputs
+from internvl_chat.constants import INTERRUPTED
+
 COMMANDS = (
     "shapes",
     "flowchart",
@@ -56,10 +59,14 @@ def main(argv: list[str] | None = None) -> int:
     from internvl_chat.contracts import UserError
 
     try:
+        keep_inputs(args)
         return int(args.run(args))
     except UserError as error:
         sys.stderr.write(f"error: {error}\n")
         return 1
+    except KeyboardInterrupt:
+        sys.stderr.write("\ninterrupted\n")
+        return INTERRUPTED
 
 
 if __name__ == "__main__":

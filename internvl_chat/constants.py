@@ -31,3 +31,6 @@ NORMALISATIONS = {
     "clip": ((0.4814546, 0.4578275, 0.40821073), (0.2686295, 0.2613025, 0.2757711)),
     "siglip": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
 }
+
+# Exit code of a command that was stopped by Ctrl-C, as a shell's own.
+INTERRUPTED = 130

@@ -13,6 +13,14 @@ for WORD in "$@"; do
   if [ "${WORD}" = --dry_run ]; then DRY_RUN=1; else FLAGS+=("${WORD}"); fi
 done
 
+# The log is beside what is trained, wherever a flag sends it.
+for ((I = 0; I < ${#FLAGS[@]}; I++)); do
+  case "${FLAGS[I]}" in
+    --output_dir) OUTPUT_DIR=${FLAGS[I + 1]-} ;;
+    --output_dir=*) OUTPUT_DIR=${FLAGS[I]#--output_dir=} ;;
+  esac
+done
+
 for NAME in GPUS NNODES BATCH_SIZE PER_DEVICE_BATCH_SIZE; do
   VALUE=${!NAME-1}
   if [[ ! ${VALUE} =~ ^[1-9][0-9]*$ ]]; then

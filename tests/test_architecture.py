@@ -85,11 +85,11 @@ def test_rooms_of_one_floor_do_not_import_each_other() -> None:
 
 
 def test_nobody_imports_an_entry() -> None:
-    """Commands are reached through the command line; only their shared flags are open to the root scripts."""
+    """Commands are reached through the command line; only their shared flags are open to others."""
 
     def allowed(source: str, target: str) -> bool:
         if target == "internvl_chat.commands.options":
-            return source.startswith("internvl_chat.commands.") or source in ENTRIES
+            return source.startswith(("internvl_chat.commands.", "internvl_chat.__main__")) or source in ENTRIES
         return source == "internvl_chat.__main__"
 
     assert [f"{a} imports {b}" for a, b in EDGES if floor_of(b) == 3 and not allowed(a, b)] == []

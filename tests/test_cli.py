@@ -31,6 +31,15 @@ def test_choices_of_the_flags_are_those_of_the_code() -> None:
     assert set(UTILITIES) == set(CONSENSUS_UTILITIES)
 
 
+def test_control_c_is_one_line_too(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def stopped(args: object) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("internvl_chat.commands.rank.run", stopped)
+    assert main(["rank", "a.json"]) == 130
+    assert capsys.readouterr().err == "\ninterrupted\n"
+
+
 def test_a_users_error_is_one_line_and_exit_code_one(tmp_path: Path) -> None:
     argv = ["annotate", "--captions", tmp_path / "none.json", "--out", tmp_path / "lines.jsonl"]
     result = run_python("-m", "internvl_chat", *argv)

@@ -10,17 +10,17 @@ import argparse
 import sys
 from pathlib import Path
 
-from internvl_chat.commands.options import PROMPT_FORMS
+from internvl_chat.commands.options import PROMPT_FORMS, file_to_write
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--captions", type=Path, required=True, help="train.json: {'captions': {id: [caption, ...]}}")
-    parser.add_argument("--out", type=Path, required=True, help="JSONL file to write")
+    parser.add_argument("--out", type=file_to_write, required=True, help="JSONL file to write")
     parser.add_argument("--prompt_form", choices=PROMPT_FORMS, default="coordinates", help="(default: %(default)s)")
     parser.add_argument(
         "--object_name", action="append", default=[], metavar="CATEGORY=NAME", help="how the prompt calls a category"
     )
-    parser.add_argument("--meta_out", type=Path, help="also write a meta JSON here; needs --root")
+    parser.add_argument("--meta_out", type=file_to_write, help="also write a meta JSON here; needs --root")
     parser.add_argument("--root", type=Path, help="the videos' root, for --meta_out")
 
 

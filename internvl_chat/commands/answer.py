@@ -11,7 +11,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from internvl_chat.commands.options import add_feeding_options, add_model_options, positive_int
+from internvl_chat.commands.options import add_feeding_options, add_model_options, file_to_write, positive_int
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -20,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--records", type=Path, required=True, help="JSONL with the questions")
     add("--root", type=Path, help="the folder that its paths are relative to (default: the file's own)")
-    add("--out", type=Path, required=True, help="JSONL to write")
+    add("--out", type=file_to_write, required=True, help="JSONL to write")
     add("--limit", type=positive_int, help="answer so many records, the first ones (default: all)")
 
 

@@ -151,6 +151,10 @@ class _Talk:
     def _obey(self, line: str) -> None:
         from internvl_chat.contracts import UserError
 
+        try:
+            line.encode()
+        except UnicodeEncodeError as error:
+            raise UserError("this line is not UTF-8 text") from error
         word, _, rest = line.partition(" ")
         if word in ("/image", "/video"):
             path = Path(rest.strip())

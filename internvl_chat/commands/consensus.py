@@ -12,12 +12,14 @@ import argparse
 import sys
 from pathlib import Path
 
-from internvl_chat.commands.options import CONSENSUS_UTILITIES
+from internvl_chat.commands.options import CONSENSUS_UTILITIES, file_to_write
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--candidates", type=Path, required=True, help="{id: [caption, ...]}, alone or as 'captions'")
-    parser.add_argument("--out", type=Path, required=True, help="write {'version', 'captions': {id: caption}} here")
+    parser.add_argument(
+        "--out", type=file_to_write, required=True, help="write {'version', 'captions': {id: caption}} here"
+    )
     parser.add_argument("--metric", choices=CONSENSUS_UTILITIES, default="CIDEr", help="utility (default: %(default)s)")
     parser.add_argument("--version", default="consensus", help="the output's version text (default: %(default)s)")
 

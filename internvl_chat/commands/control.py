@@ -23,7 +23,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from internvl_chat.commands.options import add_prediction_options, png_path, positive_int, save_png
+from internvl_chat.commands.options import add_prediction_options, file_to_write, png_path, positive_int, save_png
 
 METRIC = "CIDEr (no Java)"
 PROBES = ("swap", "null", "jitter", "shrink", "absent")
@@ -38,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--references", type=Path, help="(default: ROOT/references_test.json, if there)")
     add("--sheet", type=png_path, help="write a contact sheet PNG: clips, boxes and both captions; needs swap")
     add("--sheet_clips", type=positive_int, default=4, help="clips on the sheet (default: %(default)s)")
-    add("--out", type=Path, help="write rates, curves and captions to this JSON file")
+    add("--out", type=file_to_write, help="write rates, curves and captions to this JSON file")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -98,7 +98,7 @@ def run(args: argparse.Namespace) -> int:
             from internvl_chat.evaluation.sheet import control_sheet
 
             samples = {ask.id: ask.samples[0] for ask in [*asks, *other_asks.values()]}
-            save_png(control_sheet(result, samples, args.num_frames[0], args.sheet_clips), args.sheet)
+            save_png(control_sheet(result, samples, session.views[0].num_frames, args.sheet_clips), args.sheet)
             sys.stdout.write(f"contact sheet: {args.sheet}\n")
         sys.stdout.write(result.table() + json.dumps(result.rates()) + "\n")
     session.ranks.leave()

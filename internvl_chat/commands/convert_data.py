@@ -17,7 +17,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from internvl_chat.commands.options import PROMPT_FORMS
+from internvl_chat.commands.options import PROMPT_FORMS, file_to_write
 
 FORMATS = ("llamafactory", "ms-swift", "coco", "refcoco", "lasot", "got10k")
 
@@ -26,8 +26,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("source", type=Path, help="the file; for lasot and got10k the folder")
     add("--from", dest="format", choices=FORMATS, required=True, help="what the source is")
-    add("--out", type=Path, required=True, help="JSONL file to write")
-    add("--meta_out", type=Path, help="also write a meta JSON here")
+    add("--out", type=file_to_write, required=True, help="JSONL file to write")
+    add("--meta_out", type=file_to_write, help="also write a meta JSON here")
     add("--root", type=Path, help="folder that paths are relative to (default: the source's folder)")
     add("--captions", type=Path, help="lasot, got10k: {'captions': {sequence: [caption, ...]}}, used before their own")
     add("--prompt_form", choices=PROMPT_FORMS, default="coordinates", help="lasot, got10k (default: %(default)s)")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,8 @@ if TYPE_CHECKING:
 DEFAULT_META = Path("shell/data/intentvc_caption.json")
 PROMPT_FORMS = ("coordinates", "red_box", "red_box_coordinates", "text_only")
 VIDEO_BACKENDS = ("pyav", "decord", "torchcodec")
+# Flags that name a file or folder to write.
+_WRITTEN = ("out", "meta_out", "html", "sheet", "boxes_out")
 CONSENSUS_UTILITIES = ("CIDEr", "BLEU-4", "mean")
 
 
@@ -31,12 +34,44 @@ def count(text: str) -> int:
     return value
 
 
-def png_path(text: str) -> Path:
-    """An argparse type: where a picture is written; a name that cannot be one is told before any work is done."""
+def file_to_write(text: str) -> Path:
+    """An argparse type: a file that is written in the end; where it cannot be is told before any work is done."""
     path = Path(text)
-    if path.suffix.lower() != ".png" or path.is_dir():
+    if path.is_dir():
+        raise argparse.ArgumentTypeError(f"{text}: is a folder, expected a file to write")
+    folder = next(parent for parent in path.absolute().parents if parent.exists())
+    if not (folder.is_dir() and os.access(folder, os.W_OK)):
+        raise argparse.ArgumentTypeError(f"{text}: cannot be written, {folder} is no folder that can be written to")
+    return path
+
+
+def png_path(text: str) -> Path:
+    """An argparse type: where a picture is written."""
+    path = file_to_write(text)
+    if path.suffix.lower() != ".png":
         raise argparse.ArgumentTypeError(f"{text}: expected the path of a .png file")
     return path
+
+
+def keep_inputs(args: argparse.Namespace) -> None:
+    """See to it that no file is read and written over by the same command.
+
+    Raises:
+        UserError: one would be.
+    """
+    from internvl_chat.contracts import UserError
+
+    given = [(flag, path) for flag, value in vars(args).items() for path in _paths(value) if path.exists()]
+    for written, target in given:
+        for flag, path in given:
+            if written in _WRITTEN and flag != written and path.samefile(target):
+                raise UserError(f"--{written} {target}: is read too and would be lost: give another file to write")
+
+
+def _paths(value: object) -> list[Path]:
+    """The files that a flag names; runs are given as (name, file)."""
+    values = value if isinstance(value, list) else [value]
+    return [path for one in values for path in (one if isinstance(one, tuple) else (one,)) if isinstance(path, Path)]
 
 
 def save_png(picture: Image.Image, path: Path) -> None:
@@ -78,8 +113,7 @@ def add_prediction_options(parser: argparse.ArgumentParser) -> None:
         "--num_frames",
         type=positive_int,
         nargs="+",
-        default=[32],
-        help=f"frames shown of a video (default: 32){each}",
+        help=f"frames shown of a video (default: 32, or the nearest number in training){each}",
     )
     add("--num_beams", type=positive_int, default=1, help="beams (default: %(default)s)")
     add("--max_new_tokens", type=positive_int, default=128, help="longest caption (default: %(default)s)")
@@ -116,7 +150,7 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     add("--base", help="the checkpoint's base, if it was moved since training")
     add("--conv_style", help="conversation template, where the model's files do not tell")
     add("--max_dynamic_patch", type=positive_int, help="most tiles of an image (default: as in training, a base: 12)")
-    add("--num_frames", type=positive_int, default=32, help="frames shown of a video (default: %(default)s)")
+    add("--num_frames", type=positive_int, help="frames shown of a video (default: 32, or the nearest in training)")
     add("--max_new_tokens", type=positive_int, default=512, help="longest answer (default: %(default)s)")
     add("--temperature", type=float, default=0.0, help="above 0: sample (default: greedy)")
 

@@ -16,7 +16,7 @@ import sys
 import webbrowser
 from pathlib import Path
 
-from internvl_chat.commands.options import add_scoring_options, positive_int, run_file
+from internvl_chat.commands.options import add_scoring_options, file_to_write, positive_int, run_file
 
 _DISPLAYS = ("DISPLAY", "WAYLAND_DISPLAY")
 
@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="predictions, the baseline first; NAME=FILE names a run",
     )
     add_scoring_options(parser)
-    parser.add_argument("--out", type=Path, required=True, help="HTML file to write")
+    parser.add_argument("--out", type=file_to_write, required=True, help="HTML file to write")
     parser.add_argument("--control", type=Path, help="what `control --out` wrote")
     parser.add_argument("--open", action="store_true", help="show it in the browser, where there is one")
     parser.add_argument("--title", default="Captions compared", help="(default: %(default)s)")

@@ -12,7 +12,7 @@ import json
 import sys
 from pathlib import Path
 
-from internvl_chat.commands.options import png_path, positive_int, save_png
+from internvl_chat.commands.options import file_to_write, png_path, positive_int, save_png
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -21,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--references", type=Path, required=True, help="JSONL with the truth")
     add("--json", action="store_true", help="print JSON")
     add("--sheet", type=png_path, help="write a PNG: pictures with true and predicted boxes; needs --root")
-    add("--html", type=Path, help="write one HTML file: tables and, with --root, predictions over truth")
+    add("--html", type=file_to_write, help="write one HTML file: tables and, with --root, predictions over truth")
     add("--root", type=Path, help="the folder that the references' image paths are relative to")
     add("--sheet_images", type=positive_int, default=6, help="pictures on the sheet (default: %(default)s)")
 

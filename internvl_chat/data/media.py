@@ -174,7 +174,7 @@ def _picture_size(path: Path) -> tuple[int, int]:
 
 def _open_picture(path: Path) -> Image.Image:
     if not path.is_file():
-        raise UserError(f"{path}: picture not found")
+        raise UserError(f"{path}: is a folder, expected a picture" if path.is_dir() else f"{path}: picture not found")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)

@@ -16,6 +16,8 @@ from internvl_chat.data.record_files import read_json
 from internvl_chat.data.templates import CONVERSATION_TEMPLATES
 
 PROMPT_CONFIG_NAME = "prompt_config.json"
+# What IntentVCNet predicts with.
+_FRAMES = 32
 
 # Whether something is done: always, never, or where the question's wording asks for it.
 Switch = Literal["question", "on", "off"]
@@ -50,6 +52,7 @@ class PromptConfig:
         use_thumbnail: add a tile of the whole image to one that is cut.
         pad2square: make pictures that are not cut square with a margin, instead of squashing them.
         normalize_type: mean and deviation of the pixels, a name in `NORMALISATIONS`.
+        min_num_frame, max_num_frame: fewest and most frames of a video in training; None where it is not known.
     """
 
     conv_style: str
@@ -74,6 +77,8 @@ class PromptConfig:
     use_thumbnail: bool = False
     pad2square: bool = False
     normalize_type: str = "imagenet"
+    min_num_frame: int | None = None
+    max_num_frame: int | None = None
 
     def __post_init__(self) -> None:
         for name, known in _CHOICES.items():
@@ -109,6 +114,11 @@ class PromptConfig:
         """The mean colour, which the margins of `pad2square` have."""
         red, green, blue = (int(255 * mean) for mean in NORMALISATIONS[self.normalize_type][0])
         return red, green, blue
+
+    @property
+    def num_frames(self) -> int:
+        """Frames of a video in prediction, where nobody says: 32, or the nearest number that training showed."""
+        return min(max(_FRAMES, self.min_num_frame or _FRAMES), self.max_num_frame or _FRAMES)
 
     def save(self, folder: Path) -> None:
         write_json(folder / PROMPT_CONFIG_NAME, asdict(self))

@@ -127,14 +127,33 @@ def split_records(text: str, path: Path) -> Iterator[RawRecord]:
     Lines end at line feeds alone: JSON may hold U+2028 and its like inside a text.
 
     Raises:
-        UserError: a list that is not valid JSON.
+        UserError: a list that is not valid JSON, or a JSON object over several lines.
     """
     if path.suffix == ".json" and text.lstrip().startswith("["):
         yield from _list_elements(text, path)
         return
+    if path.suffix == ".json" and _is_one_object(text):
+        raise UserError(
+            f"{path}: is one JSON object, expected records: a list, or one a line; a meta JSON names files of records, "
+            "and convert-data makes them of COCO's"
+        )
     for number, line in enumerate(text.split("\n"), start=1):
         if line.strip():
             yield RawRecord(number, line)
+
+
+def _is_one_object(text: str) -> bool:
+    """Whether a text is an object over several lines, and not one a line."""
+    first, _, rest = text.strip().partition("\n")
+    return first.startswith("{") and bool(rest) and not _is_json(first) and _is_json(text)
+
+
+def _is_json(text: str) -> bool:
+    try:
+        json.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    return True
 
 
 def _list_elements(text: str, path: Path) -> Iterator[RawRecord]:

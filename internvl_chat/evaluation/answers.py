@@ -50,12 +50,12 @@ def write_answers(
     opened: OpenedModel,
     samples: Sequence[Sample],
     decoding: Decoding,
-    num_frames: int,
+    num_frames: int | None,
     feeding: Feeding,
     folder: Path,
 ) -> Predictions:
     """Answer every question of the samples, with the tags of boxes; finished answers are kept in `folder`."""
-    view = Viewpoint(opened.encoder, num_frames)
+    view = Viewpoint(opened.encoder, num_frames or opened.encoder.config.num_frames)
 
     def load() -> Captioners:
         ends = caption_ends(opened.encoder)

@@ -46,16 +46,16 @@ class Chat:
     """Questions and answers one after another; the model sees all of them.
 
     Args:
-        num_frames: frames shown of a video.
+        num_frames: frames shown of a video; None is what its prompt configuration says.
         max_new_tokens: longest answer.
         temperature: above 0 answers are sampled; 0 is greedy.
     """
 
     def __init__(
-        self, opened: OpenedModel, *, num_frames: int = 32, max_new_tokens: int = 512, temperature: float = 0.0
+        self, opened: OpenedModel, *, num_frames: int | None = None, max_new_tokens: int = 512, temperature: float = 0.0
     ) -> None:
         self.model, self.encoder = opened.load(), opened.encoder
-        self.num_frames = num_frames
+        self.num_frames = num_frames or opened.encoder.config.num_frames
         self.settings: dict[str, Any] = {"max_new_tokens": max_new_tokens, "do_sample": temperature > 0}
         if temperature > 0:
             self.settings["temperature"] = temperature
@@ -78,7 +78,7 @@ class Chat:
         self,
         question: str,
         *,
-        images: Sequence[str | Path] = (),
+        images: str | Path | Sequence[str | Path] = (),
         video: str | Path | None = None,
         tracks: Sequence[Track] = (),
         on_text: Callable[[str], None] | None = None,
@@ -86,14 +86,15 @@ class Chat:
         """The model's answer; it becomes part of the conversation.
 
         Args:
-            images: shown with this question. `<image>` in the question says where each one stands; by itself each
-                comes before the question.
+            images: one or several, shown with this question. `<image>` in the question says where each one stands; by
+                itself each comes before the question.
             video: shown with the first question.
             tracks: the objects that the conversation is about, with their boxes in the images or the video.
             on_text: called with every piece of the answer as it is written.
         Raises:
             UserError: a file cannot be used, or pictures and questions do not go together; nothing was asked then.
         """
+        images = [images] if isinstance(images, str | Path) else images
         sample = self._with_question(question, images, video, tracks)
         encoder = self.encoder
         plan = encoder.plan(sample, encoder.choose_frames(sample, self.num_frames, "centre"))

@@ -202,7 +202,7 @@ def _halves(clips: Sequence[EncodedClip]) -> list[list[EncodedClip]]:
     first: list[EncodedClip] = []
     second: list[EncodedClip] = []
     for clip in clips:
-        room = max(0, middle - sum(len(c.ids) for c in first))
+        room = min(max(0, middle - sum(len(c.ids) for c in first)), len(clip.ids))
         first += [clip.only(range(room))] if room else []
         second += [clip.only(range(room, len(clip.ids)))] if room < len(clip.ids) else []
     return [first, second]

@@ -187,7 +187,16 @@ def _meteor_sums(truth: Tokens, said: Tokens) -> FloatArray:
             lines.append(super()._stat(hypothesis_str, reference_list))
             return lines[-1]
 
-    RecordingMeteor().compute_score(truth, said)
+        def __del__(self) -> None:
+            """End the program. The scorer's own waits for a lock that a call which failed has never given back."""
+            if program := vars(self).get("meteor_p"):
+                program.kill()
+                program.communicate()
+
+    try:
+        RecordingMeteor().compute_score(truth, said)
+    except ValueError as error:
+        raise subprocess.SubprocessError("METEOR's Java program ended before it had scored all captions") from error
     sums = np.array([[float(value) for value in line.split()] for line in lines])
     # As the program does: a caption equal to a reference is not charged for being one chunk.
     whole = (sums[:, 20] == 1) & (sums[:, 21] == sums[:, 0]) & (sums[:, 22] == sums[:, 1])

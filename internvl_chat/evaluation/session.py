@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -36,7 +36,7 @@ class SessionArguments(Protocol):
     model_name_or_path: str | None
     meta_path: Path
     prompt_form: list[str] | None
-    num_frames: list[int]
+    num_frames: list[int] | None
     video_backend: VideoBackend
 
 
@@ -169,19 +169,22 @@ def open_session(args: SessionArguments, ranks: Ranks = ALONE) -> PredictionSess
     entries = load_meta(args.meta_path)
     if len(entries) > 1:
         raise UserError(f"{args.meta_path}: holds {len(entries)} datasets, expected the one to predict")
-    frames = _one_each("--num_frames", args.num_frames, len(chosen))
+    frames = _one_each("--num_frames", args.num_frames or [None], len(chosen))
     forms = _one_each("--prompt_form", args.prompt_form or [None], len(chosen))
     seen: dict[tuple[PromptConfig, int, str | None], int] = {}
     views: list[Viewpoint] = []
     view_of = []
     for checkpoint, num_frames, form in zip(chosen, frames, forms, strict=True):
-        key = (PromptConfig.load(checkpoint), num_frames, form)
+        trained = PromptConfig.load(checkpoint)
+        # What training showed of other videos does not make another view.
+        config = replace(trained, min_num_frame=None, max_num_frame=None)
+        key = (config, num_frames or trained.num_frames, form)
         tokenizer = load_tokenizer(checkpoint)
         if views and tokenizer.get_vocab() != views[0].encoder.tokenizer.get_vocab():
             raise UserError(f"{checkpoint}: has another vocabulary than {chosen[0]}; they cannot decode in step")
         if key not in seen:
             seen[key] = len(views)
-            views.append(Viewpoint(SampleEncoder(tokenizer, key[0], args.video_backend), num_frames))
+            views.append(Viewpoint(SampleEncoder(tokenizer, key[0], args.video_backend), key[1]))
         view_of.append(seen[key])
     own = question_of(entries[0]) if None in forms else None
     questions = [PromptForm(form).question if form else own for _, _, form in seen]

@@ -70,6 +70,17 @@ from internvl_chat.train.validation import Validation, hold_out
 logger = logging.getLogger("internvl_chat.train")
 
 _PASSES_TRIED = 3
+RUN_RECORD_NAME = "run.json"
+_PARTS_TRAINED = (
+    "num_adapter_layers",
+    "use_llm_lora",
+    "use_backbone_lora",
+    "freeze_llm",
+    "freeze_mlp",
+    "freeze_backbone",
+    "unfreeze_vit_layers",
+    "unfreeze_lm_head",
+)
 
 
 def parse_arguments(argv: list[str]) -> tuple[ModelArguments, DataArguments, FinetuneArguments]:
@@ -143,7 +154,7 @@ def checkpoint_to_resume(args: FinetuneArguments) -> Path | None:
     if asked == "true":
         raise UserError(f"--resume_from_checkpoint True: {output_dir} holds no complete checkpoint of this run")
     # The log that the shell script writes, and the folders it makes, are there before training starts.
-    expected = {"training_log.txt", "runs", "run.json", *(folder.name for folder in [*replaced, *cut_off])}
+    expected = {"training_log.txt", "runs", RUN_RECORD_NAME, *(folder.name for folder in [*replaced, *cut_off])}
     leftovers = [path.name for path in output_dir.iterdir() if path.name not in expected]
     if leftovers:
         raise UserError(
@@ -153,10 +164,35 @@ def checkpoint_to_resume(args: FinetuneArguments) -> Path | None:
     return None
 
 
+def check_same_parts_trained(checkpoint: Path, args: ModelArguments) -> None:
+    """See to it that a run that goes on trains what it trained before.
+
+    Raises:
+        UserError: `run.json` beside the checkpoint speaks of other parts of the model.
+    """
+    record = checkpoint.parent / RUN_RECORD_NAME
+    before = read_json(record).get("model", {}) if record.is_file() else {}
+    for flag in _PARTS_TRAINED:
+        now = getattr(args, flag)
+        if before.get(flag, now) != now:
+            raise UserError(
+                f"{checkpoint}: was trained with --{flag} {before[flag]}, and this run has {now}: give the same flags "
+                "to go on, or another --output_dir"
+            )
+
+
 def note_replaced_checkpoints(output_dir: Path) -> None:
     """When a run starts anew in a used folder: which checkpoints are not its own, should it be killed and go on."""
-    for folder in output_dir.glob("checkpoint-*"):
+    folders = sorted(output_dir.glob("checkpoint-*"))
+    for folder in folders:
         (folder / REPLACED_NAME).touch()
+    if folders:
+        logger.warning(
+            "%s holds %s of an earlier run: this one starts anew and will replace them; --overwrite_output_dir False "
+            "would have gone on from the last one",
+            output_dir,
+            ", ".join(folder.name for folder in folders),
+        )
 
 
 def load_text_processing(args: ModelArguments) -> tuple[PreTrainedTokenizerBase, ProcessorMixin | None]:
@@ -270,7 +306,7 @@ def write_run_record(
     model_args, data_args, training_args = args
     packages = ("torch", "transformers", "peft", "deepspeed", "accelerate", "numpy", "av")
     write_json(
-        folder / "run.json",
+        folder / RUN_RECORD_NAME,
         {
             "command": sys.argv,
             "model": asdict(model_args),
@@ -288,6 +324,8 @@ def train(model_args: ModelArguments, data_args: DataArguments, args: FinetuneAr
         format="%(asctime)s %(levelname)s %(message)s", level=logging.INFO if args.should_log else logging.ERROR
     )
     resume_from = checkpoint_to_resume(args)
+    if resume_from:
+        check_same_parts_trained(resume_from, model_args)
     set_seed(args.seed)
 
     config = load_config(model_args.model_name_or_path)

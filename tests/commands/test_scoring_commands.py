@@ -243,21 +243,8 @@ def test_report_of_how_captions_follow_the_box(runs: Path, monkeypatch: pytest.M
         (["score", "--predictions", "none.json", "--references", "b.json"], "none.json: not found"),
         (["consensus", "--candidates", "a.json", "--out", "c.json"], "'kettle-1': expected a list of captions"),
         (["rank", "a.json"], "--references is needed"),
-        (["consensus", "--candidates", CAPTIONS, "--out", "a.json/c.json"], "c.json: cannot be written"),
-        (
-            [
-                "report",
-                "a.json",
-                "--references",
-                "references.json",
-                "--no_java",
-                "--resamples",
-                "2",
-                "--out",
-                "a.json/r",
-            ],
-            "r: cannot be written",
-        ),
+        (["consensus", "--candidates", CAPTIONS, "--out", CAPTIONS], "is read too and would be lost"),
+        (["report", "m=a.json", "--references", "b.json", "--out", "a.json"], "--out a.json: is read too and would be"),
         (["rank", "a.json", "a.json"], "give NAME=FILE"),
         (["report", "a.json", "a.json", "--references", "references.json", "--out", "r.html"], "give NAME=FILE"),
         (["validate-submission", "none.zip"], "none.zip: cannot be read"),
@@ -268,6 +255,24 @@ def test_a_users_error_is_told(
 ) -> None:
     monkeypatch.chdir(runs)
     assert call(*argv) == 1
+    assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("path", "said"), [(".", "is a folder, expected a file to write"), ("a.json/r.html", "a.json is no folder that")]
+)
+@pytest.mark.parametrize("command", [["report", "a.json", "--references"], ["consensus", "--candidates"]])
+def test_where_nothing_can_be_written_is_told_before_any_work(
+    command: list[object],
+    path: str,
+    said: str,
+    runs: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(runs)
+    with pytest.raises(SystemExit, match="2"):
+        call(*command, "references.json", "--out", path)
     assert said in capsys.readouterr().err
 
 

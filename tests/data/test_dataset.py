@@ -187,6 +187,15 @@ def test_prompt_config_survives_saving(tmp_path: Path) -> None:
     assert PromptConfig.load(tmp_path) == config
 
 
+@pytest.mark.parametrize(
+    ("fewest", "most", "shown"),
+    [(None, None, 32), (8, 48, 32), (6, 6, 6), (40, 64, 40), (None, 16, 16), (33, None, 32)],
+)
+def test_prediction_shows_what_training_showed(fewest: int | None, most: int | None, shown: int) -> None:
+    config = PromptConfig("internvl2_5", 84, 9, min_num_frame=fewest, max_num_frame=most)
+    assert config.num_frames == shown
+
+
 def test_a_prompt_config_with_a_missing_field_is_named(tmp_path: Path) -> None:
     (tmp_path / "prompt_config.json").write_text('{"conv_style": "internvl2_5", "force_image_size": 84}')
     with pytest.raises(UserError, match="prompt_config.json"):

@@ -10,6 +10,7 @@ import pytest
 
 from internvl_chat.contracts import Sample, TrackFile, Turn, UserError
 from internvl_chat.data.annotations import DatasetEntry, load_meta, read_mix, read_samples
+from internvl_chat.data.record_files import split_records
 from internvl_chat.data.records import RecordReader
 
 TRACK = {"name": "dog", "boxes": {"0": [1, 2, 3, 4]}, "unit": "pixels", "order": "xywh"}
@@ -229,6 +230,12 @@ def test_what_is_no_json_is_told_by_line(name: str, content: str, line: int, tmp
     with pytest.raises(UserError, match=rf"{name}:{line}: ") as caught:
         read_samples(entry)
     assert len(str(caught.value)) < 500
+
+
+def test_one_object_over_several_lines_is_called_what_it_is(tmp_path: Path) -> None:
+    (tmp_path / "meta.json").write_text(json.dumps({"clips": {"root": "."}}, indent=1))
+    with pytest.raises(UserError, match="meta.json: is one JSON object, expected records"):
+        list(split_records((tmp_path / "meta.json").read_text(), tmp_path / "meta.json"))
 
 
 def test_a_length_that_disagrees_is_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -244,13 +244,14 @@ def test_what_a_recipe_trains_on_is_not_what_can_be_asked(captioner_folder: Path
     assert len(chat.ask("What?", video=clip).plan.input_ids) > 30
 
 
-@pytest.mark.parametrize("path", ["boxes.jpg", "boxes", "."])
+@pytest.mark.parametrize("path", ["boxes.jpg", "boxes", ".", "README.md/boxes.png"])
 def test_a_picture_that_cannot_be_written_is_told_first(
     path: str, captioner_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit):
         main(arguments(captioner_folder, "--boxes_out", path))
-    assert "expected the path of a .png file" in capsys.readouterr().err
+    message = capsys.readouterr().err
+    assert "argument --boxes_out: " in message and ("expected the path of a .png" in message or "folder" in message)
 
 
 def test_the_command_holds_a_conversation(
@@ -260,7 +261,18 @@ def test_the_command_holds_a_conversation(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     lines = iter(
-        ["What?", f"/image {images[1]}", "And?", "/image nowhere.png", "/jump", "", "/reset", "What?", "/quit"]
+        [
+            "What?",
+            f"/image {images[1]}",
+            "And?",
+            "/image nowhere.png",
+            "/jump",
+            "",
+            "\udcff?",
+            "/reset",
+            "What?",
+            "/quit",
+        ]
     )
     monkeypatch.setattr(builtins, "input", lambda _prompt: next(lines))
     shown: list[int] = []
@@ -281,4 +293,5 @@ def test_the_command_holds_a_conversation(
     assert [error.partition(": expected")[0] for error in errors] == [
         "error: /image nowhere.png: not found",
         "error: /jump",
+        "error: this line is not UTF-8 text",
     ]

@@ -354,6 +354,21 @@ def test_members_that_do_not_go_together_are_told(
         eval_const.run(eval_const.parse_arguments([str(arg) for arg in argv]))
 
 
+def test_files_of_an_earlier_run_are_named(
+    captioner_folder: Path,
+    meta: Path,
+    chosen: tuple[list[str], Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    out = tmp_path / "out"
+    argv = [*flags(captioner_folder, meta), "--ids", chosen[1]]
+    predicted([*argv, "--num_beams", "2", "--num_candidates", "2"], out)
+    assert "earlier run" not in capsys.readouterr().err
+    predicted(argv, out)
+    assert f"warning: {out} holds files of an earlier run: candidates.json" in capsys.readouterr().err
+
+
 def test_the_newest_checkpoint_of_any_run_is_taken(tmp_path: Path) -> None:
     assert newest_checkpoint(tmp_path) is None
     for age, name in ((20, "run-b/checkpoint-100"), (10, "run-a/checkpoint-9"), (30, "run-c")):

@@ -111,6 +111,26 @@ def test_java_that_cannot_be_run_is_told(monkeypatch: pytest.MonkeyPatch, tmp_pa
         score_captions({"dog-15": "a dog"}, {"dog-15": ["a dog"]})
 
 
+@pytest.mark.parametrize("calls_before_the_end", [0, 2])
+def test_meteor_that_ends_on_the_way_is_told(calls_before_the_end: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its scorer holds a lock meanwhile, for which nobody may wait."""
+    from pycocoevalcap.meteor.meteor import Meteor
+
+    stat, calls = Meteor._stat, []
+
+    def cut_off(self: Meteor, *texts: object) -> str:
+        calls.append(1)
+        if len(calls) > calls_before_the_end:
+            self.meteor_p.kill()
+            self.meteor_p.wait()
+        return stat(self, *texts)
+
+    monkeypatch.setattr(Meteor, "_stat", cut_off)
+    said = {"dog-15": "a dog", "cat-4": "a cat sits", "bird-6": "a bird in a tree"}
+    with pytest.raises(UserError, match="METEOR cannot be run .*--no_java"):
+        score_captions(said, {video_id: [text] for video_id, text in said.items()})
+
+
 def test_spice_without_its_models_says_what_to_download(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(importlib.resources, "files", lambda package: tmp_path)
     with pytest.raises(UserError, match="--spice: .*get_stanford_models"):

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import MISSING, fields, replace
+from dataclasses import MISSING, asdict, fields, replace
 from pathlib import Path
 
 import pytest
 
 from internvl_chat.contracts import Sample, Turn, UserError
+from internvl_chat.data.annotations import write_json
 from internvl_chat.data.prompt_config import PromptConfig
 from internvl_chat.model.checkpoint import COMPLETION_MARK_NAME, FILE_LIST_NAME, list_files
 from internvl_chat.train.arguments import DataArguments, FinetuneArguments, ModelArguments
 from internvl_chat.train.finetune_w_bboxes_ml import (
+    check_same_parts_trained,
     checkpoint_to_resume,
     note_replaced_checkpoints,
     parse_arguments,
@@ -29,8 +31,9 @@ def test_every_setting_of_the_prompt_is_a_flag_with_the_same_default() -> None:
     settings = {field.name: field.default for field in fields(PromptConfig)}
     assert settings.keys() - flags.keys() == {"tokens_per_frame"}  # follows from the model
     optional = {name: default for name, default in settings.items() if default is not MISSING}
-    # The flag's default is InternVL's; a configuration made without flags is IntentVCNet's.
-    assert {name for name, default in optional.items() if flags[name] != default} == {"max_seq_length"}
+    # The flag's default is InternVL's; a configuration made without flags is IntentVCNet's, or does not know.
+    unknown = {"min_num_frame", "max_num_frame"}
+    assert {name for name, default in optional.items() if flags[name] != default} == {"max_seq_length", *unknown}
 
 
 def arguments(folder: Path, **given: object) -> FinetuneArguments:
@@ -186,6 +189,16 @@ def test_resume_from_checkpoint_takes_words_and_paths(tmp_path: Path) -> None:
     (elsewhere / "optimizer.pt").unlink()
     with pytest.raises(UserError, match=r"--resume_from_checkpoint .*c-1: a complete checkpoint was expected"):
         checkpoint_to_resume(arguments(out, resume_from_checkpoint=str(elsewhere)))
+
+
+def test_a_run_goes_on_with_the_parts_that_it_trained(tmp_path: Path) -> None:
+    folder = checkpoint(tmp_path / "checkpoint-3")
+    full, lora = (ModelArguments("base", use_llm_lora=rank) for rank in (0, 16))
+    check_same_parts_trained(folder, lora)
+    write_json(tmp_path / "run.json", {"model": {**asdict(full), "attn_implementation": "eager"}})
+    check_same_parts_trained(folder, full)
+    with pytest.raises(UserError, match="checkpoint-3: was trained with --use_llm_lora 0, and this run has 16"):
+        check_same_parts_trained(folder, lora)
 
 
 def test_weights_alone_are_nothing_to_go_on_from(tmp_path: Path) -> None:
