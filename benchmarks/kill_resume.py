@@ -34,6 +34,8 @@ FLAGS = (
 def start(output_dir: Path, meta: Path, num_workers: int) -> subprocess.Popen[bytes]:
     environment = {
         **os.environ,
+        # The script calls torchrun by name: that of this Python.
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
         "GPUS": "2",
         "BATCH_SIZE": "4",
         "PER_DEVICE_BATCH_SIZE": "1",
