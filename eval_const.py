@@ -90,7 +90,7 @@ def write(
 
     if args.num_candidates > 1:
         for part, ids in parts.items():
-            write_json(folder / f"candidates{part and '_' + part}.json", of_part(predictions.candidates, ids))
+            write_json(folder / file_name("candidates", part), of_part(predictions.candidates, ids))
     chosen = chosen_first(predictions.candidates, args)
     said = {i: texts[0] if args.ids else submitted_caption(texts) for i, texts in chosen.items()}
     silent = {i: "the model said no word" for i, text in said.items() if text is None}
@@ -129,13 +129,16 @@ def write(
     return not problems and not failures
 
 
+def file_name(kind: str, part: str) -> str:
+    """What the results, or the candidates, of a part are written to."""
+    return f"{kind}_{part}.json" if part else f"{kind}.json"
+
+
 def left_from_before(folder: Path, parts: Iterable[str], num_candidates: int) -> list[str]:
     """Files of results in the folder that a run of these parts does not write."""
-    written = {f"{kind}{part and '_' + part}.json" for kind in ("result", "candidates") for part in parts}
-    if num_candidates == 1:
-        written = {name for name in written if name.startswith("result")}
-    found = (path.name for kind in ("result", "candidates") for path in folder.glob(f"{kind}*.json"))
-    return sorted(set(found) - written)
+    kinds = ("result", "candidates")
+    written = {file_name(kind, part) for kind in kinds[: min(num_candidates, 2)] for part in parts}
+    return sorted({path.name for kind in kinds for path in folder.glob(f"{kind}*.json")} - written)
 
 
 def chosen_first(candidates: dict[str, list[str]], args: argparse.Namespace) -> dict[str, list[str]]:

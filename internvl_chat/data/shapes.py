@@ -154,6 +154,7 @@ def _write_video(path: Path, clip: Clip) -> None:
     import av
 
     with av.open(str(path), "w") as container:
+        # By default x264's fast paths give other bytes from run to run, and from one processor to another.
         stream = container.add_stream(
             "libx264",
             rate=Fraction(FPS),

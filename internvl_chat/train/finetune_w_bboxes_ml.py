@@ -43,12 +43,6 @@ from internvl_chat.evaluation.asks import Viewpoint
 from internvl_chat.evaluation.generation import caption_plainly
 from internvl_chat.evaluation.scores import NO_JAVA_SUFFIX, score_captions
 from internvl_chat.model.checkpoint import (
-    COMPLETION_MARK_NAME,
-    FILE_LIST_NAME,
-    REPLACED_NAME,
-    can_go_on_from,
-    complete_checkpoints,
-    half_written_checkpoints,
     load_base,
     load_config,
 )
@@ -62,25 +56,20 @@ from internvl_chat.model.stochastic_depth import use_stochastic_depth
 from internvl_chat.model.trainable import TrainablePart, unfrozen_layers
 from internvl_chat.train.arguments import DataArguments, FinetuneArguments, ModelArguments
 from internvl_chat.train.dry_run import NOTHING_TRAINED, describe_run
-from internvl_chat.train.memory import EarlyStop
 from internvl_chat.train.planning import settle_recomputation
+from internvl_chat.train.resume import (
+    RUN_RECORD_NAME,
+    EarlyStop,
+    check_same_parts_trained,
+    checkpoint_to_resume,
+    note_replaced_checkpoints,
+)
 from internvl_chat.train.trainer import BoxCaptionTrainer
 from internvl_chat.train.validation import Validation, hold_out
 
 logger = logging.getLogger("internvl_chat.train")
 
 _PASSES_TRIED = 3
-RUN_RECORD_NAME = "run.json"
-_PARTS_TRAINED = (
-    "num_adapter_layers",
-    "use_llm_lora",
-    "use_backbone_lora",
-    "freeze_llm",
-    "freeze_mlp",
-    "freeze_backbone",
-    "unfreeze_vit_layers",
-    "unfreeze_lm_head",
-)
 
 
 def parse_arguments(argv: list[str]) -> tuple[ModelArguments, DataArguments, FinetuneArguments]:
@@ -122,77 +111,6 @@ def init_cpu_ranks() -> None:
     import deepspeed
 
     deepspeed.init_distributed(dist_backend="gloo", verbose=False)
-
-
-def checkpoint_to_resume(args: FinetuneArguments) -> Path | None:
-    """Where to go on: the flag's checkpoint, or the newest complete one of a used output folder.
-
-    Raises:
-        UserError: the output folder holds files but no checkpoint, and `--overwrite_output_dir` is off; or what
-            `--resume_from_checkpoint` asks for is not there.
-    """
-    asked = (args.resume_from_checkpoint or "").lower()
-    if asked not in ("", "true", "false"):
-        folder = Path(str(args.resume_from_checkpoint))
-        if not can_go_on_from(folder):
-            raise UserError(
-                f"--resume_from_checkpoint {folder}: a complete checkpoint was expected there, with the state of the "
-                f"optimizer ({FILE_LIST_NAME}, {COMPLETION_MARK_NAME} and the files they speak of)"
-            )
-        return folder
-    output_dir = Path(args.output_dir)
-    if (args.overwrite_output_dir and asked != "true") or not (output_dir.is_dir() or asked == "true"):
-        return None
-    cut_off = half_written_checkpoints(output_dir)
-    for folder in cut_off:
-        logger.warning("%s was cut off while being written and is skipped", folder)
-    replaced = sorted(mark.parent for mark in output_dir.glob(f"checkpoint-*/{REPLACED_NAME}"))
-    checkpoints = [folder for folder in complete_checkpoints(output_dir) if folder not in replaced]
-    if checkpoints:
-        logger.warning("resuming from %s; --overwrite_output_dir True starts anew", checkpoints[-1])
-        return checkpoints[-1]
-    if asked == "true":
-        raise UserError(f"--resume_from_checkpoint True: {output_dir} holds no complete checkpoint of this run")
-    # The log that the shell script writes, and the folders it makes, are there before training starts.
-    expected = {"training_log.txt", "runs", RUN_RECORD_NAME, *(folder.name for folder in [*replaced, *cut_off])}
-    leftovers = [path.name for path in output_dir.iterdir() if path.name not in expected]
-    if leftovers:
-        raise UserError(
-            f"--output_dir {output_dir} holds files ({', '.join(sorted(leftovers)[:3])}, ...) but no checkpoint to go "
-            "on from: give a new folder, or --overwrite_output_dir True"
-        )
-    return None
-
-
-def check_same_parts_trained(checkpoint: Path, args: ModelArguments) -> None:
-    """See to it that a run that goes on trains what it trained before.
-
-    Raises:
-        UserError: `run.json` beside the checkpoint speaks of other parts of the model.
-    """
-    record = checkpoint.parent / RUN_RECORD_NAME
-    before = read_json(record).get("model", {}) if record.is_file() else {}
-    for flag in _PARTS_TRAINED:
-        now = getattr(args, flag)
-        if before.get(flag, now) != now:
-            raise UserError(
-                f"{checkpoint}: was trained with --{flag} {before[flag]}, and this run has {now}: give the same flags "
-                "to go on, or another --output_dir"
-            )
-
-
-def note_replaced_checkpoints(output_dir: Path) -> None:
-    """When a run starts anew in a used folder: which checkpoints are not its own, should it be killed and go on."""
-    folders = sorted(output_dir.glob("checkpoint-*"))
-    for folder in folders:
-        (folder / REPLACED_NAME).touch()
-    if folders:
-        logger.warning(
-            "%s holds %s of an earlier run: this one starts anew and will replace them; --overwrite_output_dir False "
-            "would have gone on from the last one",
-            output_dir,
-            ", ".join(folder.name for folder in folders),
-        )
 
 
 def load_text_processing(args: ModelArguments) -> tuple[PreTrainedTokenizerBase, ProcessorMixin | None]:

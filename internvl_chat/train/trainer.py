@@ -21,8 +21,8 @@ from internvl_chat.data.faults import FaultLog
 from internvl_chat.model.checkpoint import COMPLETION_MARK_NAME, list_files, load_trained, save_trained
 from internvl_chat.model.footprint import Footprint
 from internvl_chat.model.trainable import TrainablePart
-from internvl_chat.train.memory import RememberFaults
 from internvl_chat.train.planning import peak_flops, tile_cost
+from internvl_chat.train.resume import RememberFaults
 from internvl_chat.train.throughput import Throughput
 from internvl_chat.train.validation import Validation
 
