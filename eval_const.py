@@ -41,16 +41,16 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
 
 def run(args: argparse.Namespace) -> int:
     from internvl_chat.contracts import UserError
-    from internvl_chat.evaluation.decoding import Decoding
+    from internvl_chat.inference.decoding import Decoding
 
     decoding = Decoding.from_arguments(args)
     if args.consensus and decoding.num_candidates == 1:
         raise UserError("--consensus chooses among candidates: give --num_candidates")
-    from internvl_chat.data.annotations import read_captions
-    from internvl_chat.evaluation.predict import Feeding, fail_unless_any
-    from internvl_chat.evaluation.ranks import Ranks
-    from internvl_chat.evaluation.session import open_session
-    from internvl_chat.evaluation.submission import SPLITS, ids_of_split, read_ids
+    from internvl_chat.data.records.annotations import read_captions
+    from internvl_chat.inference.predict import Feeding, fail_unless_any
+    from internvl_chat.inference.ranks import Ranks
+    from internvl_chat.inference.session import open_session
+    from internvl_chat.tasks.intentvc.submission import SPLITS, ids_of_split, read_ids
 
     if args.references:
         # A file that cannot be read is told now, not after hours of captioning.
@@ -81,9 +81,9 @@ def write(
 
     `parts` are the ids of each split, or of `""` for chosen ids.
     """
-    from internvl_chat.data.annotations import write_json
-    from internvl_chat.evaluation.submission import submitted_caption, write_results
-    from internvl_chat.evaluation.validation import validate_submission
+    from internvl_chat.files import write_json
+    from internvl_chat.tasks.intentvc.check_submission import validate_submission
+    from internvl_chat.tasks.intentvc.submission import submitted_caption, write_results
 
     def of_part(values: dict[str, Any], ids: list[str]) -> dict[str, Any]:
         return {video_id: values[video_id] for video_id in ids if video_id in values}
@@ -143,8 +143,8 @@ def left_from_before(folder: Path, parts: Iterable[str], num_candidates: int) ->
 
 def chosen_first(candidates: dict[str, list[str]], args: argparse.Namespace) -> dict[str, list[str]]:
     """The candidates with those that --consensus chose in front."""
-    from internvl_chat.evaluation.consensus import choose_by_consensus
-    from internvl_chat.evaluation.ptb import tokenize
+    from internvl_chat.scoring.consensus import choose_by_consensus
+    from internvl_chat.scoring.ptb import tokenize
 
     worded = {i: texts for i, texts in candidates.items() if any(tokenize(text) for text in texts)}
     # Among the candidates of a single video CIDEr has nothing to go by.
@@ -156,7 +156,7 @@ def chosen_first(candidates: dict[str, list[str]], args: argparse.Namespace) -> 
 
 def missing_of_challenge(parts: dict[Any, list[str]]) -> list[str]:
     """What a submission of some of the challenge's videos lacks to be whole."""
-    from internvl_chat.evaluation.submission import challenge_ids
+    from internvl_chat.tasks.intentvc.submission import challenge_ids
 
     said = []
     for split, ids in parts.items():
@@ -172,9 +172,10 @@ def missing_of_challenge(parts: dict[Any, list[str]]) -> list[str]:
 
 def write_scores(folder: Path, captions: dict[str, str], path: Path, parts: dict[Any, list[str]]) -> None:
     """`scores.json` and what is printed of it: as the challenge does, each part by itself and the mean of both."""
-    from internvl_chat.data.annotations import read_captions, write_json
-    from internvl_chat.evaluation.ranking import final_scores
-    from internvl_chat.evaluation.scores import caption_scores
+    from internvl_chat.data.records.annotations import read_captions
+    from internvl_chat.files import write_json
+    from internvl_chat.scoring.caption_scores import caption_scores
+    from internvl_chat.tasks.intentvc.ranking import final_scores
 
     references = read_captions(path)
     wanted = {part: [i for i in ids if i in references] for part, ids in parts.items()}

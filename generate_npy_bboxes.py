@@ -19,8 +19,8 @@ from tqdm import tqdm
 
 from internvl_chat.commands.options import DEFAULT_META
 from internvl_chat.contracts import UserError
-from internvl_chat.data.annotations import load_roots
-from internvl_chat.data.prepare import PrepareReport, find_videos, prepare_boxes
+from internvl_chat.data.records.annotations import load_roots
+from internvl_chat.data.records.box_files import PrepareReport, find_videos, prepare_boxes
 
 
 def find_all_videos(roots: Iterable[Path]) -> list[Path]:

@@ -22,8 +22,9 @@ import av
 import numpy as np
 
 from internvl_chat.boxes import save_boxes
-from internvl_chat.data.annotations import boxes_path_of, caption_records, video_path_of, write_json, write_jsonl
-from internvl_chat.data.prompt import PromptForm
+from internvl_chat.data.prompts.conversation import PromptForm
+from internvl_chat.data.records.annotations import boxes_path_of, caption_records, video_path_of
+from internvl_chat.files import write_json, write_jsonl
 
 NUM_CLIPS, VIDEOS_A_CLIP, CAPTIONS_A_VIDEO = 7, 140, 5
 NUM_FRAMES, WIDTH_PX, HEIGHT_PX = 300, 1280, 720

@@ -22,10 +22,10 @@ import numpy as np
 import torch
 
 from benchmarks.workloads import IMAGE_TOKEN_ID, W1, Workload, build_model
-from internvl_chat.evaluation.asks import EncodedClip, ViewedClip, ViewedPrompt
-from internvl_chat.evaluation.decoding import Decoding
-from internvl_chat.evaluation.ensemble import InStep
-from internvl_chat.evaluation.generation import Captioners
+from internvl_chat.inference.decoding import Decoding
+from internvl_chat.inference.ensemble import InStep
+from internvl_chat.inference.generation import Captioners
+from internvl_chat.inference.requests import EncodedClip, ViewedClip, ViewedPrompt
 from internvl_chat.model import IntentVCNetForConditionalGeneration
 
 CANDIDATES, CAPTION_TOKENS = 8, 20

@@ -87,12 +87,13 @@ def make_inputs(folder: Path, clips: int) -> list[str | Path]:
     """Write moving shapes and a captioner to ask about them; returns the flags that name both."""
     import torch
 
-    from internvl_chat.data.annotations import caption_records, read_captions, write_json, write_jsonl
-    from internvl_chat.data.encoder import PromptConfig
-    from internvl_chat.data.prepare import find_videos, write_boxes_beside
-    from internvl_chat.data.prompt import PromptForm
-    from internvl_chat.data.shapes import write_dataset
-    from internvl_chat.data.tokenizer import load_tokenizer
+    from internvl_chat.data.prompts.conversation import PromptForm
+    from internvl_chat.data.prompts.encoder import PromptConfig
+    from internvl_chat.data.prompts.tokenizer import load_tokenizer
+    from internvl_chat.data.records.annotations import caption_records, read_captions
+    from internvl_chat.data.records.box_files import find_videos, write_boxes_beside
+    from internvl_chat.data.synthetic.shapes import write_dataset
+    from internvl_chat.files import write_json, write_jsonl
     from internvl_chat.model.checkpoint import load_base
 
     root = folder / "shapes"

@@ -16,9 +16,9 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from internvl_chat.data.annotations import read_captions
-from internvl_chat.evaluation.consensus import UTILITIES, choose_by_consensus
-from internvl_chat.evaluation.scores import NO_JAVA_SUFFIX, caption_tokens, score_captions
+from internvl_chat.data.records.annotations import read_captions
+from internvl_chat.scoring.caption_scores import NO_JAVA_SUFFIX, caption_tokens, score_captions
+from internvl_chat.scoring.consensus import UTILITIES, choose_by_consensus
 
 RECORDED = {"BLEU-4": 0.43489, "METEOR": 0.34376, "CIDEr": 2.31529, "ROUGE-L": 0.61377}
 RANDOM_PICKS = 5

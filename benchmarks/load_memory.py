@@ -55,9 +55,9 @@ def write_checkpoint(folder: Path, layout: str) -> int:
     """Two shards of fp32 weights; returns the bytes of the larger."""
     import torch
 
-    from internvl_chat.model.conversion.config import AdapterLayout, native_config, weight_map
-    from internvl_chat.model.conversion.files import LazyTensor, write_weights
+    from internvl_chat.model.conversion.weight_files import LazyTensor, write_weights
     from internvl_chat.model.conversion.weight_map import native_to_hub
+    from internvl_chat.model.families.internvl.original import AdapterLayout, native_config, weight_map
     from internvl_chat.model.loading import expected_shapes
 
     config = native_config(CONFIG, AdapterLayout(0), folder)

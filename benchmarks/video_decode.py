@@ -23,8 +23,8 @@ import numpy.typing as npt
 
 from benchmarks.clips import write_clip
 from internvl_chat.contracts import UserError
-from internvl_chat.data.frame_sampling import sample_frames
-from internvl_chat.data.video import VIDEO_BACKENDS, VideoBackend, stream_frames
+from internvl_chat.data.media.sampling import sample_frames
+from internvl_chat.data.media.video import VIDEO_BACKENDS, VideoBackend, stream_frames
 
 FRAMES_READ, REPEATS, TILE_PX = 40, 7, 448
 CLIPS = ((50, 250), (300, 250), (2500, 250), (2500, 30))

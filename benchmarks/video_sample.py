@@ -32,10 +32,10 @@ from torchvision import transforms
 from benchmarks.clips import write_clip
 from internvl_chat.boxes import load_boxes, save_boxes
 from internvl_chat.constants import IMAGENET_MEAN, IMAGENET_STD
-from internvl_chat.data.frame_cache import FrameCache
-from internvl_chat.data.frame_sampling import sample_frames
-from internvl_chat.data.transforms import TileTransform, normalise
-from internvl_chat.data.video import read_frames, read_header, stream_frames
+from internvl_chat.data.media.frame_cache import FrameCache
+from internvl_chat.data.media.sampling import sample_frames
+from internvl_chat.data.media.transforms import TileTransform, normalise
+from internvl_chat.data.media.video import read_frames, read_header, stream_frames
 
 NUM_FRAMES, FRAMES_SHOWN, TILE_PX, REPEATS = 300, 40, 448, 7
 WORKERS, GPU_SECONDS_A_PASS = 8, 1.5

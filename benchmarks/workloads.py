@@ -11,9 +11,9 @@ from peft import LoraConfig, get_peft_model
 from torch import nn
 
 from internvl_chat.contracts import PackedFeatures
-from internvl_chat.data.collator import PackCollator
-from internvl_chat.data.encoder import SamplePlan
-from internvl_chat.data.packing import pack_answers
+from internvl_chat.data.prompts.encoder import SamplePlan
+from internvl_chat.data.training_set.collator import PackCollator
+from internvl_chat.data.training_set.packing import pack_answers
 from internvl_chat.model import IntentVCNetConfig, IntentVCNetForConditionalGeneration
 from internvl_chat.model.recomputation import recompute_layers
 from internvl_chat.model.shared_prefix import use_shared_prefix_attention

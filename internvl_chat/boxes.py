@@ -7,7 +7,6 @@ the picture's side (0 to 1000), one row a frame, all zero where the object is ab
 from __future__ import annotations
 
 import math
-import os
 import re
 from pathlib import Path
 from tokenize import TokenError
@@ -17,6 +16,7 @@ import numpy.typing as npt
 
 from internvl_chat.constants import BOX_SCALE
 from internvl_chat.contracts import UserError
+from internvl_chat.files import replacing
 
 BoxArray = npt.NDArray[np.integer]
 
@@ -92,13 +92,8 @@ def parse_box_text(path: Path) -> npt.NDArray[np.float64]:
 
 def save_boxes(path: Path, boxes: BoxArray) -> None:
     """Write a track to `path` in one step: a reader sees the old file or the new one, never half of it."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            np.save(file, boxes, allow_pickle=False)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        np.save(file, boxes, allow_pickle=False)
 
 
 def read_box_array(path: Path) -> npt.NDArray:

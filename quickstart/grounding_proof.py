@@ -15,7 +15,7 @@ import sys
 import time
 from pathlib import Path
 
-from internvl_chat.data.annotations import write_jsonl
+from internvl_chat.files import write_jsonl
 from quickstart.steps import BASE_MODEL, REPOSITORY, answer_stills, detection_scores, launch
 from quickstart.stills import write_stills
 

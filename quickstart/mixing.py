@@ -14,7 +14,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from internvl_chat.data.annotations import read_json, write_json
+from internvl_chat.files import read_json, write_json
 from quickstart.run import CATEGORIES, TEST_CLIPS, TRAIN_CLIPS
 from quickstart.steps import (
     BOTH,

@@ -41,14 +41,15 @@ from transformers import (
 from internvl_chat.boxes import thousandths_from_pixels
 from internvl_chat.constants import IGNORE_INDEX, IMG_CONTEXT, IMG_END, IMG_START, SPECIAL_TOKENS, VIDEO_PLACEHOLDER
 from internvl_chat.contracts import Turn
-from internvl_chat.data.prompt import (
+from internvl_chat.data.media.transforms import TileTransform
+from internvl_chat.data.prompts.conversation import (
     CONVERSATION_TEMPLATES,
     PromptForm,
     coordinate_list,
     encode_conversation,
     expand_video,
 )
-from internvl_chat.data.shapes import (
+from internvl_chat.data.synthetic.shapes import (
     COLOURS,
     HEIGHT_PX,
     MOTIONS,
@@ -59,7 +60,6 @@ from internvl_chat.data.shapes import (
     MovingShape,
     sample_clip,
 )
-from internvl_chat.data.transforms import TileTransform
 
 FRAMES = 6
 IMAGE_SIZE_PX, PATCH_SIZE_PX = 80, 10

@@ -21,8 +21,9 @@ from pathlib import Path
 import numpy as np
 
 from internvl_chat.boxes import load_boxes
-from internvl_chat.data.annotations import read_captions, write_json
-from internvl_chat.data.layout import boxes_path_of, category_of, video_path_of
+from internvl_chat.data.records.annotations import read_captions
+from internvl_chat.data.records.intentvc import boxes_path_of, category_of, video_path_of
+from internvl_chat.files import write_json
 from quickstart.steps import BOTH, REPOSITORY, annotate, finetune, measure_control, run
 
 MAX_STEPS = 400

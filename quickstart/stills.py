@@ -11,9 +11,9 @@ from PIL import Image
 
 from internvl_chat.boxes import thousandths_from_pixels
 from internvl_chat.constants import IMAGE_PLACEHOLDER, REF_END, REF_START
-from internvl_chat.data.annotations import write_json, write_jsonl
-from internvl_chat.data.grounding import box_text
-from internvl_chat.data.shapes import COLOURS, HEIGHT_PX, SHAPES, WIDTH_PX, Clip, MovingShape
+from internvl_chat.data.synthetic.shapes import COLOURS, HEIGHT_PX, SHAPES, WIDTH_PX, Clip, MovingShape
+from internvl_chat.files import write_json, write_jsonl
+from internvl_chat.grounding import box_text
 
 QUESTION = "Detect every object."
 # Shapes that fill a few of the 4 x 4 places that the tiny base's picture has in the text.

@@ -16,11 +16,13 @@ import torch  # noqa: E402
 from transformers import PreTrainedTokenizerFast  # noqa: E402
 
 from internvl_chat.__main__ import main as command_line  # noqa: E402
-from internvl_chat.data.annotations import DatasetEntry, load_meta  # noqa: E402
-from internvl_chat.data.encoder import PromptConfig, SampleEncoder  # noqa: E402
-from internvl_chat.data.prepare import PrepareReport, find_videos, prepare_boxes  # noqa: E402
-from internvl_chat.data.shapes import write_dataset  # noqa: E402
-from tests.helpers import byte_tokenizer  # noqa: E402
+from internvl_chat.constants import IMG_CONTEXT  # noqa: E402
+from internvl_chat.data.prompts.encoder import PromptConfig, SampleEncoder  # noqa: E402
+from internvl_chat.data.records.annotations import DatasetEntry, load_meta, read_captions  # noqa: E402
+from internvl_chat.data.records.box_files import PrepareReport, find_videos, prepare_boxes  # noqa: E402
+from internvl_chat.data.synthetic.shapes import write_dataset  # noqa: E402
+from internvl_chat.model import IntentVCNetConfig, IntentVCNetForConditionalGeneration  # noqa: E402
+from tests.helpers import TILE_PX, TOKENS_PER_FRAME, byte_tokenizer, randomise, tiny_config  # noqa: E402
 
 torch.set_num_threads(1)
 
@@ -77,3 +79,33 @@ def own_entry(shapes_meta: Path, tmp_path: Path) -> DatasetEntry:
 @pytest.fixture(scope="session")
 def encoder(tokenizer: PreTrainedTokenizerFast) -> SampleEncoder:
     return SampleEncoder(tokenizer, PromptConfig("internvl2_5", force_image_size=28, tokens_per_frame=3))
+
+
+@pytest.fixture(scope="session")
+def captioner_folder(tokenizer: PreTrainedTokenizerFast, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A complete tiny model of random weights with its tokenizer and prompt configuration; read only."""
+    folder = tmp_path_factory.mktemp("captioner") / "tiny"
+    text = {
+        "vocab_size": len(tokenizer),
+        "eos_token_id": tokenizer.eos_token_id,
+        "pad_token_id": tokenizer.pad_token_id,
+    }
+    config = tiny_config(text=text, image_token_id=tokenizer.convert_tokens_to_ids(IMG_CONTEXT))
+    torch.manual_seed(3)
+    model = IntentVCNetForConditionalGeneration(IntentVCNetConfig.from_base(config, 2))
+    randomise(p for n, p in model.named_parameters() if ".box_adapters." in n)
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    PromptConfig("internvl2_5", TILE_PX, TOKENS_PER_FRAME).save(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def captions_file() -> Path:
+    """Twelve made-up videos of four categories with five captions each, in the challenge's form."""
+    return Path(__file__).parent / "files" / "captions.json"
+
+
+@pytest.fixture(scope="session")
+def captions(captions_file: Path) -> dict[str, list[str]]:
+    return read_captions(captions_file)

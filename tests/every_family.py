@@ -14,7 +14,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from internvl_chat.evaluation.chat import Chat
+from internvl_chat.inference.chat import Chat
 from internvl_chat.steps import REPOSITORY, run
 from quickstart.steps import cpu_ranks
 from quickstart.stills import QUESTION, write_stills

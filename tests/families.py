@@ -10,8 +10,8 @@ import torch
 from tokenizers.processors import TemplateProcessing
 from transformers import PreTrainedTokenizerFast
 
-from internvl_chat.model.conversion.config import AdapterLayout, native_config, weight_map
-from internvl_chat.model.conversion.files import LazyTensor, write_weights
+from internvl_chat.model.conversion.weight_files import LazyTensor, write_weights
+from internvl_chat.model.families.internvl.original import AdapterLayout, native_config, weight_map
 from internvl_chat.model.loading import expected_shapes
 from tests.helpers import byte_tokenizer
 from tests.model.original_reference import original_config

@@ -12,10 +12,10 @@ from PIL import Image
 
 from internvl_chat.__main__ import COMMANDS, main
 from internvl_chat.commands.options import CONSENSUS_UTILITIES, PROMPT_FORMS, VIDEO_BACKENDS
-from internvl_chat.data.annotations import DatasetEntry
-from internvl_chat.data.prompt import PromptForm
-from internvl_chat.data.video import VIDEO_BACKENDS as READERS
-from internvl_chat.evaluation.consensus import UTILITIES
+from internvl_chat.data.media.video import VIDEO_BACKENDS as READERS
+from internvl_chat.data.prompts.conversation import PromptForm
+from internvl_chat.data.records.annotations import DatasetEntry
+from internvl_chat.scoring.consensus import UTILITIES
 from tests.helpers import run_python
 
 

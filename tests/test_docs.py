@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from internvl_chat.data.annotations import load_meta
-from internvl_chat.data.records import RecordReader
+from internvl_chat.data.records.annotations import load_meta
+from internvl_chat.data.records.reader import RecordReader
 from tests.helpers import ROOT
 
 RECORDS = (ROOT / "docs/records.md").read_text(encoding="utf-8")
@@ -31,7 +31,7 @@ def test_the_meta_json_loads_where_its_files_are(tmp_path: Path) -> None:
 
 
 def test_every_key_and_flag_is_known() -> None:
-    from internvl_chat.data.annotations import _META_KEYS
+    from internvl_chat.data.records.annotations import _META_KEYS
     from internvl_chat.train.arguments import DataArguments
 
     meta_table = RECORDS.split("## The records")[0]

@@ -53,8 +53,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from internvl_chat.contracts import UserError
-    from internvl_chat.data.annotations import read_captions, write_json
-    from internvl_chat.data.record_files import write_text
+    from internvl_chat.data.records.annotations import read_captions
+    from internvl_chat.files import write_json, write_text
 
     if not (REPOSITORY / args.script).is_file():
         raise UserError(f"{REPOSITORY / args.script}: not found: run this in a checkout of the repository")
@@ -98,7 +98,7 @@ class _Rows:
             UserError: the folder holds rows of other data or settings.
         """
         from internvl_chat.contracts import UserError
-        from internvl_chat.data.annotations import read_json, write_json
+        from internvl_chat.files import read_json, write_json
 
         args, kept = self.args, self.out / "settings.json"
         settings = {"base": self.base, "script": str(args.script), "max_steps": args.max_steps}
@@ -114,7 +114,7 @@ class _Rows:
 
     def scores_of(self, form: str, adapter: str) -> dict[str, float]:
         """The scores of a row, and the share of captions that are a reference word for word."""
-        from internvl_chat.data.annotations import read_json
+        from internvl_chat.files import read_json
 
         folder = self.out / f"{form}-{adapter}"
         scores = folder / "results" / "scores.json"
@@ -169,8 +169,8 @@ def held_out_ids(captions: Mapping[str, Sequence[str]], share: float, root: Path
         UserError: a video cannot be read, or `share` is none.
     """
     from internvl_chat.contracts import UserError
-    from internvl_chat.data.layout import video_path_of
-    from internvl_chat.data.media import content_mark
+    from internvl_chat.data.media.sources import content_mark
+    from internvl_chat.data.records.intentvc import video_path_of
 
     if not 0 < share < 1:
         raise UserError(f"--held_out {share:g}: expected a share between 0 and 1")

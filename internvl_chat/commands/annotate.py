@@ -26,8 +26,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from internvl_chat.contracts import UserError
-    from internvl_chat.data.annotations import caption_records, read_captions, write_json, write_jsonl
-    from internvl_chat.data.prompt import PromptForm
+    from internvl_chat.data.prompts.conversation import PromptForm
+    from internvl_chat.data.records.annotations import caption_records, read_captions
+    from internvl_chat.files import write_json, write_jsonl
 
     if bool(args.meta_out) != bool(args.root):
         raise UserError("--meta_out and --root go together")

@@ -25,14 +25,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from internvl_chat.evaluation.decoding import Decoding
+    from internvl_chat.inference.decoding import Decoding
 
     decoding = Decoding(max_new_tokens=args.max_new_tokens, temperature=args.temperature)
-    from internvl_chat.data.annotations import write_jsonl
-    from internvl_chat.evaluation.answers import answer_records, records_to_answer, write_answers
-    from internvl_chat.evaluation.opened import open_model
-    from internvl_chat.evaluation.predict import Feeding, fail_unless_any
-    from internvl_chat.evaluation.ranks import Ranks
+    from internvl_chat.files import write_jsonl
+    from internvl_chat.inference.answers import answer_records, records_to_answer, write_answers
+    from internvl_chat.inference.handle import open_model
+    from internvl_chat.inference.predict import Feeding, fail_unless_any
+    from internvl_chat.inference.ranks import Ranks
 
     samples = records_to_answer(args.records, args.root or args.records.parent, args.limit)
     opened = open_model(

@@ -23,7 +23,7 @@ from internvl_chat.commands.options import PROMPT_FORMS, VIDEO_BACKENDS, add_mod
 
 if TYPE_CHECKING:
     from internvl_chat.contracts import Track
-    from internvl_chat.evaluation.chat import Chat
+    from internvl_chat.inference.chat import Chat
 
 
 def _box(text: str) -> tuple[float, ...]:
@@ -66,9 +66,9 @@ def run(args: argparse.Namespace) -> int:
         if path is not None and not path.exists():
             raise UserError(f"{path}: not found")
 
-    from internvl_chat.data.prompt import PromptForm
-    from internvl_chat.evaluation.chat import Chat
-    from internvl_chat.evaluation.opened import open_model
+    from internvl_chat.data.prompts.conversation import PromptForm
+    from internvl_chat.inference.chat import Chat
+    from internvl_chat.inference.handle import open_model
 
     tracks = _tracks(args)
     opened = open_model(
@@ -89,7 +89,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _tracks(args: argparse.Namespace) -> tuple[Track, ...]:
-    from internvl_chat.data.track_files import track_of_box, tracks_of_file
+    from internvl_chat.data.records.track_files import track_of_box, tracks_of_file
 
     if args.box:
         return (track_of_box(args.box, args.object, in_pixels=args.box_unit == "pixels"),)

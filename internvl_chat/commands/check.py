@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from internvl_chat.data.checking.check import Budget, check_meta
-    from internvl_chat.data.checking.report import as_json, as_text
+    from internvl_chat.data.checking.findings import as_json, as_text
 
     budget = Budget(
         args.max_seq_length, args.max_num_frame, args.max_dynamic_patch, args.force_image_size, args.tokens_per_tile
@@ -42,7 +42,7 @@ def run(args: argparse.Namespace) -> int:
     report = check_meta(args.meta, budget, args.workers)
     sys.stdout.write(json.dumps(as_json(report), indent=1) + "\n" if args.json else as_text(report, args.show))
     if args.html:
-        from internvl_chat.data.checking.sheet import write_sheet
+        from internvl_chat.data.checking.html_sheet import write_sheet
 
         write_sheet(report, args.html)
     if args.fix:

@@ -25,8 +25,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from internvl_chat.data.annotations import read_captions, write_json
-    from internvl_chat.evaluation.consensus import choose_by_consensus
+    from internvl_chat.data.records.annotations import read_captions
+    from internvl_chat.files import write_json
+    from internvl_chat.scoring.consensus import choose_by_consensus
 
     candidates = read_captions(args.candidates)
     choices = choose_by_consensus(candidates, args.metric)

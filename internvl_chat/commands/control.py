@@ -43,24 +43,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from internvl_chat.contracts import UserError
-    from internvl_chat.evaluation.decoding import Decoding
+    from internvl_chat.inference.decoding import Decoding
 
     decoding = Decoding.from_arguments(args)
     if args.sheet and "swap" not in args.probes:
         raise UserError("--sheet shows each clip with both objects' boxes: add swap to --probes")
-    from internvl_chat.data.annotations import read_captions, write_json
-    from internvl_chat.evaluation.control import (
+    from internvl_chat.data.records.annotations import read_captions
+    from internvl_chat.files import write_json
+    from internvl_chat.inference.predict import Feeding, fail_unless_any
+    from internvl_chat.inference.ranks import Ranks
+    from internvl_chat.inference.session import open_session
+    from internvl_chat.scoring.caption_scores import score_captions
+    from internvl_chat.tasks.control.probes import (
         ControlResult,
         check_targets,
         probe_asks,
         probes_of,
         read_other_targets,
     )
-    from internvl_chat.evaluation.predict import Feeding, fail_unless_any
-    from internvl_chat.evaluation.ranks import Ranks
-    from internvl_chat.evaluation.scores import score_captions
-    from internvl_chat.evaluation.session import open_session
-    from internvl_chat.evaluation.submission import SPLITS, ids_of_split, read_ids
+    from internvl_chat.tasks.intentvc.submission import SPLITS, ids_of_split, read_ids
 
     session = open_session(args, Ranks.join())
     root = session.entry.root
@@ -95,7 +96,7 @@ def run(args: argparse.Namespace) -> int:
         if args.out:
             write_json(args.out, result.to_json())
         if args.sheet and result.swapped:
-            from internvl_chat.evaluation.sheet import control_sheet
+            from internvl_chat.tasks.control.contact_sheet import control_sheet
 
             samples = {ask.id: ask.samples[0] for ask in [*asks, *other_asks.values()]}
             save_png(control_sheet(result, samples, session.views[0].num_frames, args.sheet_clips), args.sheet)

@@ -22,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from internvl_chat.data.tokenizer import rewrite_tokenizer
+    from internvl_chat.data.prompts.tokenizer import rewrite_tokenizer
     from internvl_chat.model.export import convert_checkpoint
 
     count = convert_checkpoint(args.source, args.target, args.to, int(args.max_shard_gb * 1e9))

@@ -35,8 +35,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from internvl_chat.contracts import UserError
-    from internvl_chat.data.annotations import write_json, write_jsonl
-    from internvl_chat.data.records import RecordReader
+    from internvl_chat.data.records.reader import RecordReader
+    from internvl_chat.files import write_json, write_jsonl
 
     root = args.root or (args.source if args.format in ("lasot", "got10k") else args.source.parent)
     if not root.is_dir():
@@ -61,9 +61,9 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _records(args: argparse.Namespace, root: Path) -> Iterator[dict[str, Any]]:
-    from internvl_chat.data.annotations import read_captions
     from internvl_chat.data.converters import chats, detection, tracking
-    from internvl_chat.data.prompt import PromptForm
+    from internvl_chat.data.prompts.conversation import PromptForm
+    from internvl_chat.data.records.annotations import read_captions
 
     if args.format == "llamafactory":
         return chats.llamafactory_records(args.source, root)

@@ -32,9 +32,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from PIL import Image
 
-    from internvl_chat.data.flowchart import FlowchartStyle
-    from internvl_chat.data.flowchart_dataset import write_flowcharts
-    from internvl_chat.data.grounding_picture import BoxedPicture, boxed_sheet
+    from internvl_chat.data.media.boxed_pictures import BoxedPicture, boxed_sheet
+    from internvl_chat.data.synthetic.flowchart import FlowchartStyle
+    from internvl_chat.data.synthetic.flowchart_dataset import write_flowcharts
 
     style = FlowchartStyle(tuple(args.classes), args.image_size, tuple(args.grid) if args.grid else None)
     parts = write_flowcharts(args.out, style, images=args.images, val_fraction=args.val_fraction, seed=args.seed)

@@ -22,8 +22,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from internvl_chat.model.inspection import inspect_checkpoint
     from internvl_chat.model.trainable import TrainablePart
+    from internvl_chat.planning.inspection import inspect_checkpoint
 
     trained = TrainablePart(args.use_llm_lora, freeze_llm=False, freeze_mlp=args.freeze_mlp, freeze_backbone=True)
     report = inspect_checkpoint(

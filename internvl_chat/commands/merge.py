@@ -25,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     import torch
 
-    from internvl_chat.data.tokenizer import rewrite_tokenizer
+    from internvl_chat.data.prompts.tokenizer import rewrite_tokenizer
     from internvl_chat.model.export import merge_checkpoint
 
     count = merge_checkpoint(

@@ -23,11 +23,11 @@ def run(args: argparse.Namespace) -> int:
     import numpy as np
 
     from internvl_chat.contracts import UserError
-    from internvl_chat.data.annotations import load_meta, read_samples
-    from internvl_chat.data.frame_sampling import clip_window, sample_frames
-    from internvl_chat.data.media import read_media_header, read_pictures
-    from internvl_chat.data.picture import Strip, contact_sheet
-    from internvl_chat.data.tracks import boxes_at
+    from internvl_chat.data.media.drawing import Strip, contact_sheet
+    from internvl_chat.data.media.sampling import clip_window, sample_frames
+    from internvl_chat.data.media.sources import read_media_header, read_pictures
+    from internvl_chat.data.records.annotations import load_meta, read_samples
+    from internvl_chat.data.records.tracks import boxes_at
 
     samples = [sample for entry in load_meta(args.meta_path) for sample in read_samples(entry)]
     if not 1 <= args.line <= len(samples):

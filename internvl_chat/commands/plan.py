@@ -13,7 +13,7 @@ import sys
 
 from internvl_chat.commands.options import add_meta_path, count, positive_int
 
-# Known to internvl_chat.model.planning too, which is not imported for a usage error.
+# Known to internvl_chat.planning.plan too, which is not imported for a usage error.
 GPU_KINDS = ("a100", "h100", "h200")
 # Of IntentVC's captions, about 13 words each.
 _CAPTION_TOKENS = 20
@@ -64,12 +64,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from internvl_chat.contracts import UserError
-    from internvl_chat.data.annotations import load_meta, read_samples
-    from internvl_chat.data.packing import group_by_prompt
+    from internvl_chat.data.records.annotations import load_meta, read_samples
+    from internvl_chat.data.training_set.packing import group_by_prompt
     from internvl_chat.model.loading import load_config, resolve_folder
-    from internvl_chat.model.planning import GPUS, Choices, Machine, Workload, plan_run
     from internvl_chat.model.trainable import TrainablePart
-    from internvl_chat.train.planning import Shown, layers_to_recompute, workload_of
+    from internvl_chat.planning.plan import GPUS, Choices, Machine, Workload, plan_run
+    from internvl_chat.train.workload import Shown, layers_to_recompute, workload_of
 
     if args.min_num_frame > args.max_num_frame:
         raise UserError(f"--min_num_frame {args.min_num_frame}: expected at most --max_num_frame {args.max_num_frame}")

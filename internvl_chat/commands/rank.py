@@ -33,7 +33,7 @@ def run(args: argparse.Namespace) -> int:
     from dataclasses import asdict
 
     from internvl_chat.contracts import UserError
-    from internvl_chat.evaluation.ranking import rank_runs
+    from internvl_chat.tasks.intentvc.ranking import rank_runs
 
     names = [name for name, _ in args.runs]
     if len(set(names)) < len(names):
@@ -55,9 +55,10 @@ def _final_scores(runs: Mapping[str, Path], args: argparse.Namespace) -> dict[st
         UserError: a file is neither, or the runs were scored on different captions: an easy part would win.
     """
     from internvl_chat.contracts import UserError
-    from internvl_chat.data.annotations import read_captions, read_json, read_predictions
-    from internvl_chat.evaluation.assessment import scores_of_parts
-    from internvl_chat.evaluation.ranking import final_scores
+    from internvl_chat.data.records.annotations import read_captions, read_predictions
+    from internvl_chat.files import read_json
+    from internvl_chat.tasks.intentvc.assessment import scores_of_parts
+    from internvl_chat.tasks.intentvc.ranking import final_scores
 
     references = read_captions(args.references) if args.references else {}
     scores: dict[str, dict[str, float]] = {}

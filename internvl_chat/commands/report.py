@@ -42,12 +42,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from internvl_chat.contracts import UserError
-    from internvl_chat.data.annotations import read_captions, read_predictions, video_path_of
-    from internvl_chat.data.record_files import write_text
-    from internvl_chat.evaluation.assessment import assess
-    from internvl_chat.evaluation.control_record import ControlRecord
-    from internvl_chat.evaluation.groups import read_tracks
-    from internvl_chat.evaluation.report import ReportInput, render_report
+    from internvl_chat.data.records.annotations import read_captions, read_predictions, video_path_of
+    from internvl_chat.files import write_text
+    from internvl_chat.reports.caption_report import ReportInput, render_report
+    from internvl_chat.scoring.control_record import ControlRecord
+    from internvl_chat.tasks.intentvc.assessment import assess
+    from internvl_chat.tasks.intentvc.groups import read_tracks
 
     control = ControlRecord.read(args.control) if args.control else None
     predictions = {name: read_predictions(path) for name, path in args.runs}

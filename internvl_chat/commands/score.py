@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING
 from internvl_chat.commands.options import add_scoring_options
 
 if TYPE_CHECKING:
-    from internvl_chat.evaluation.assessment import Assessment
-    from internvl_chat.evaluation.significance import Difference
+    from internvl_chat.scoring.significance import Difference
+    from internvl_chat.tasks.intentvc.assessment import Assessment
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -34,11 +34,11 @@ def run(args: argparse.Namespace) -> int:
     from dataclasses import asdict
 
     from internvl_chat.contracts import UserError
-    from internvl_chat.data.annotations import read_captions, read_predictions
-    from internvl_chat.evaluation.assessment import assess
-    from internvl_chat.evaluation.groups import read_tracks
-    from internvl_chat.evaluation.scores import score_captions
-    from internvl_chat.evaluation.significance import compare
+    from internvl_chat.data.records.annotations import read_captions, read_predictions
+    from internvl_chat.scoring.caption_scores import score_captions
+    from internvl_chat.scoring.significance import compare
+    from internvl_chat.tasks.intentvc.assessment import assess
+    from internvl_chat.tasks.intentvc.groups import read_tracks
 
     predictions, references = read_predictions(args.predictions), read_captions(args.references)
     baseline = read_predictions(args.baseline) if args.baseline else None

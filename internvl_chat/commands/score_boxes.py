@@ -28,8 +28,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from internvl_chat.contracts import UserError
-    from internvl_chat.evaluation.grounding_records import read_answered
-    from internvl_chat.evaluation.grounding_scores import score_boxes
+    from internvl_chat.scoring.box_records import read_answered
+    from internvl_chat.scoring.box_scores import score_boxes
 
     if args.sheet and not args.root:
         raise UserError("--sheet needs --root, the folder of the pictures")
@@ -38,12 +38,12 @@ def run(args: argparse.Namespace) -> int:
     sys.stdout.write(json.dumps(report.as_dict()) + "\n" if args.json else report.as_text())
     sys.stdout.flush()
     if args.sheet:
-        from internvl_chat.evaluation.box_sheet import prediction_sheet
+        from internvl_chat.reports.box_sheet import prediction_sheet
 
         save_png(prediction_sheet(answers.answered[: args.sheet_images], args.root), args.sheet)
     if args.html:
-        from internvl_chat.data.record_files import write_text
-        from internvl_chat.evaluation.box_report import render_box_report
+        from internvl_chat.files import write_text
+        from internvl_chat.reports.box_report import render_box_report
 
         write_text(args.html, render_box_report(answers, args.predictions.stem, args.root))
     return 0

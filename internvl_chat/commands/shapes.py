@@ -19,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from internvl_chat.contracts import UserError
-    from internvl_chat.data.shapes import write_dataset
+    from internvl_chat.data.synthetic.shapes import write_dataset
 
     try:
         counts = write_dataset(

@@ -27,8 +27,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from internvl_chat.contracts import UserError
-    from internvl_chat.evaluation.submission import SPLITS, challenge_ids, read_ids_of_parts
-    from internvl_chat.evaluation.validation import validate_submission
+    from internvl_chat.tasks.intentvc.check_submission import validate_submission
+    from internvl_chat.tasks.intentvc.submission import SPLITS, challenge_ids, read_ids_of_parts
 
     if args.part == "both" and args.file.suffix == ".json":
         raise UserError(f"{args.file}: is one file, a submission of both parts is a zip: give --part public or private")

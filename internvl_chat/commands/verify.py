@@ -57,10 +57,10 @@ def _run_case(folder: Path) -> bool:
 
 def _run_text_case(folder: Path) -> bool:
     from internvl_chat.contracts import Turn
-    from internvl_chat.data.annotations import read_json
-    from internvl_chat.data.prompt import encode_conversation
-    from internvl_chat.data.templates import template_named
-    from internvl_chat.data.tokenizer import load_tokenizer
+    from internvl_chat.data.prompts.conversation import encode_conversation
+    from internvl_chat.data.prompts.templates import template_named
+    from internvl_chat.data.prompts.tokenizer import load_tokenizer
+    from internvl_chat.files import read_json
 
     case = read_json(folder / "text_case.json")
     template = template_named(case["conv_style"])
@@ -118,10 +118,10 @@ def _question(model: PreTrainedModel, folder: Path, num_frames: int) -> dict[str
     import torch
 
     from internvl_chat.contracts import Turn
-    from internvl_chat.data.prompt import PromptForm, encode_conversation, expand_video, with_coordinates
-    from internvl_chat.data.templates import template_named
-    from internvl_chat.data.tokenizer import has_tokenizer, load_tokenizer
-    from internvl_chat.model.conversion.config import template_of
+    from internvl_chat.data.prompts.conversation import PromptForm, encode_conversation, expand_video, with_coordinates
+    from internvl_chat.data.prompts.templates import template_named
+    from internvl_chat.data.prompts.tokenizer import has_tokenizer, load_tokenizer
+    from internvl_chat.model.families.internvl.original import template_of
 
     generator = torch.Generator().manual_seed(0)
     side_px = model.config.vision_config.image_size[0]

@@ -1,8 +1,8 @@
 """Tensors to loss or tokens. Importing it registers the model with transformers' Auto classes."""
 
-from internvl_chat.model.captioner import IntentVCNetForConditionalGeneration, IntentVCNetModel
-from internvl_chat.model.configuration import IntentVCNetConfig, IntentVCNetVisionConfig
-from internvl_chat.model.vision import IntentVCNetVisionModel
+from internvl_chat.model.families.internvl.configuration import IntentVCNetConfig, IntentVCNetVisionConfig
+from internvl_chat.model.families.internvl.model import IntentVCNetForConditionalGeneration, IntentVCNetModel
+from internvl_chat.model.families.internvl.vision import IntentVCNetVisionModel
 
 __all__ = [
     "IntentVCNetConfig",

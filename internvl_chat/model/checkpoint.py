@@ -24,9 +24,10 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from internvl_chat.contracts import UserError
-from internvl_chat.model.captioner import IntentVCNetForConditionalGeneration
-from internvl_chat.model.configuration import IntentVCNetConfig
-from internvl_chat.model.conversion.files import open_safetensors
+from internvl_chat.files import replacing
+from internvl_chat.model.conversion.weight_files import open_safetensors
+from internvl_chat.model.families.internvl.configuration import IntentVCNetConfig
+from internvl_chat.model.families.internvl.model import IntentVCNetForConditionalGeneration
 from internvl_chat.model.loading import (
     base_fingerprint,
     load_config,
@@ -123,9 +124,8 @@ def save_trained(model: PreTrainedModel | PeftModel, state_dict: Mapping[str, to
 
 
 def _save_atomically(tensors: dict[str, torch.Tensor], path: Path) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    save_file(tensors, temporary, metadata={"format": "pt"})
-    os.replace(temporary, path)
+    with replacing(path) as temporary:
+        save_file(tensors, temporary, metadata={"format": "pt"})
 
 
 def load_trained(model: PreTrainedModel | PeftModel, folder: Path) -> None:

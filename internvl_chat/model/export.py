@@ -19,10 +19,10 @@ from internvl_chat.model.checkpoint import (
     base_of,
     is_training_checkpoint,
 )
-from internvl_chat.model.configuration import IntentVCNetConfig
-from internvl_chat.model.conversion.config import original_config, weight_map
-from internvl_chat.model.conversion.files import LazyTensor, open_safetensors, write_weights
+from internvl_chat.model.conversion.weight_files import LazyTensor, open_safetensors, write_weights
 from internvl_chat.model.conversion.weight_map import fold_lora, native_to_hub
+from internvl_chat.model.families.internvl.configuration import IntentVCNetConfig
+from internvl_chat.model.families.internvl.original import original_config, weight_map
 from internvl_chat.model.loading import CONFIG_NAME, check_weights, fit_tables, load_config, open_native
 
 Layout = Literal["original", "hf"]

@@ -24,11 +24,11 @@ from transformers.modeling_utils import set_zero3_state
 from transformers.utils import logging as hf_logging
 
 from internvl_chat.contracts import UserError
-from internvl_chat.model.captioner import IntentVCNetForConditionalGeneration
-from internvl_chat.model.configuration import IntentVCNetConfig
-from internvl_chat.model.conversion.config import AdapterLayout, is_original, native_config, weight_map
-from internvl_chat.model.conversion.files import LazyTensor, open_weights
+from internvl_chat.model.conversion.weight_files import LazyTensor, open_weights
 from internvl_chat.model.conversion.weight_map import fold_lora, hub_to_native
+from internvl_chat.model.families.internvl.configuration import IntentVCNetConfig
+from internvl_chat.model.families.internvl.model import IntentVCNetForConditionalGeneration
+from internvl_chat.model.families.internvl.original import AdapterLayout, is_original, native_config, weight_map
 
 logger = logging.getLogger(__name__)
 

@@ -13,7 +13,7 @@ from torch.nn.utils.rnn import pad_sequence
 from internvl_chat.constants import IGNORE_INDEX
 from internvl_chat.contracts import UserError
 from internvl_chat.model.checkpoint import load_captioner
-from internvl_chat.model.conversion.files import open_safetensors
+from internvl_chat.model.conversion.weight_files import open_safetensors
 
 CASE_NAME, CASE_CHECKPOINT_NAME = "case.safetensors", "checkpoint"
 CASE_TENSORS = (

@@ -8,15 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from internvl_chat.contracts import UserError
-from internvl_chat.data.annotations import load_meta, read_mix
-from internvl_chat.data.packing import group_by_prompt
-from internvl_chat.model.footprint import frames_within
-from internvl_chat.model.inspection import GIB, inspect_checkpoint
+from internvl_chat.data.records.annotations import load_meta, read_mix
+from internvl_chat.data.training_set.packing import group_by_prompt
 from internvl_chat.model.loading import load_config
-from internvl_chat.model.planning import GPUS, USABLE_SHARE, Machine, Settings, Workload, plan_as_set
 from internvl_chat.model.trainable import TrainablePart
+from internvl_chat.planning.footprint import frames_within
+from internvl_chat.planning.inspection import GIB, inspect_checkpoint
+from internvl_chat.planning.plan import GPUS, USABLE_SHARE, Machine, Settings, Workload, plan_as_set
 from internvl_chat.train.arguments import DataArguments, FinetuneArguments, ModelArguments
-from internvl_chat.train.planning import Shown, layers_to_recompute, offloads, workload_of, zero_stage
+from internvl_chat.train.workload import Shown, layers_to_recompute, offloads, workload_of, zero_stage
 
 NOTHING_TRAINED = (
     "nothing is trained: --freeze_llm, --freeze_mlp and --freeze_backbone leave nothing without LoRA or box adapters"

@@ -14,8 +14,7 @@ from transformers import EarlyStoppingCallback, TrainerCallback, TrainerControl,
 from transformers.trainer_callback import ExportableState
 
 from internvl_chat.contracts import UserError
-from internvl_chat.data.annotations import read_json
-from internvl_chat.data.faults import Fault, FaultLog
+from internvl_chat.files import read_json
 from internvl_chat.model.checkpoint import (
     COMPLETION_MARK_NAME,
     FILE_LIST_NAME,
@@ -25,6 +24,7 @@ from internvl_chat.model.checkpoint import (
     half_written_checkpoints,
 )
 from internvl_chat.train.arguments import FinetuneArguments, ModelArguments
+from internvl_chat.train.fault_log import Fault, FaultLog
 
 logger = logging.getLogger("internvl_chat.train")
 

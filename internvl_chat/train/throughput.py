@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import torch
 
 from internvl_chat.contracts import PackedBatch
-from internvl_chat.model.footprint import Footprint, PassShape
+from internvl_chat.planning.footprint import Footprint, PassShape
 
 
 class Throughput:

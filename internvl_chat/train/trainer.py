@@ -15,16 +15,16 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from transformers import Trainer
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
-from internvl_chat.data.dataset import CaptionDataset, EpochSampler, PackSampler
-from internvl_chat.data.encoder import PromptConfig
-from internvl_chat.data.faults import FaultLog
+from internvl_chat.data.prompts.encoder import PromptConfig
+from internvl_chat.data.training_set.dataset import CaptionDataset, EpochSampler, PackSampler
 from internvl_chat.model.checkpoint import COMPLETION_MARK_NAME, list_files, load_trained, save_trained
-from internvl_chat.model.footprint import Footprint
 from internvl_chat.model.trainable import TrainablePart
-from internvl_chat.train.planning import peak_flops, tile_cost
+from internvl_chat.planning.footprint import Footprint
+from internvl_chat.train.fault_log import FaultLog
 from internvl_chat.train.resume import RememberFaults
 from internvl_chat.train.throughput import Throughput
 from internvl_chat.train.validation import Validation
+from internvl_chat.train.workload import peak_flops, tile_cost
 
 
 class BoxCaptionTrainer(Trainer):

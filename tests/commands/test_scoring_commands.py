@@ -10,13 +10,13 @@ import pytest
 
 from internvl_chat.__main__ import main
 from internvl_chat.commands.options import run_file
-from internvl_chat.data.annotations import read_captions
-from internvl_chat.evaluation.control import ControlResult
-from internvl_chat.evaluation.control_record import OWN, Probe
-from internvl_chat.evaluation.submission import challenge_ids, write_results
+from internvl_chat.data.records.annotations import read_captions
+from internvl_chat.scoring.control_record import OWN, Probe
+from internvl_chat.tasks.control.probes import ControlResult
+from internvl_chat.tasks.intentvc.submission import challenge_ids, write_results
 from tests.helpers import run_python
 
-CAPTIONS = Path(__file__).resolve().parent.parent / "evaluation" / "data" / "captions.json"
+CAPTIONS = Path(__file__).resolve().parent.parent / "files" / "captions.json"
 
 
 def write(path: Path, content: Any) -> Path:

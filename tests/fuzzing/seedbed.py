@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from internvl_chat.boxes import save_boxes
-from internvl_chat.data.annotations import write_json, write_jsonl
+from internvl_chat.files import write_json, write_jsonl
 from tests.data.checking.planted import QUESTION, talk
 
 NUM_FRAMES, WIDTH_PX, HEIGHT_PX = 7, 64, 48

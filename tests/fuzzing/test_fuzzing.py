@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from internvl_chat.data import prepare
+from internvl_chat.data.records import box_files as prepare
 from tests.fuzzing.garden import CLIP, FuzzFailure, Garden
 from tests.fuzzing.runs import run_bytes, run_drawn
 from tests.helpers import run_python

@@ -11,9 +11,9 @@ from safetensors.torch import load_file, save_file
 
 from internvl_chat.contracts import UserError
 from internvl_chat.model.checkpoint import load_base, load_captioner
-from internvl_chat.model.inspection import inspect_checkpoint
 from internvl_chat.model.loading import resize_positions
 from internvl_chat.model.trainable import TrainablePart
+from internvl_chat.planning.inspection import inspect_checkpoint
 from tests.model.original_reference import GRID, IMAGE_ID, TILE_PX, VOCAB, WIDTH, D, inputs, write_checkpoint
 
 

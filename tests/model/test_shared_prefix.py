@@ -11,9 +11,9 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from internvl_chat.contracts import PackedFeatures, SharedPrefix
-from internvl_chat.data.collator import PackCollator
-from internvl_chat.data.encoder import SamplePlan
-from internvl_chat.data.packing import LossReduction, pack_answers
+from internvl_chat.data.prompts.encoder import SamplePlan
+from internvl_chat.data.training_set.collator import PackCollator
+from internvl_chat.data.training_set.packing import LossReduction, pack_answers
 from internvl_chat.model.checkpoint import load_base
 from internvl_chat.model.recomputation import recompute_layers
 from internvl_chat.model.shared_prefix import answer_mask, use_shared_prefix_attention

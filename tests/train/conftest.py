@@ -11,10 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from internvl_chat.data.annotations import caption_records, read_captions, write_json, write_jsonl
-from internvl_chat.data.prepare import find_videos, write_boxes_beside
-from internvl_chat.data.prompt import PromptForm
-from internvl_chat.data.shapes import write_dataset
+from internvl_chat.data.prompts.conversation import PromptForm
+from internvl_chat.data.records.annotations import caption_records, read_captions
+from internvl_chat.data.records.box_files import find_videos, write_boxes_beside
+from internvl_chat.data.synthetic.shapes import write_dataset
+from internvl_chat.files import write_json, write_jsonl
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 BASE_MODEL = REPOSITORY / "quickstart" / "base"

@@ -10,14 +10,14 @@ from pathlib import Path
 import pytest
 
 from internvl_chat.contracts import Sample, Turn, UserError
-from internvl_chat.data.annotations import write_json
-from internvl_chat.data.prompt_config import PromptConfig
+from internvl_chat.data.prompts.prompt_config import PromptConfig
+from internvl_chat.files import write_json
 from internvl_chat.model.checkpoint import COMPLETION_MARK_NAME, FILE_LIST_NAME, list_files
 from internvl_chat.train.arguments import DataArguments, FinetuneArguments, ModelArguments
 from internvl_chat.train.finetune_w_bboxes_ml import parse_arguments, trains_with_deepspeed
-from internvl_chat.train.planning import Shown, layers_to_recompute, offloads, text_tokens, workload_of, zero_stage
 from internvl_chat.train.resume import check_same_parts_trained, checkpoint_to_resume, note_replaced_checkpoints
 from internvl_chat.train.validation import Validation, hold_out
+from internvl_chat.train.workload import Shown, layers_to_recompute, offloads, text_tokens, workload_of, zero_stage
 from tests.helpers import ROOT
 
 

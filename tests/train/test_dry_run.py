@@ -11,8 +11,9 @@ import pytest
 
 from internvl_chat.contracts import UserError
 from internvl_chat.model.loading import load_config
+from internvl_chat.train.build import trainable_part
 from internvl_chat.train.dry_run import describe_run
-from internvl_chat.train.finetune_w_bboxes_ml import parse_arguments, trainable_part
+from internvl_chat.train.finetune_w_bboxes_ml import parse_arguments
 from tests.families import FAMILIES, write_family
 from tests.model.original_reference import VIT_LAYERS
 from tests.train.conftest import BASE_MODEL, REPOSITORY

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from internvl_chat.__main__ import main
-from internvl_chat.evaluation.chat import Chat
+from internvl_chat.inference.chat import Chat
 from internvl_chat.train.finetune_w_bboxes_ml import parse_arguments, train
 from quickstart.grounding_proof import RECIPES, TINY_FLAGS
 from quickstart.stills import QUESTION, write_stills

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file
 
 from internvl_chat.contracts import UserError
-from internvl_chat.data.annotations import read_json, write_json
+from internvl_chat.files import read_json, write_json
 from internvl_chat.model.checkpoint import complete_checkpoints
 from internvl_chat.train.finetune_w_bboxes_ml import parse_arguments, train
 from tests.train.conftest import BASE_MODEL

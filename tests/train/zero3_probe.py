@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from transformers.integrations import HfDeepSpeedConfig
 
 from internvl_chat.train.arguments import ModelArguments
-from internvl_chat.train.finetune_w_bboxes_ml import build_model
+from internvl_chat.train.build import build_model
 
 
 def main(base: str, out: Path) -> None:

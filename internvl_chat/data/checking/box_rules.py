@@ -12,10 +12,10 @@ import numpy.typing as npt
 from internvl_chat.boxes import is_absent
 from internvl_chat.constants import BOX_SCALE
 from internvl_chat.data.checking.faults import Fault
-from internvl_chat.data.checking.files import BoxFileFacts
+from internvl_chat.data.checking.headers import BoxFileFacts
 from internvl_chat.data.checking.written_tracks import WrittenTrack
-from internvl_chat.data.media import MediaHeader
-from internvl_chat.data.tracks import CORNER_MARGIN
+from internvl_chat.data.media.sources import MediaHeader
+from internvl_chat.data.records.tracks import CORNER_MARGIN
 
 Boxes = npt.NDArray[np.float64]
 # Width and height in pixels; None if not known, or not one for all pictures.

@@ -15,10 +15,9 @@ import numpy as np
 
 from internvl_chat.constants import BOX_SCALE
 from internvl_chat.contracts import UserError
-from internvl_chat.data.annotations import DatasetEntry
 from internvl_chat.data.checking import box_rules
 from internvl_chat.data.checking.faults import Fault, Finding
-from internvl_chat.data.checking.files import (
+from internvl_chat.data.checking.headers import (
     BoxFileFacts,
     MediaFacts,
     MediaKind,
@@ -28,9 +27,10 @@ from internvl_chat.data.checking.files import (
 )
 from internvl_chat.data.checking.lines import LineExaminer, LineFacts
 from internvl_chat.data.checking.meta import read_entries
-from internvl_chat.data.media import MediaHeader
-from internvl_chat.data.record_files import RawRecord, read_text, split_records
-from internvl_chat.data.tiling import choose_grid, grid_views
+from internvl_chat.data.media.sources import MediaHeader
+from internvl_chat.data.media.tiling import choose_grid, grid_views
+from internvl_chat.data.records.annotations import DatasetEntry
+from internvl_chat.files import RawRecord, read_text, split_records
 
 LINES_A_JOB = 250
 FILES_A_JOB = 32

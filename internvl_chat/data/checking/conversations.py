@@ -24,8 +24,8 @@ from internvl_chat.constants import (
 )
 from internvl_chat.contracts import Turn
 from internvl_chat.data.checking.faults import Finding
-from internvl_chat.data.prompt import PromptForm
-from internvl_chat.data.records import SPEAKERS
+from internvl_chat.data.prompts.conversation import PromptForm
+from internvl_chat.data.records.reader import SPEAKERS
 
 SPEAKER_ALIASES = {"user": "human", "assistant": "gpt", "bot": "gpt"}
 TURN_KEY_ALIASES = {"text": "value", "content": "value", "role": "from"}

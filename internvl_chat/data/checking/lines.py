@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from internvl_chat.contracts import TrackFile, UserError
-from internvl_chat.data.annotations import DatasetEntry
 from internvl_chat.data.checking.conversations import Notes, TextFacts, examine_conversation, shortened
 from internvl_chat.data.checking.faults import Finding
-from internvl_chat.data.checking.files import MediaKind
+from internvl_chat.data.checking.headers import MediaKind
 from internvl_chat.data.checking.written_tracks import WrittenTrack, read_tracks
-from internvl_chat.data.record_files import RawRecord, parse_json
-from internvl_chat.data.records import RecordReader
+from internvl_chat.data.records.annotations import DatasetEntry
+from internvl_chat.data.records.reader import RecordReader
+from internvl_chat.files import RawRecord, parse_json
 
 RECORD_KEYS = ("id", "conversations", "image", "video", "clip", "tracks", "width", "height")
 

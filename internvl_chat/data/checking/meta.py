@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from internvl_chat.contracts import UserError
-from internvl_chat.data.annotations import DatasetEntry, entry_of, load_meta
 from internvl_chat.data.checking.faults import Finding
-from internvl_chat.data.checking.files import without_path
-from internvl_chat.data.record_files import read_json
+from internvl_chat.data.checking.headers import without_path
+from internvl_chat.data.records.annotations import DatasetEntry, entry_of, load_meta
+from internvl_chat.files import read_json
 
 
 def read_entries(meta: Path) -> tuple[list[DatasetEntry], list[Finding]]:

@@ -9,12 +9,11 @@ from typing import Any
 
 from internvl_chat.constants import IMAGE_PLACEHOLDER, VIDEO_PLACEHOLDER
 from internvl_chat.contracts import UserError
-from internvl_chat.data.annotations import write_json
 from internvl_chat.data.checking.box_rules import size_px
 from internvl_chat.data.checking.check import CheckedEntry, CheckReport
 from internvl_chat.data.checking.conversations import ascii_box_digits, break_after_video, renamed_turn
 from internvl_chat.data.checking.lines import LineFacts
-from internvl_chat.data.record_files import json_text, parse_json, read_json, read_text, split_records
+from internvl_chat.files import json_text, parse_json, read_json, read_text, split_records, write_json
 
 
 def write_repaired(report: CheckReport, folder: Path) -> Counter[str]:

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from internvl_chat.data.checking.conversations import Notes, box_row, shortened
-from internvl_chat.data.records import BOX_ORDERS, BOX_UNITS, TRACK_KEYS
+from internvl_chat.data.records.reader import BOX_ORDERS, BOX_UNITS, TRACK_KEYS
 
 TRACK_FIELDS = ("name", "boxes", "by", "unit", "order", "absent")
 

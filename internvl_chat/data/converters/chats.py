@@ -20,10 +20,10 @@ from internvl_chat.constants import (
 )
 from internvl_chat.contracts import Sample, UserError
 from internvl_chat.data.checking.conversations import box_row, break_after_video, renamed_turn, shortened
-from internvl_chat.data.grounding import box_text
-from internvl_chat.data.media import read_media_header
-from internvl_chat.data.record_files import parse_json, read_text, split_records
-from internvl_chat.data.records import SPEAKERS
+from internvl_chat.data.media.sources import read_media_header
+from internvl_chat.data.records.reader import SPEAKERS
+from internvl_chat.files import parse_json, read_text, split_records
+from internvl_chat.grounding import box_text
 
 # ms-swift's stand-ins for the entries of `objects`, used up from first to last.
 _REF_MARK, _BOX_MARK = "<ref-object>", "<bbox>"

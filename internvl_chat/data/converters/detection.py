@@ -13,7 +13,8 @@ from internvl_chat.boxes import BoxArray, is_absent, thousandths_from_pixels
 from internvl_chat.constants import IMAGE_PLACEHOLDER, REF_END, REF_START
 from internvl_chat.contracts import UserError
 from internvl_chat.data.checking.conversations import box_row, shortened
-from internvl_chat.data.grounding import (
+from internvl_chat.files import parse_json, read_json, read_text, split_records
+from internvl_chat.grounding import (
     DETECTION_QUESTION,
     LabelledBox,
     box_text,
@@ -21,7 +22,6 @@ from internvl_chat.data.grounding import (
     nameless_id,
     referring_question,
 )
-from internvl_chat.data.record_files import parse_json, read_json, read_text, split_records
 
 
 def coco_records(source: Path, root: Path) -> Iterator[dict[str, Any]]:

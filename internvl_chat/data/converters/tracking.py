@@ -14,10 +14,10 @@ import numpy as np
 from internvl_chat.boxes import parse_box_text
 from internvl_chat.constants import VIDEO_PLACEHOLDER
 from internvl_chat.contracts import UserError
-from internvl_chat.data.layout import category_of, object_name_of
-from internvl_chat.data.media import frame_files
-from internvl_chat.data.prompt import PromptForm
-from internvl_chat.data.record_files import read_text
+from internvl_chat.data.media.sources import frame_files
+from internvl_chat.data.prompts.conversation import PromptForm
+from internvl_chat.data.records.intentvc import category_of, object_name_of
+from internvl_chat.files import read_text
 
 TRACK_NAME = "groundtruth.txt"
 

@@ -15,7 +15,7 @@ from functools import partial
 import torch
 
 from internvl_chat.contracts import UserError
-from internvl_chat.model.conversion.files import LazyTensor
+from internvl_chat.model.conversion.weight_files import LazyTensor
 
 # What the original's training sets: alpha is twice the rank, and the update is scaled by alpha / rank.
 ORIGINAL_LORA_SCALE = 2.0

@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from internvl_chat.boxes import load_boxes
-from internvl_chat.data.annotations import write_json
+from internvl_chat.files import write_json
 
 # Code, file and line (0: the file as a whole) of a finding.
 Place = tuple[str, Path, int]

@@ -15,15 +15,15 @@ import pytest
 from PIL import Image
 
 from internvl_chat.__main__ import main
-from internvl_chat.data.annotations import DatasetEntry, load_meta, read_samples
-from internvl_chat.data.checking import box_rules, files
+from internvl_chat.data.checking import box_rules, headers
 from internvl_chat.data.checking.check import CheckReport, check_meta
 from internvl_chat.data.checking.faults import KINDS
-from internvl_chat.data.checking.files import BoxFileFacts
-from internvl_chat.data.media import MediaHeader
-from internvl_chat.data.prepare import PrepareReport, find_videos, prepare_boxes
+from internvl_chat.data.checking.headers import BoxFileFacts
+from internvl_chat.data.media.sources import MediaHeader
+from internvl_chat.data.records.annotations import DatasetEntry, load_meta, read_samples
+from internvl_chat.data.records.box_files import PrepareReport, find_videos, prepare_boxes
 from tests.data.checking.planted import QUESTION, Place, Workshop, add_clean_records, plant_all, talk
-from tests.data.test_prepare import erase_frames
+from tests.data.records.test_box_files import erase_frames
 from tests.helpers import ROOT, run_python, shared
 
 
@@ -78,13 +78,13 @@ def test_prepared_shapes_have_no_fault(shapes_meta: Path, capsys: pytest.Capture
 def test_each_video_and_each_box_file_is_opened_once(shapes_meta: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     opened: list[Path] = []
     for name in ("read_media_header", "read_box_array"):
-        read = getattr(files, name)
+        read = getattr(headers, name)
 
         def counted(source: Any, read: Any = read) -> Any:
             opened.append(getattr(source, "video_path", source))
             return read(source)
 
-        monkeypatch.setattr(files, name, counted)
+        monkeypatch.setattr(headers, name, counted)
     check_meta(shapes_meta, workers=1)
     assert len(opened) == len(set(opened)) == 12
 

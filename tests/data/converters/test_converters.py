@@ -13,10 +13,10 @@ import pytest
 from PIL import Image
 
 from internvl_chat.__main__ import main
-from internvl_chat.data.annotations import load_meta, read_samples
 from internvl_chat.data.checking.check import check_meta
-from internvl_chat.data.media import read_media_header
-from internvl_chat.data.tracks import boxes_at
+from internvl_chat.data.media.sources import read_media_header
+from internvl_chat.data.records.annotations import load_meta, read_samples
+from internvl_chat.data.records.tracks import boxes_at
 
 Convert = Callable[..., list[dict[str, Any]]]
 

@@ -1,0 +1,127 @@
+"""What the headers of pictures, videos and box files say; each file is opened once and no video frame is decoded."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from internvl_chat.boxes import BOX_TEXT_NAME, read_box_array
+from internvl_chat.contracts import Sample, UserError
+from internvl_chat.data.media.sources import PICTURE_SUFFIXES, MediaHeader, read_media_header, read_pictures
+
+MediaKind = Literal["image", "video"]
+
+VIDEO_SUFFIXES = frozenset(".mp4 .mkv .webm .avi .mov .m4v .mpg .mpeg .ts .flv".split())
+
+_TAIL_BYTES = 65536
+_END_MARKS = {".jpg": b"\xff\xd9", ".jpeg": b"\xff\xd9", ".png": b"IEND"}
+
+
+@dataclass(frozen=True)
+class MediaFacts:
+    """The header of a picture or video, or the code of what is wrong with the file."""
+
+    header: MediaHeader | None = None
+    fault: str = ""
+    found: str = ""
+
+
+@dataclass(frozen=True)
+class BoxFileFacts:
+    """A box file beside a video: its rows [T, 4], or the code of what is wrong with it."""
+
+    boxes: npt.NDArray | None = None
+    is_stale: bool = False
+    fault: str = ""
+    found: str = ""
+
+
+def sample_of(path: Path, kind: MediaKind) -> Sample:
+    """A sample that shows this file and nothing else."""
+    return Sample("", (), "", image_paths=(path,)) if kind == "image" else Sample("", (), "", video_path=path)
+
+
+def read_media(path: Path, kind: MediaKind) -> MediaFacts:
+    """Read the header of a picture, a video, a GIF or a folder of frames; never raises for what is in the file."""
+    suffix = path.suffix.lower()
+    if not path.exists():
+        return MediaFacts(fault="media-missing", found="there is no such file")
+    if kind == "image" and suffix in VIDEO_SUFFIXES:
+        return MediaFacts(fault="media-kind", found="a video stands under 'image'")
+    if kind == "video" and suffix in PICTURE_SUFFIXES and path.is_file():
+        return MediaFacts(fault="media-kind", found="a picture stands under 'video'")
+    try:
+        if missing := _missing_at_end(path, kind):
+            return MediaFacts(fault="media-truncated", found=missing)
+        return MediaFacts(read_media_header(sample_of(path, kind)))
+    except UserError as error:
+        return MediaFacts(fault="media-unreadable", found=without_path(path, error))
+    except OSError as error:
+        return MediaFacts(fault="media-unreadable", found=f"cannot be opened ({error})")
+
+
+def without_path(path: Path, error: UserError) -> str:
+    """What an error says, without the file it says it of."""
+    return str(error).removeprefix(str(path)).removeprefix(":").strip()
+
+
+def _missing_at_end(path: Path, kind: MediaKind) -> str:
+    """What shows that a file was cut off though its header is whole; empty if nothing does."""
+    if not path.is_file():
+        return ""
+    with path.open("rb") as file:
+        size = path.stat().st_size
+        if kind == "video":
+            count = _missing_bytes(file, size)
+            return f"{count} bytes are missing at the end" if count else ""
+        # Cameras write notes of their own behind the end mark, so its lack is a suspicion that decoding settles.
+        mark = _END_MARKS.get(path.suffix.lower(), b"")
+        file.seek(max(0, size - _TAIL_BYTES))
+        if mark in file.read():
+            return ""
+    sample = sample_of(path, kind)
+    read_media_header(sample)
+    try:
+        read_pictures(sample, np.array([0]))
+    except UserError as error:
+        return without_path(path, error)
+    return ""
+
+
+def _missing_bytes(file: BinaryIO, size: int) -> int:
+    """How far the boxes of an MP4 or MOV file reach beyond its end; 0 for other containers.
+
+    Source: ISO/IEC 14496-12, 4.2: 32-bit size and type; size 1: 64 bits follow; size 0: up to the end.
+    """
+    at = 0
+    while at + 8 <= size:
+        file.seek(at)
+        head = file.read(16)
+        if at == 0 and head[4:8] != b"ftyp":
+            return 0
+        length = int.from_bytes(head[:4], "big")
+        if length == 1 and len(head) == 16:
+            length = int.from_bytes(head[8:], "big")
+        if length < 8:
+            return 0
+        at += length
+    return max(0, at - size)
+
+
+def read_box_file(path: Path) -> BoxFileFacts:
+    """Read `object_bboxes.npy` without judging its values; never raises for what is in the file."""
+    if not path.is_file():
+        return BoxFileFacts(fault="box-file-missing", found="there is no such file")
+    try:
+        boxes = read_box_array(path)
+        source = path.with_name(BOX_TEXT_NAME)
+        is_stale = source.is_file() and source.stat().st_mtime > path.stat().st_mtime
+    except (UserError, OSError) as error:
+        return BoxFileFacts(fault="box-file-unreadable", found=str(error).removeprefix(f"{path}: "))
+    if boxes.ndim != 2 or boxes.shape[1] != 4 or boxes.dtype.kind not in "iuf":
+        return BoxFileFacts(fault="box-shape", found=f"holds an array of {boxes.dtype} {list(boxes.shape)}")
+    return BoxFileFacts(boxes=boxes, is_stale=is_stale)

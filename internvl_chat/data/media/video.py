@@ -1,0 +1,132 @@
+"""Reading videos: the container's header, and chosen frames.
+
+PyAV is the default reader; decord and torchcodec can be selected. The first two bundle their codecs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, get_args
+
+import numpy as np
+import numpy.typing as npt
+
+from internvl_chat.contracts import UserError
+
+VideoBackend = Literal["pyav", "decord", "torchcodec"]
+VIDEO_BACKENDS = get_args(VideoBackend)
+_TORCHCODEC_HINT = "install requirements/torchcodec.txt and FFmpeg's shared libraries, or take --video_backend pyav"
+
+
+@dataclass(frozen=True)
+class VideoHeader:
+    """What the container says about its first video stream, without decoding; `num_frames` is 0 if it does not say."""
+
+    width_px: int
+    height_px: int
+    num_frames: int
+    frames_per_second: float
+
+
+def read_header(path: Path) -> VideoHeader:
+    """Read size, length and rate from the container's header.
+
+    Raises:
+        UserError: the file is missing, is no video, or states no size.
+    """
+    import av
+
+    if not path.is_file():
+        raise UserError(f"{path}: video not found")
+    try:
+        with av.open(str(path), metadata_errors="replace") as container:
+            if not container.streams.video:
+                raise UserError(f"{path}: has no video stream")
+            stream = container.streams.video[0]
+            if stream.codec_context is None:
+                raise UserError(f"{path}: its video stream is of no known codec")
+            header = VideoHeader(
+                stream.codec_context.width,
+                stream.codec_context.height,
+                stream.frames,
+                float(stream.average_rate or 0),
+            )
+    except (av.FFmpegError, OSError) as error:
+        raise UserError(f"{path}: is not a readable video ({error})") from error
+    if header.width_px < 1 or header.height_px < 1:
+        raise UserError(f"{path}: the header states no picture size, got {header.width_px} x {header.height_px}")
+    return header
+
+
+def stream_frames(
+    path: Path, indices: npt.NDArray[np.integer], backend: VideoBackend = "pyav"
+) -> Iterator[npt.NDArray[np.uint8]]:
+    """Decode chosen frames one after another, so that no more than one need be held at full size.
+
+    Args:
+        indices: [F] frame numbers, ascending, repeats allowed.
+    Yields:
+        F frames [H, W, 3] uint8, RGB, not to be written to.
+    Raises:
+        UserError: the video cannot be decoded, ends before a frame that was asked for, or changes its picture size.
+    """
+    if not path.is_file():
+        raise UserError(f"{path}: video not found")
+    if not len(indices) or indices[0] < 0 or np.any(np.diff(indices) < 0):
+        raise ValueError(f"expected ascending frame numbers from 0, got {indices.tolist()}")
+    if backend not in _READERS:
+        raise UserError(f"unknown video backend {backend!r}: expected one of {', '.join(VIDEO_BACKENDS)}")
+    numbers, repeats = np.unique(indices, return_counts=True)
+    shape: tuple[int, ...] | None = None
+    for frame, repeat in zip(_READERS[backend](path, numbers.tolist()), repeats, strict=True):
+        if frame.shape != (shape or frame.shape):
+            raise UserError(f"{path}: changes its picture size from {shape} to {frame.shape}; expected one size")
+        shape = frame.shape
+        for _ in range(repeat):
+            yield frame
+
+
+def read_frames(path: Path, indices: npt.NDArray[np.integer], backend: VideoBackend = "pyav") -> npt.NDArray[np.uint8]:
+    """All frames of `stream_frames` at once, [F, H, W, 3] uint8, RGB."""
+    stream = stream_frames(path, indices, backend)
+    first = next(stream)
+    # Filled as they come: a list of frames beside their stack would take the memory twice.
+    frames = np.empty((len(indices), *first.shape), np.uint8)
+    frames[0] = first
+    for place, frame in zip(frames[1:], stream, strict=True):
+        place[:] = frame
+    return frames
+
+
+def _read_pyav(path: Path, numbers: list[int]) -> Iterator[npt.NDArray[np.uint8]]:
+    from internvl_chat.data.media.pyav_frames import rgb_frames
+
+    return rgb_frames(path, numbers)
+
+
+def _read_decord(path: Path, numbers: list[int]) -> Iterator[npt.NDArray[np.uint8]]:
+    import decord
+
+    try:
+        yield from decord.VideoReader(str(path), num_threads=1).get_batch(numbers).asnumpy()
+    except (decord.DECORDError, RuntimeError, IndexError) as error:
+        raise UserError(f"{path}: cannot be decoded ({str(error).strip().splitlines()[-1]})") from error
+
+
+def _read_torchcodec(path: Path, numbers: list[int]) -> Iterator[npt.NDArray[np.uint8]]:
+    try:
+        import torchcodec
+    except (ImportError, RuntimeError, OSError) as error:
+        raise UserError(f"--video_backend torchcodec: it cannot be imported ({error}); {_TORCHCODEC_HINT}") from error
+    if torchcodec.ffmpeg_major_version is None:
+        raise UserError(f"--video_backend torchcodec: it finds no FFmpeg; {_TORCHCODEC_HINT}")
+    try:
+        decoder = torchcodec.decoders.VideoDecoder(str(path), dimension_order="NHWC", num_ffmpeg_threads=1)
+        yield from decoder.get_frames_at(numbers).data.numpy()
+    except (RuntimeError, IndexError, ValueError) as error:
+        raise UserError(f"{path}: cannot be decoded ({str(error).strip().splitlines()[0]})") from error
+
+
+_READERS = {"pyav": _read_pyav, "decord": _read_decord, "torchcodec": _read_torchcodec}

@@ -1,0 +1,327 @@
+"""A sample to tensors: one encoder for training, prediction and pictures, whatever the sample shows.
+
+Shape letters: L text positions, F pictures shown (frames or images), T tiles, S the tile's side.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import groupby
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from transformers import PreTrainedTokenizerBase
+
+from internvl_chat.boxes import BoxArray, is_absent
+from internvl_chat.constants import IMAGE_PLACEHOLDER, VIDEO_PLACEHOLDER
+from internvl_chat.contracts import Features, Sample, Turn, UserError
+from internvl_chat.data.media.frame_cache import FrameCache
+from internvl_chat.data.media.retouch import JPEG_QUALITIES, draw_boxes, recompressed
+from internvl_chat.data.media.sampling import FrameSampling, clip_window, sample_frames
+from internvl_chat.data.media.sources import MediaHeader, Pictures, read_media_header, read_pictures
+from internvl_chat.data.media.tiling import (
+    WHOLE,
+    View,
+    boxes_on_tiles,
+    choose_grid,
+    cut_grid,
+    cut_tile,
+    grid_views,
+    part_around,
+    squared_part,
+)
+from internvl_chat.data.media.transforms import TileTransform, normalise
+from internvl_chat.data.media.video import VideoBackend, stream_frames
+from internvl_chat.data.prompts.conversation import (
+    CONVERSATION_TEMPLATES,
+    NamedBoxes,
+    PromptForm,
+    crop_line,
+    encode_conversation,
+    expand_video,
+    reworded,
+    with_coordinates,
+)
+from internvl_chat.data.prompts.prompt_config import PROMPT_CONFIG_NAME as PROMPT_CONFIG_NAME
+from internvl_chat.data.prompts.prompt_config import PromptConfig, Switch
+from internvl_chat.data.records.tracks import boxes_at
+
+
+@dataclass(frozen=True)
+class SamplePlan:
+    """A sample's text, and what is still to be decoded for it: its length is known before a picture is.
+
+    Args:
+        input_ids, labels: [L].
+        frame_indices: [F] frame or image numbers to read; none for text alone.
+        boxes: [T, 4] in thousandths of the tile, zeros where no box points at it.
+        views: what each of the T tiles shows.
+        painted: boxes [F, 4] to draw into the pictures, one array an object.
+        jpeg_qualities: the quality each of the F pictures is compressed at; none are without augmentation.
+    """
+
+    input_ids: list[int]
+    labels: list[int]
+    frame_indices: npt.NDArray[np.integer]
+    boxes: BoxArray
+    views: tuple[View, ...] = ()
+    painted: tuple[BoxArray, ...] = ()
+    jpeg_qualities: tuple[int, ...] = ()
+
+
+class SampleEncoder:
+    """Turns a sample and frame numbers into features: tiles, boxes, text. Training and prediction share it."""
+
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        config: PromptConfig,
+        video_backend: VideoBackend = "pyav",
+        frame_cache: FrameCache | None = None,
+    ) -> None:
+        self.tokenizer = tokenizer
+        self.frame_cache = frame_cache
+        self.config = config
+        self.video_backend = video_backend
+        self.template = CONVERSATION_TEMPLATES[config.conv_style]
+        self.transform = TileTransform(config.force_image_size, config.normalize_type)
+        self._last_header: tuple[object, MediaHeader] | None = None
+
+    def choose_frames(
+        self, sample: Sample, num_frames: int, method: FrameSampling, rng: np.random.Generator | None = None
+    ) -> npt.NDArray[np.integer]:
+        """The frame numbers [F] that are shown of a video; of images all, of text none. No frame is decoded.
+
+        Raises:
+            UserError: the video cannot be read, or has no such clip.
+        """
+        if sample.video_path is None:
+            return np.arange(len(sample.image_paths))
+        header = self._header(sample)
+        try:
+            first, length = clip_window(sample.clip_s, header.num_pictures, header.frames_per_second)
+            return first + sample_frames(num_frames, length, method, rng, header.frames_per_second)
+        except UserError as error:
+            raise UserError(f"{sample.source}: sample {sample.id!r}: {error}") from error
+
+    def plan(
+        self, sample: Sample, frame_indices: npt.NDArray[np.integer], rng: np.random.Generator | None = None
+    ) -> SamplePlan:
+        """Text, boxes and tiles of the sample at these frames; no picture is decoded.
+
+        Args:
+            rng: what augmentation draws from, for samples that ask for it; without it there is none.
+        Raises:
+            UserError: a header or a track cannot be used, or the sample has more than `max_seq_length` tokens.
+        """
+        header = self._header(sample)
+        tracks = [(track.name, boxes_at(track, frame_indices, header, sample.source)) for track in sample.tracks]
+        views = self._views_of_pictures(sample, header, frame_indices)
+        crops = self._cropped_frames(tracks)
+        views += [[View(frame, part_around(tracks[0][1][frame], self.config.crop_margin))] for frame in crops]
+        try:
+            turns, paints = self._conversation(sample, tracks, len(frame_indices), crops)
+            image_tokens = [self.config.tokens_per_frame * len(of_picture) for of_picture in views]
+            encoded = encode_conversation(turns, self.tokenizer, self.template, image_tokens)
+        except ValueError as error:
+            raise UserError(f"{sample.source}: sample {sample.id!r}: {error}") from error
+        tiles = tuple(view for of_picture in views for view in of_picture)
+        if len(encoded.input_ids) > self.config.max_seq_length:
+            raise UserError(
+                f"{sample.source}: sample {sample.id!r} has {len(encoded.input_ids)} tokens with {len(tiles)} tiles, "
+                f"over max_seq_length {self.config.max_seq_length}: show fewer frames or tiles (--max_num_frame in "
+                "training, --num_frames otherwise, --max_dynamic_patch), or raise the limit"
+            )
+        qualities: Sequence[int] = ()
+        if sample.data_augment and rng is not None:
+            qualities = rng.integers(*JPEG_QUALITIES, size=len(frame_indices), endpoint=True).tolist()
+        return SamplePlan(
+            encoded.input_ids,
+            encoded.labels,
+            frame_indices,
+            self._boxes_of_tiles(tracks, tiles),
+            tiles,
+            tuple(boxes for _, boxes in tracks) if paints else (),
+            tuple(qualities),
+        )
+
+    def pixels(self, sample: Sample, plan: SamplePlan) -> torch.Tensor:
+        """Decode what `plan` shows of the sample: [T, 3, S, S], T = 0 for text alone.
+
+        Raises:
+            UserError: a picture or video cannot be decoded.
+        """
+        side_px = self.config.force_image_size
+        if not plan.views:
+            return torch.empty(0, 3, side_px, side_px)
+        if _is_plain_video(sample, plan):
+            return normalise(self._video_tiles(sample, plan), self.config.normalize_type)
+        pictures = self.pictures(sample, plan)
+        tiles = []
+        for (grid, is_whole, _), run in groupby(plan.views, key=_drawn_alike):
+            views = list(run)
+            if grid is not None:
+                tiles.append(self.transform(cut_grid(pictures[views[0].picture], grid, side_px)))
+            elif not is_whole:
+                cut = [cut_tile(pictures[v.picture], v.part, side_px, self.config.fill_colour) for v in views]
+                tiles.append(self.transform(np.stack(cut)))
+            elif isinstance(pictures, np.ndarray) and len(views) == len(pictures):
+                tiles.append(self.transform(pictures))
+            else:
+                tiles += [self.transform(pictures[view.picture][None]) for view in views]
+        return torch.cat(tiles)
+
+    def _video_tiles(self, sample: Sample, plan: SamplePlan) -> npt.NDArray[np.uint8]:
+        """The tiles [F, S, S, 3] of a video file, from the cache where there is one."""
+        video = sample.video_path
+        assert video is not None
+
+        def decode() -> npt.NDArray[np.uint8]:
+            if plan.painted:
+                return self.transform.tiles(self.pictures(sample, plan))
+            return self.transform.tiles(stream_frames(video, plan.frame_indices, self.video_backend))
+
+        if self.frame_cache is None:
+            return decode()
+        drawn = [boxes.tolist() for boxes in plan.painted]
+        variant = str((drawn, self.config.red_box_colour, self.config.red_box_width_px)) if drawn else ""
+        return self.frame_cache.tiles(
+            video, plan.frame_indices, self.config.force_image_size, self.video_backend, decode, variant
+        )
+
+    def pictures(self, sample: Sample, plan: SamplePlan) -> Pictures:
+        """The F pictures [H, W, 3] as the model sees them before they are cut: with boxes drawn in, and compressed.
+
+        Raises:
+            UserError: a picture or video cannot be decoded.
+        """
+        pictures = read_pictures(sample, plan.frame_indices, self.video_backend)
+        for boxes in plan.painted:
+            pictures = draw_boxes(pictures, boxes, self.config.red_box_colour, self.config.red_box_width_px)
+        if plan.jpeg_qualities:
+            pictures = [recompressed(p, quality) for p, quality in zip(pictures, plan.jpeg_qualities, strict=True)]
+        return pictures
+
+    def __call__(
+        self, sample: Sample, frame_indices: npt.NDArray[np.integer], rng: np.random.Generator | None = None
+    ) -> Features:
+        """Encode the sample at these frames, augmented from `rng` if it asks for it.
+
+        Raises:
+            UserError: a file cannot be used, or the sample has more than `max_seq_length` tokens.
+        """
+        plan = self.plan(sample, frame_indices, rng)
+        return {
+            "input_ids": torch.tensor(plan.input_ids),
+            "labels": torch.tensor(plan.labels),
+            "pixel_values": self.pixels(sample, plan),
+            "boxes": torch.from_numpy(plan.boxes),
+        }
+
+    def _header(self, sample: Sample) -> MediaHeader:
+        """The header of what a sample shows; samples of one video follow one another, so the last one is kept."""
+        key = (sample.image_paths, sample.video_path, sample.root)
+        if self._last_header is None or self._last_header[0] != key:
+            self._last_header = (key, read_media_header(sample))
+        return self._last_header[1]
+
+    def _views_of_pictures(
+        self, sample: Sample, header: MediaHeader, frame_indices: npt.NDArray[np.integer]
+    ) -> list[list[View]]:
+        """The tiles of each picture shown: of an image its grid, of a frame always one."""
+        config = self.config
+        most = config.max_dynamic_patch if sample.max_dynamic_patch is None else sample.max_dynamic_patch
+        most = max(1, most // max(1, len(sample.image_paths)))
+        views = []
+        for number, size_px in enumerate(header.sizes_at(frame_indices).tolist()):
+            if sample.image_paths and config.dynamic_image_size:
+                grid = choose_grid(size_px, min(config.min_dynamic_patch, most), most, config.force_image_size)
+                views.append(grid_views(number, *grid, config.use_thumbnail))
+            else:
+                views.append([View(number, squared_part(size_px) if config.pad2square else WHOLE)])
+        return views
+
+    def _cropped_frames(self, tracks: Sequence[NamedBoxes]) -> list[int]:
+        """Which of the F pictures the object is cut out of: those that show it, evenly chosen."""
+        if not tracks or not self.config.crop_frames:
+            return []
+        present = np.flatnonzero(~is_absent(tracks[0][1]))
+        if not len(present):
+            return []
+        return present[sample_frames(min(self.config.crop_frames, len(present)), len(present), "middle")].tolist()
+
+    def _boxes_of_tiles(self, tracks: Sequence[NamedBoxes], tiles: Sequence[View]) -> BoxArray:
+        """What the adapter gets, [T, 4]: the first object's box, where there is one."""
+        if not tracks or not tiles or not self.config.box_adapter:
+            return np.zeros((len(tiles), 4), dtype=np.int64)
+        boxes = tracks[0][1][[view.picture for view in tiles]]
+        return boxes_on_tiles(boxes, [view.part for view in tiles])
+
+    def _conversation(
+        self, sample: Sample, tracks: Sequence[NamedBoxes], num_pictures: int, crops: Sequence[int]
+    ) -> tuple[list[Turn], bool]:
+        """The turns with their boxes and one `<image>` a picture written out, and whether boxes are to be drawn.
+
+        Raises:
+            ValueError: the placeholders do not fit what the sample shows, or a question speaks of a box it has not.
+        """
+        turns: list[Turn] = []
+        paints_any, is_first = False, True
+        crop_numbers = [frame + 1 for frame in crops]
+        for turn in sample.turns:
+            text = turn.text
+            if turn.speaker == "human":
+                text, paints = self._with_boxes(text, tracks, is_first)
+                paints_any |= paints
+                if sample.video_path is None and VIDEO_PLACEHOLDER in text:
+                    raise ValueError(f"the question holds {VIDEO_PLACEHOLDER}, but the record has no video")
+                if sample.video_path is not None and (is_first or VIDEO_PLACEHOLDER in text):
+                    text = expand_video(text, num_pictures, self.config.frame_label, crop_numbers)
+                is_first = False
+            turns.append(Turn(turn.speaker, text))
+        if sample.image_paths and crops:
+            turns = _with_crops(turns, [crop_line(number, "Image-1") for number in crop_numbers])
+        return turns, paints_any
+
+    def _with_boxes(self, text: str, tracks: Sequence[NamedBoxes], is_first: bool) -> tuple[str, bool]:
+        """A question with its coordinate list, and whether it comes with drawn boxes."""
+        form = PromptForm.of(text)
+        if not tracks:
+            if form.shows_box:
+                raise ValueError(f"the question speaks of a box, but the record has no track: {text[-80:]!r}")
+            return text, False
+
+        def decide(switch: Switch, asked: bool) -> bool:
+            return asked if switch == "question" else switch == "on" and (asked or is_first)
+
+        lists = decide(self.config.coordinates, form.lists_coordinates)
+        paints = decide(self.config.red_box, form.paints_box)
+        text = reworded(text, tracks[0][0], lists, paints)
+        if lists:
+            text = with_coordinates(text, tracks, self.config.coordinate_style)
+        return text, paints
+
+
+def _is_plain_video(sample: Sample, plan: SamplePlan) -> bool:
+    """Whether each frame of a video file is shown as one whole tile, and not compressed anew."""
+    if sample.video_path is None or sample.video_path.is_dir() or plan.jpeg_qualities:
+        return False
+    return len(plan.views) == len(plan.frame_indices) and all(view.part == WHOLE for view in plan.views)
+
+
+def _drawn_alike(view: View) -> tuple[tuple[int, int] | None, bool, int]:
+    """Neighbours that share it are drawn in one go: the cells of one picture's grid, whole pictures, other parts."""
+    return view.grid, view.part == WHOLE, -1 if view.grid is None else view.picture
+
+
+def _with_crops(turns: Sequence[Turn], lines: Sequence[str]) -> list[Turn]:
+    """Turns of an image record with the lines of its crops after the last of its `<image>`."""
+    asking = [i for i, turn in enumerate(turns) if turn.speaker == "human" and IMAGE_PLACEHOLDER in turn.text]
+    if not asking:
+        return list(turns)
+    last = asking[-1]
+    before, placeholder, after = turns[last].text.rpartition(IMAGE_PLACEHOLDER)
+    crops = "".join(lines).removesuffix("\n")
+    return [*turns[:last], Turn("human", f"{before}{placeholder}\n{crops}{after}"), *turns[last + 1 :]]

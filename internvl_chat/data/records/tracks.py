@@ -1,0 +1,105 @@
+"""Where an object is in the pictures that are shown: a track, from a file or from the record, at frame numbers.
+
+Shape letters: F pictures shown, K rows of a track.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from internvl_chat.boxes import BoxArray, is_absent, load_boxes, thousandths_from_fractions
+from internvl_chat.contracts import Track, TrackFile, TrackRows, UserError
+from internvl_chat.data.media.sources import MediaHeader
+
+# A box given for a second holds for the frames that are nearer to it than to the seconds beside it.
+SECONDS_REACH_S = 0.5
+
+# A corner this many picture sides beyond the picture is no tracker's slip: the unit is another one.
+CORNER_MARGIN = 1.0
+
+
+def boxes_at(track: Track, indices: npt.NDArray[np.integer], header: MediaHeader, source: str) -> BoxArray:
+    """The boxes of a track at pictures of the video or images that `header` describes.
+
+    A row stands for its frame, or for all of them. A row by second stands for the frames within half a second of it,
+    the nearest row first. Frames without a row have no box.
+
+    Args:
+        indices: [F] frame or image numbers.
+        source: where the sample stands, for messages.
+    Returns:
+        [F, 4] int64 x1 y1 x2 y2 in thousandths, zeros where the object is absent.
+    Raises:
+        UserError: the track and the video or images disagree, or it is not in the unit that it says.
+    """
+    if isinstance(track, TrackFile):
+        boxes = load_boxes(track.path)
+        if len(boxes) != header.num_pictures:
+            raise UserError(
+                f"{track.path}: has {len(boxes)} boxes for the {header.num_pictures} frames of its video; "
+                "expected one a frame: repair object_bboxes.txt and run generate_npy_bboxes.py --overwrite"
+            )
+        return boxes[indices]
+    source = f"{source}: track {track.name!r}"
+    _check_extent(track, header, source)
+    rows = _row_numbers(track, indices, header, source)
+    corners = track.corners[rows]
+    if track.in_pixels:
+        corners = corners / np.tile(_sizes_px(track, indices, header, source), 2)
+    # Numbers that have no area are how many trackers say "absent", wherever they lie.
+    far = np.any((corners < -CORNER_MARGIN) | (corners > 1 + CORNER_MARGIN), axis=1) & ~is_absent(corners) & (rows >= 0)
+    if far.any():
+        first = int(np.flatnonzero(far)[0])
+        box = track.corners[rows[first]].tolist()
+        raise UserError(
+            f"{source}: the box {box} of picture {int(indices[first])} lies far outside it: "
+            "are 'unit' and 'order' right?"
+        )
+    boxes = thousandths_from_fractions(corners)
+    boxes[(rows < 0) | np.isin(indices, list(track.absent))] = 0
+    return boxes
+
+
+def _check_extent(track: TrackRows, header: MediaHeader, source: str) -> None:
+    num_pictures = header.num_pictures
+    if track.is_complete and len(track.positions) != num_pictures:
+        raise UserError(f"{source}: has {len(track.positions)} boxes for {num_pictures} pictures, expected one each")
+    last = max(track.absent, default=0)
+    if track.by == "frame":
+        last = max(last, int(track.positions[-1]))
+    if last >= num_pictures:
+        raise UserError(f"{source}: names frame {last} of {num_pictures}, expected 0 to {num_pictures - 1}")
+
+
+def _row_numbers(
+    track: TrackRows, indices: npt.NDArray[np.integer], header: MediaHeader, source: str
+) -> npt.NDArray[np.int64]:
+    """The row [F] of each picture, -1 where it has none."""
+    if track.by == "always":
+        return np.zeros(len(indices), dtype=np.int64)
+    if track.by == "frame":
+        wanted, reach = indices.astype(np.float64), 0.0
+    else:
+        if header.frames_per_second <= 0:
+            raise UserError(f"{source}: is given by second, but the video states no rate: give it by frame")
+        wanted, reach = indices / header.frames_per_second, SECONDS_REACH_S
+    after = np.searchsorted(track.positions, wanted).clip(0, len(track.positions) - 1)
+    before = (after - 1).clip(0)
+    distances = np.abs(track.positions[np.stack([before, after])] - wanted)
+    nearest = np.where(distances[0] <= distances[1], before, after)
+    return np.where(distances.min(axis=0) <= reach, nearest, -1)
+
+
+def _sizes_px(
+    track: TrackRows, indices: npt.NDArray[np.integer], header: MediaHeader, source: str
+) -> npt.NDArray[np.int64]:
+    """Width and height [F, 2] that pixels are counted in."""
+    sizes = header.sizes_at(indices)
+    if track.size_px is not None and np.any(sizes != track.size_px):
+        width_px, height_px = sizes[np.any(sizes != track.size_px, axis=1)][0].tolist()
+        raise UserError(
+            f"{source}: 'width' and 'height' say {track.size_px[0]} x {track.size_px[1]}, the file is "
+            f"{width_px} x {height_px}: boxes in pixels belong to one of them"
+        )
+    return sizes

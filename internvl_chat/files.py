@@ -1,0 +1,216 @@
+"""Reading and writing files: written in one step or not at all, read within bounds, a fault told by file and line."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+from internvl_chat.contracts import UserError
+
+BYTE_ORDER_MARK = "\ufeff"
+
+# Far beyond any real file: a track of 100,000 boxes takes 3 MB, and a record nests four deep.
+MAX_FILE_BYTES = 2**31
+MAX_RECORD_CHARACTERS = 2**24
+MAX_JSON_DEPTH = 32
+
+_HALF_PAIR = re.compile("[\ud800-\udfff]")
+_SPACE = re.compile(r"[ \t\r\n]*")
+
+
+@dataclass(frozen=True)
+class RawRecord:
+    """One record as it is written: the line it begins at, from 1, and its text."""
+
+    line: int
+    text: str
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no JSON number")
+
+
+def _members(node: Any) -> Iterable[Any]:
+    if isinstance(node, dict):
+        return node.values()
+    return node if isinstance(node, list) else ()
+
+
+def _loads(text: str) -> Any:
+    content = json.loads(text, parse_constant=_refuse_constant)
+    level = [content]
+    for _ in range(MAX_JSON_DEPTH + 1):
+        level = [member for node in level for member in _members(node)]
+    if level:
+        raise ValueError(f"it nests deeper than {MAX_JSON_DEPTH}")
+    return content
+
+
+def parse_json(text: str, source: str) -> Any:
+    """Parse one JSON value; `source` is `file:line` of its first line.
+
+    Raises:
+        UserError: it is not valid JSON (NaN and Infinity are not), or too long or too deeply nested to be a record.
+    """
+    if len(text) > MAX_RECORD_CHARACTERS:
+        raise UserError(f"{source}: has {len(text)} characters, expected at most {MAX_RECORD_CHARACTERS} a record")
+    try:
+        return _loads(text)
+    except json.JSONDecodeError as error:
+        raise UserError(f"{source}: is not valid JSON: {error.msg} at character {error.pos + 1}") from error
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{source}: is not usable JSON: {error}") from error
+
+
+def read_text(path: Path) -> str:
+    """The text of a UTF-8 file, without its byte order mark.
+
+    Raises:
+        UserError: the file cannot be read, is larger than any annotation, or is not UTF-8.
+    """
+    try:
+        if path.exists() and not path.is_file():
+            raise UserError(f"{path}: is no file")
+        size = path.stat().st_size
+        if size > MAX_FILE_BYTES:
+            raise UserError(f"{path}: has {size} bytes, expected at most {MAX_FILE_BYTES}: split the file")
+        return path.read_bytes().decode("utf-8").removeprefix(BYTE_ORDER_MARK)
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: not found") from error
+    except UnicodeDecodeError as error:
+        line = error.object[: error.start].count(b"\n") + 1
+        raise UserError(f"{path}:{line}: is not UTF-8 text ({error.reason}); save the file as UTF-8") from error
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error})") from error
+
+
+def json_text(content: Any, indent: int | None = None) -> str:
+    """JSON that a UTF-8 file can hold: half of a character pair stays escaped, everything else is written out."""
+    text = json.dumps(content, ensure_ascii=False, indent=indent)
+    return _HALF_PAIR.sub(lambda half: f"\\u{ord(half.group()):04x}", text)
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Where to write what is to become `path`: it takes its place in one step, or not at all if writing fails.
+
+    A reader, and whoever comes after a kill, sees the old content or the new one, never half of it. Its folder is made.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a UTF-8 file in one step.
+
+    Raises:
+        UserError: it cannot be written there.
+    """
+    try:
+        with replacing(path) as temporary:
+            temporary.write_text(text, encoding="utf-8", errors="replace")
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written ({error.strerror})") from error
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write a JSON file in one step.
+
+    Raises:
+        UserError: it cannot be written there.
+    """
+    write_text(path, json_text(content, indent=1) + "\n")
+
+
+def write_jsonl(path: Path, records: Iterable[Mapping[str, Any]]) -> int:
+    """Write records one a line, in one step; returns how many."""
+    count = 0
+    with replacing(path) as temporary, temporary.open("w", encoding="utf-8") as file:
+        for record in records:
+            file.write(json_text(record) + "\n")
+            count += 1
+    return count
+
+
+def read_json(path: Path) -> Any:
+    """Parse a JSON file; a `UserError` names the file and the line."""
+    text = read_text(path)
+    try:
+        return _loads(text)
+    except json.JSONDecodeError as error:
+        raise UserError(f"{path}:{error.lineno}: is not valid JSON: {error.msg}") from error
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path}: is not usable JSON: {error}") from error
+
+
+def split_records(text: str, path: Path) -> Iterator[RawRecord]:
+    """The records of a `.jsonl` file, or of a `.json` file that holds a list; blank lines are left out.
+
+    Lines end at line feeds alone: JSON may hold U+2028 and its like inside a text.
+
+    Raises:
+        UserError: a list that is not valid JSON, or a JSON object over several lines.
+    """
+    if path.suffix == ".json" and text.lstrip().startswith("["):
+        yield from _list_elements(text, path)
+        return
+    if path.suffix == ".json" and _is_one_object(text):
+        raise UserError(
+            f"{path}: is one JSON object, expected records: a list, or one a line; a meta JSON names files of records, "
+            "and convert-data makes them of COCO's"
+        )
+    for number, line in enumerate(text.split("\n"), start=1):
+        if line.strip():
+            yield RawRecord(number, line)
+
+
+def _is_one_object(text: str) -> bool:
+    """Whether a text is an object over several lines, and not one a line."""
+    first, _, rest = text.strip().partition("\n")
+    return first.startswith("{") and bool(rest) and not _is_json(first) and _is_json(text)
+
+
+def _is_json(text: str) -> bool:
+    try:
+        json.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
+def _list_elements(text: str, path: Path) -> Iterator[RawRecord]:
+    decoder = json.JSONDecoder()
+    at, counted, line = text.index("[") + 1, 0, 1
+    closing = ",]"
+    while True:
+        at = _end_of_space(text, at)
+        if text[at : at + 1] == "]" and "]" in closing:
+            return
+        line, counted = line + text.count("\n", counted, at), at
+        try:
+            _, stop = decoder.raw_decode(text, at)
+        except (ValueError, RecursionError) as error:
+            reason = error.msg if isinstance(error, json.JSONDecodeError) else error
+            raise UserError(f"{path}:{line}: is not valid JSON from here on: {reason}") from error
+        yield RawRecord(line, text[at:stop])
+        at = _end_of_space(text, stop)
+        closing = text[at : at + 1]
+        if closing not in (",", "]"):
+            raise UserError(f"{path}:{line}: is not valid JSON: expected ',' or ']' after this record")
+        at += closing == ","
+
+
+def _end_of_space(text: str, at: int) -> int:
+    match = _SPACE.match(text, at)
+    return match.end() if match else at

@@ -1,0 +1,87 @@
+"""The answers of a model to the questions of a file of records, as `score-boxes` reads them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from internvl_chat.contracts import Sample, UserError
+from internvl_chat.data.records.annotations import DatasetEntry, read_samples
+from internvl_chat.inference.decoding import Decoding
+from internvl_chat.inference.ensemble import InStep
+from internvl_chat.inference.generation import Captioners, caption_ends
+from internvl_chat.inference.handle import OpenedModel
+from internvl_chat.inference.predict import Feeding, Predictions, predict
+from internvl_chat.inference.requests import Ask, Viewpoint
+
+
+def records_to_answer(records: Path, root: Path, limit: int | None = None) -> list[Sample]:
+    """The records of a JSONL or a JSON list.
+
+    Args:
+        root: the folder that their paths are relative to.
+        limit: so many records, the first ones.
+    Raises:
+        UserError: the file cannot be used, an id comes twice, or nothing is asked.
+    """
+    samples = read_samples(DatasetEntry("records", root, records))[:limit]
+    sources: dict[str, str] = {}
+    for sample in samples:
+        if sample.id in sources:
+            raise UserError(f"{sample.source}: id {sample.id!r} was already used in {sources[sample.id]}")
+        sources[sample.id] = sample.source
+    if not any(questions_of(sample) for sample in samples):
+        raise UserError(f"{records}: no record has a gpt turn, so that there is no question to answer")
+    return samples
+
+
+def questions_of(sample: Sample) -> list[Ask]:
+    """One ask a gpt turn, with what the record says before it."""
+    ends = [number for number, turn in enumerate(sample.turns) if turn.speaker == "gpt"]
+    return [
+        Ask(f"{sample.id} ({count})", (replace(sample, turns=sample.turns[:end]),))
+        for count, end in enumerate(ends, start=1)
+    ]
+
+
+def write_answers(
+    opened: OpenedModel,
+    samples: Sequence[Sample],
+    decoding: Decoding,
+    num_frames: int | None,
+    feeding: Feeding,
+    folder: Path,
+) -> Predictions:
+    """Answer every question of the samples, with the tags of boxes; finished answers are kept in `folder`."""
+    view = Viewpoint(opened.encoder, num_frames or opened.encoder.config.num_frames)
+
+    def load() -> Captioners:
+        ends = caption_ends(opened.encoder)
+        return Captioners(InStep([opened.load()]), [0], opened.encoder.tokenizer, ends, decoding, keep_tags=True)
+
+    return predict(
+        [ask for sample in samples for ask in questions_of(sample)],
+        [view],
+        load,
+        decoding=decoding,
+        identity=["answers", opened.identity()],
+        folder=folder,
+        feeding=feeding,
+        ranks=opened.ranks,
+    )
+
+
+def answer_records(samples: Sequence[Sample], answers: Mapping[str, str]) -> Iterator[dict[str, Any]]:
+    """One line an answered record: `answer`, or `answers` where it has several gpt turns.
+
+    Args:
+        answers: by ask id. An ask that could not be answered leaves its record out, or is empty between others.
+    """
+    for sample in samples:
+        texts = [answers.get(ask.id) for ask in questions_of(sample)]
+        if len(texts) == 1 and texts[0] is not None:
+            yield {"id": sample.id, "answer": texts[0]}
+        elif any(text is not None for text in texts):
+            yield {"id": sample.id, "answers": [text or "" for text in texts]}

@@ -1,0 +1,190 @@
+"""A conversation with a model about images or a video.
+
+chat = Chat.open("work_dirs/run")
+answer = chat.ask("Where is the red circle?", images=["a.png"])
+chat.draw(answer).save("boxes.png")
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from transformers import TextStreamer
+
+from internvl_chat.boxes import is_absent
+from internvl_chat.constants import IMAGE_PLACEHOLDER, VIDEO_PLACEHOLDER
+from internvl_chat.contracts import Sample, Track, Turn, UserError
+from internvl_chat.data.media.boxed_pictures import BoxedPicture, boxed_sheet
+from internvl_chat.data.media.sources import read_media_header
+from internvl_chat.data.prompts.encoder import SamplePlan
+from internvl_chat.data.prompts.tokenizer import answer_text, hidden_ids
+from internvl_chat.data.records.tracks import boxes_at
+from internvl_chat.grounding import LabelledBox
+from internvl_chat.inference.generation import caption_ends
+from internvl_chat.inference.handle import OpenedModel, open_model
+from internvl_chat.scoring.box_answers import parse_boxes
+
+_NEW = Sample("question", (), "the conversation")
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the model wrote, the boxes in it, and the conversation up to it as the model saw it."""
+
+    text: str
+    boxes: tuple[LabelledBox, ...]
+    sample: Sample
+    plan: SamplePlan
+
+
+class Chat:
+    """Questions and answers one after another; the model sees all of them.
+
+    Args:
+        num_frames: frames shown of a video; None is what its prompt configuration says.
+        max_new_tokens: longest answer.
+        temperature: above 0 answers are sampled; 0 is greedy.
+    """
+
+    def __init__(
+        self, opened: OpenedModel, *, num_frames: int | None = None, max_new_tokens: int = 512, temperature: float = 0.0
+    ) -> None:
+        self.model, self.encoder = opened.load(), opened.encoder
+        self.num_frames = num_frames or opened.encoder.config.num_frames
+        self.settings: dict[str, Any] = {"max_new_tokens": max_new_tokens, "do_sample": temperature > 0}
+        if temperature > 0:
+            self.settings["temperature"] = temperature
+        self.reset()
+
+    @classmethod
+    def open(cls, model: str | Path, **settings: Any) -> Chat:
+        """A chat with a base, a training checkpoint or a merged model; `settings` are those of `Chat`.
+
+        Raises:
+            UserError: it cannot be loaded.
+        """
+        return cls(open_model(model), **settings)
+
+    def reset(self) -> None:
+        """Forget the conversation, pictures included."""
+        self.conversation = _NEW
+
+    def ask(
+        self,
+        question: str,
+        *,
+        images: str | Path | Sequence[str | Path] = (),
+        video: str | Path | None = None,
+        tracks: Sequence[Track] = (),
+        on_text: Callable[[str], None] | None = None,
+    ) -> Answer:
+        """The model's answer; it becomes part of the conversation.
+
+        Args:
+            images: one or several, shown with this question. `<image>` in the question says where each one stands; by
+                itself each comes before the question.
+            video: shown with the first question.
+            tracks: the objects that the conversation is about, with their boxes in the images or the video.
+            on_text: called with every piece of the answer as it is written.
+        Raises:
+            UserError: a file cannot be used, or pictures and questions do not go together; nothing was asked then.
+        """
+        images = [images] if isinstance(images, str | Path) else images
+        sample = self._with_question(question, images, video, tracks)
+        encoder = self.encoder
+        plan = encoder.plan(sample, encoder.choose_frames(sample, self.num_frames, "centre"))
+        text = self._write(plan, encoder.pixels(sample, plan), on_text)
+        self.conversation = replace(sample, turns=(*sample.turns, Turn("gpt", text)))
+        return Answer(text, parse_boxes(text).boxes, sample, plan)
+
+    def draw(self, answer: Answer) -> Image.Image:
+        """The pictures of an answer with the boxes given to the model (blue) and those it wrote (orange).
+
+        An answer does not say which of several pictures its boxes belong to, so they are drawn into all.
+
+        Raises:
+            UserError: there are no pictures in the conversation, or they cannot be read any more.
+        """
+        sample, plan = answer.sample, answer.plan
+        if not len(plan.frame_indices):
+            raise UserError("the conversation has no pictures to draw boxes into: give an image or a video")
+        header = read_media_header(sample)
+        tracks = [(track.name, boxes_at(track, plan.frame_indices, header, sample.source)) for track in sample.tracks]
+        noun = "image" if sample.image_paths else "frame"
+        pages = []
+        pictures = self.encoder.pictures(sample, plan)
+        for number, (index, picture) in enumerate(zip(plan.frame_indices.tolist(), pictures, strict=True)):
+            given = [
+                LabelledBox(name, tuple(boxes[number].tolist()))
+                for name, boxes in tracks
+                if not is_absent(boxes[number])
+            ]
+            caption = f"{noun} {index + 1}: {len(given)} given (blue), {len(answer.boxes)} answered (orange)"
+            pages.append(BoxedPicture(Image.fromarray(picture), given, answer.boxes, caption))
+        return boxed_sheet(pages)
+
+    def _with_question(
+        self, question: str, images: Sequence[str | Path], video: str | Path | None, tracks: Sequence[Track]
+    ) -> Sample:
+        before = self.conversation
+        image_paths = tuple(Path(image) for image in images)
+        if video is not None and (images or before.turns):
+            raise UserError(f"{video}: a video comes alone, with the first question; start a new conversation")
+        if images and before.video_path is not None:
+            raise UserError(f"{images[0]}: the conversation is about a video; start a new one for images")
+        if video is not None:
+            question = f"{VIDEO_PLACEHOLDER}\n{question}"
+        elif images and IMAGE_PLACEHOLDER not in question:
+            first = len(before.image_paths) + 1
+            is_only = len(images) == first == 1
+            lines = (
+                IMAGE_PLACEHOLDER if is_only else f"Image-{first + i}: {IMAGE_PLACEHOLDER}" for i in range(len(images))
+            )
+            question = "\n".join([*lines, question])
+        sample = replace(
+            before,
+            turns=(*before.turns, Turn("human", question)),
+            image_paths=before.image_paths + image_paths,
+            video_path=Path(video) if video is not None else before.video_path,
+            tracks=tuple(tracks) or before.tracks,
+        )
+        if sample.tracks and not (sample.image_paths or sample.video_path):
+            raise UserError("a box needs a picture to lie in: give an image or a video")
+        return sample
+
+    def _write(self, plan: SamplePlan, pixel_values: torch.Tensor, on_text: Callable[[str], None] | None) -> str:
+        model, tokenizer = self.model, self.encoder.tokenizer
+        input_ids = torch.tensor([plan.input_ids], device=model.device)
+        with torch.inference_mode():
+            ids = model.generate(
+                input_ids=input_ids,
+                attention_mask=torch.ones_like(input_ids),
+                pixel_values=pixel_values.to(model.device, model.dtype),
+                boxes=torch.from_numpy(plan.boxes).to(model.device),
+                eos_token_id=caption_ends(self.encoder),
+                pad_token_id=tokenizer.pad_token_id,
+                streamer=None if on_text is None else _Pieces(tokenizer, on_text),
+                **self.settings,
+            )
+        return answer_text(tokenizer, ids[0, input_ids.shape[1] :].tolist())
+
+
+class _Pieces(TextStreamer):
+    """Hands on what is written word by word, with the tags of boxes and without the chat's own marks."""
+
+    def __init__(self, tokenizer: Any, on_text: Callable[[str], None]) -> None:
+        super().__init__(tokenizer, skip_prompt=True)
+        self.on_text = on_text
+        self.hidden = torch.tensor(sorted(hidden_ids(tokenizer)))
+
+    def put(self, value: torch.Tensor) -> None:
+        super().put(value[~torch.isin(value, self.hidden)])
+
+    def on_finalized_text(self, text: str, stream_end: bool = False) -> None:
+        if text:
+            self.on_text(text)

@@ -1,0 +1,215 @@
+"""From prompts to candidates: each prompt is read once, and transformers' `generate` continues it.
+
+Shape letters: A asks, R rows (asks times samples), T tokens of a caption, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+import torch.nn.functional as nnf
+from transformers import (
+    GenerationConfig,
+    LogitsProcessor,
+    LogitsProcessorList,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    TemperatureLogitsWarper,
+    TopPLogitsWarper,
+)
+
+from internvl_chat.contracts import Sample
+from internvl_chat.data.prompts.encoder import SampleEncoder
+from internvl_chat.data.prompts.tokenizer import answer_text
+from internvl_chat.inference.decoding import Decoding
+from internvl_chat.inference.ensemble import InStep, InStepCache
+from internvl_chat.inference.prefill import read_prompts
+from internvl_chat.inference.requests import EncodedClip, Viewpoint
+from internvl_chat.inference.rotary import RotaryLimit, apart
+from internvl_chat.model.shared_prompt import SharedPrompts
+
+# Tokens that are summed in one go when one of them is drawn.
+_BLOCK = 512
+# So that rounding cannot lead behind the last token that has a share.
+_BELOW_ONE = 1 - 1e-12
+
+
+class SeededChoice(LogitsProcessor):
+    """Draw each row's next token with random numbers of its own, so that a sample does not depend on its batch.
+
+    Args:
+        uniforms: [R, T] in 0 to 1; column t draws the token t.
+    """
+
+    def __init__(self, uniforms: torch.Tensor) -> None:
+        self.uniforms = uniforms
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        """Scores [R, V] that leave the drawn token alone."""
+        # The prompt is one token, see `InStep`.
+        uniforms = self.uniforms[:, input_ids.shape[1] - 1, None]
+        tokens = _drawn(scores.float().softmax(-1), uniforms)
+        return torch.full_like(scores, -torch.inf).scatter(1, tokens, 0.0)
+
+
+def _drawn(shares: torch.Tensor, uniforms: torch.Tensor) -> torch.Tensor:
+    """The token [R, 1] at which the running sum of `shares` [R, V] passes `uniforms` [R, 1] of the whole.
+
+    In two steps, a block of tokens and then a token of it: running sums over a whole vocabulary cost more than a small
+    model's forward pass.
+    """
+    blocks = nnf.pad(shares, (0, -shares.shape[1] % _BLOCK)).unflatten(1, (-1, _BLOCK))
+    ends = blocks.sum(-1).double().cumsum(-1)
+    aims = uniforms.clamp(max=_BELOW_ONE) * ends[:, -1:]
+    block = torch.searchsorted(ends, aims, right=True)
+    begin, end = nnf.pad(ends, (1, 0)).gather(1, block), ends.gather(1, block)
+    inside = blocks.take_along_dim(block[:, :, None], dim=1).squeeze(1).double().cumsum(-1)
+    within = ((aims - begin) / (end - begin)).clamp(max=_BELOW_ONE) * inside[:, -1:]
+    return block * _BLOCK + torch.searchsorted(inside, within, right=True)
+
+
+def uniforms_of(ask_id: str, sample: int, decoding: Decoding) -> np.ndarray:
+    """Random numbers [T] for one sample of one ask: they follow from the seed, the ask and the sample's number."""
+    entropy = int.from_bytes(hashlib.sha256(ask_id.encode()).digest()[:8], "big")
+    return np.random.default_rng([decoding.seed, entropy, sample]).random(decoding.max_new_tokens)
+
+
+def caption_ends(encoder: SampleEncoder) -> list[int]:
+    """The tokens that end a caption: the chat's own end mark, whatever a base's generation settings say."""
+    tokenizer = encoder.tokenizer
+    ends = {tokenizer.convert_tokens_to_ids(encoder.template.separator.strip()), tokenizer.eos_token_id}
+    return sorted(ends - {None})
+
+
+# Not in inference mode: weights that ZeRO-3 gathers here may still serve the next training step.
+@torch.no_grad()
+def caption_plainly(model: PreTrainedModel, view: Viewpoint, sample: Sample, max_new_tokens: int = 128) -> str:
+    """The greedy caption of one sample by the model's own `generate`, which leaves the model as it is.
+
+    For a model that is being trained: under ZeRO-3 all ranks must call the same layers, whatever they are asked.
+
+    Raises:
+        UserError: a video or its boxes cannot be used.
+    """
+    plan = view.plan(sample)
+    ids = torch.tensor([plan.input_ids], device=model.device)
+    out = model.generate(
+        input_ids=ids,
+        attention_mask=torch.ones_like(ids),
+        pixel_values=view.encoder.pixels(sample, plan).to(model.device, model.dtype),
+        boxes=torch.from_numpy(plan.boxes).to(model.device),
+        do_sample=False,
+        max_new_tokens=max_new_tokens,
+        eos_token_id=caption_ends(view.encoder),
+        pad_token_id=view.encoder.tokenizer.pad_token_id,
+    )
+    return view.encoder.tokenizer.decode(out[0, ids.shape[1] :], skip_special_tokens=True).strip()
+
+
+class Captioners:
+    """Models that write captions in step, each from its own view of the asks.
+
+    Args:
+        views: which view each member is shown, by its number among those that clips are encoded in.
+        end_ids: tokens that end a caption.
+        keep_tags: leave the tags of boxes in the text.
+    """
+
+    def __init__(
+        self,
+        models: InStep,
+        views: Sequence[int],
+        tokenizer: PreTrainedTokenizerBase,
+        end_ids: Sequence[int],
+        decoding: Decoding,
+        keep_tags: bool = False,
+    ) -> None:
+        self.models, self.views, self.tokenizer = models, views, tokenizer
+        self.end_ids, self.decoding, self.keep_tags = list(end_ids), decoding, keep_tags
+        self.limits = [RotaryLimit.of(model.config) for model in models.members]
+
+    @torch.inference_mode()
+    def __call__(self, clips: Sequence[EncodedClip]) -> list[list[str]]:
+        """The candidates of each ask of the clips, in order: the best beams first, then the samples.
+
+        Raises:
+            UserError: a prompt is longer than what a model attends to.
+        """
+        found: dict[str, list[str]] = {}
+        for together in apart(clips, self.limits, self.views, self.decoding.max_new_tokens):
+            ids = [ask_id for clip in together for ask_id in clip.ids]
+            found |= zip(ids, self._candidates(together), strict=True)
+        return [found[ask_id] for clip in clips for ask_id in clip.ids]
+
+    def _candidates(self, clips: Sequence[EncodedClip]) -> list[list[str]]:
+        prompts = [
+            read_prompts(model, [clip.views[view] for clip in clips], self.decoding.max_new_tokens)
+            for model, view in zip(self.models.members, self.views, strict=True)
+        ]
+        last_ids = torch.tensor(
+            [prompt.input_ids[-1:] for clip in clips for prompt in clip.views[self.views[-1]].prompts],
+            device=self.models.device,
+        )
+        ids = [ask_id for clip in clips for ask_id in clip.ids]
+        candidates: list[list[str]] = [[] for _ in ids]
+        if self.decoding.num_best:
+            found = self._generate(
+                last_ids,
+                prompts,
+                num_beams=self.decoding.num_beams,
+                num_return_sequences=self.decoding.num_best,
+            )
+            self._hand_out(found, candidates)
+        if self.decoding.num_samples:
+            times = self.decoding.num_samples
+            drawn = self._generate(
+                last_ids.repeat_interleave(times, dim=0),
+                prompts,
+                logits_processor=self._sampling(ids),
+            )
+            self._hand_out(drawn, candidates)
+        return candidates
+
+    def _sampling(self, ids: Sequence[str]) -> LogitsProcessorList:
+        decoding = self.decoding
+        rows = [uniforms_of(ask_id, n, decoding) for ask_id in ids for n in range(decoding.num_samples)]
+        steps: list[LogitsProcessor] = [TemperatureLogitsWarper(decoding.temperature)]
+        if decoding.top_p < 1:
+            steps.append(TopPLogitsWarper(decoding.top_p))
+        steps.append(SeededChoice(torch.from_numpy(np.stack(rows)).to(self.models.device)))
+        return LogitsProcessorList(steps)
+
+    def _generate(
+        self,
+        last_ids: torch.Tensor,
+        prompts: Sequence[SharedPrompts],
+        logits_processor: LogitsProcessorList | None = None,
+        **settings: int,
+    ) -> torch.Tensor:
+        config = GenerationConfig(
+            do_sample=False,
+            max_new_tokens=self.decoding.max_new_tokens,
+            eos_token_id=self.end_ids,
+            pad_token_id=self.tokenizer.pad_token_id,
+            **settings,
+        )
+        ids = self.models.generate(
+            last_ids,
+            attention_mask=torch.ones_like(last_ids),
+            past_key_values=InStepCache(prompts),
+            generation_config=config,
+            logits_processor=logits_processor,
+        )
+        return ids[:, 1:]
+
+    def _hand_out(self, ids: torch.Tensor, candidates: Sequence[list[str]]) -> None:
+        if self.keep_tags:
+            texts = [answer_text(self.tokenizer, row) for row in ids.tolist()]
+        else:
+            texts = [text.strip() for text in self.tokenizer.batch_decode(ids, skip_special_tokens=True)]
+        each = len(texts) // len(candidates)
+        for number, mine in enumerate(candidates):
+            mine += texts[number * each : (number + 1) * each]

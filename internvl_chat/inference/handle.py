@@ -1,0 +1,94 @@
+"""A model that can be asked anything: a base, a training checkpoint on top of its base, or a merged folder."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from transformers import InternVLConfig, PreTrainedModel
+
+from internvl_chat.data.media.video import VideoBackend
+from internvl_chat.data.prompts.encoder import SampleEncoder
+from internvl_chat.data.prompts.prompt_config import PROMPT_CONFIG_NAME, PromptConfig
+from internvl_chat.data.prompts.tokenizer import load_tokenizer
+from internvl_chat.inference.ranks import ALONE, Ranks
+from internvl_chat.inference.weights import file_marks, load_weights
+from internvl_chat.model.checkpoint import load_config
+from internvl_chat.model.families.internvl.configuration import tokens_per_frame
+from internvl_chat.model.families.internvl.original import template_of
+from internvl_chat.model.loading import resolve_folder
+
+# What the config.json of an original checkpoint may say of its tiles.
+_TILING = ("dynamic_image_size", "use_thumbnail", "min_dynamic_patch", "max_dynamic_patch", "pad2square")
+
+
+@dataclass(frozen=True)
+class OpenedModel:
+    """A model's folder and how it is asked; `load` reads its weights."""
+
+    folder: Path
+    base_path: str | None
+    encoder: SampleEncoder
+    ranks: Ranks = ALONE
+
+    def load(self) -> PreTrainedModel:
+        """The model in eval mode, on this rank's device.
+
+        Raises:
+            UserError: its weights, or those of its base, cannot be used.
+        """
+        return load_weights(self.folder, self.base_path, self.ranks)
+
+    def identity(self) -> Any:
+        """What tells this model from others: its files as they lie there, and its precision."""
+        return [file_marks(self.folder), self.base_path, str(self.ranks.dtype)]
+
+
+def open_model(
+    model: str | Path,
+    *,
+    base_path: str | None = None,
+    conv_style: str | None = None,
+    max_dynamic_patch: int | None = None,
+    video_backend: VideoBackend = "pyav",
+    ranks: Ranks = ALONE,
+) -> OpenedModel:
+    """Find a model, and the prompts that it was trained with; no weights are read yet.
+
+    A folder without a prompt configuration, such as a base, is asked as InternVL's own chat asks it: images are cut
+    into up to 12 tiles.
+
+    Args:
+        model: folder or hub id, in either layout.
+        base_path: where a checkpoint's base lies now, if it was moved since training.
+        conv_style: conversation template, where the files do not tell.
+        max_dynamic_patch: most tiles of an image; 1 never cuts one. None is what the model was trained with.
+    Raises:
+        UserError: nothing is there, or it is no InternVL with a tokenizer.
+    """
+    folder = resolve_folder(model)
+    saved = PromptConfig.load(folder) if (folder / PROMPT_CONFIG_NAME).is_file() else None
+    model_config = load_config(folder)
+    config = saved or prompt_config_of(model_config)
+    # What a recipe trains on is bounded by its memory; what can be asked, by the positions that the model knows.
+    positions = getattr(model_config.text_config, "max_position_embeddings", 0)
+    config = replace(config, max_seq_length=max(config.max_seq_length, positions))
+    if conv_style is not None:
+        config = replace(config, conv_style=conv_style)
+    if max_dynamic_patch is not None:
+        config = replace(
+            config,
+            dynamic_image_size=config.dynamic_image_size and max_dynamic_patch > 1,
+            min_dynamic_patch=min(config.min_dynamic_patch, max_dynamic_patch),
+            max_dynamic_patch=max_dynamic_patch,
+        )
+    return OpenedModel(folder, base_path, SampleEncoder(load_tokenizer(folder), config, video_backend), ranks)
+
+
+def prompt_config_of(config: InternVLConfig) -> PromptConfig:
+    """How a model is asked that does not say: as InternVL's own chat asks it."""
+    said = (getattr(config, "original", None) or {}).get("config", {})
+    tile_px = said.get("force_image_size") or config.vision_config.image_size[0]
+    tiling = {"dynamic_image_size": True, "use_thumbnail": True, **{k: said[k] for k in _TILING if k in said}}
+    return PromptConfig(template_of(config) or "internvl2_5", tile_px, tokens_per_frame(config, tile_px), **tiling)

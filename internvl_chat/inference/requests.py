@@ -1,0 +1,219 @@
+"""What is asked of a model, and which asks can share work: the frames of a clip, and a batch.
+
+Shape letters: L text positions, T tiles (a frame is one), S the tile's side.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from internvl_chat.boxes import BoxArray
+from internvl_chat.constants import VIDEO_PLACEHOLDER
+from internvl_chat.contracts import Sample, Track, TrackFile, Turn, UserError
+from internvl_chat.data.media.sources import content_mark
+from internvl_chat.data.prompts.encoder import SampleEncoder, SamplePlan
+from internvl_chat.data.records.annotations import DatasetEntry
+from internvl_chat.data.records.intentvc import boxes_path_of, category_of, object_name_of, video_path_of
+
+_T = TypeVar("_T")
+
+
+def question_sample(entry: DatasetEntry, video_id: str, question_of: Callable[[str], str]) -> Sample:
+    """What is asked about a video of `entry`: the question alone, boxes from beside the video.
+
+    Args:
+        question_of: gives the question about an object of this name, without the video placeholder.
+    """
+    name = object_name_of(category_of(video_id), entry.object_names)
+    video_path = video_path_of(entry.root, video_id)
+    question = Turn("human", f"{VIDEO_PLACEHOLDER}\n{question_of(name)}")
+    track = TrackFile(name, boxes_path_of(video_path))
+    return Sample(video_id, (question,), str(video_path), video_path=video_path, tracks=(track,))
+
+
+def with_tracks(sample: Sample, tracks: Sequence[Track]) -> Sample:
+    """The same clip and question with other tracks, under the sample's names: nothing but the boxes differs."""
+    renamed = (replace(other, name=own.name) for own, other in zip(sample.tracks, tracks, strict=True))
+    return replace(sample, tracks=tuple(renamed))
+
+
+@dataclass(frozen=True)
+class Ask:
+    """One caption to be written. `id` is its own among the asks of a run; `samples` has one sample a view."""
+
+    id: str
+    samples: tuple[Sample, ...]
+
+
+@dataclass(frozen=True)
+class Viewpoint:
+    """How a model is shown a sample: in which prompt style and tile size, and with how many frames."""
+
+    encoder: SampleEncoder
+    num_frames: int
+
+    def plan(self, sample: Sample) -> SamplePlan:
+        """Text, boxes and frame numbers of the sample; no frame is decoded.
+
+        Raises:
+            UserError: video or boxes cannot be used.
+        """
+        return self.encoder.plan(sample, self.encoder.choose_frames(sample, self.num_frames, "centre"))
+
+
+@dataclass(frozen=True)
+class PlannedAsk:
+    """An ask with its prompt's number of tokens in each view.
+
+    `pictures` is the same for asks that see the same pixels, whatever their boxes and questions; `digest` is a hash of
+    all that the prompts say and show, the files of the pictures among it.
+    """
+
+    ask: Ask
+    lengths: tuple[int, ...]
+    pictures: tuple[object, ...]
+    digest: str
+
+
+@dataclass(frozen=True)
+class Unreadable:
+    """Asks that cannot be answered, and why."""
+
+    ids: tuple[str, ...]
+    reason: str
+
+
+def plan_ask(ask: Ask, views: Sequence[Viewpoint]) -> PlannedAsk | Unreadable:
+    """Read what is needed to place the ask in a batch: its text, its boxes and its video's header."""
+    digest = hashlib.sha256(ask.id.encode())
+    lengths: list[int] = []
+    pictures: list[object] = []
+    try:
+        for view, sample in zip(views, ask.samples, strict=True):
+            plan = view.plan(sample)
+            lengths.append(len(plan.input_ids))
+            paths = [path for path in (sample.video_path, *sample.image_paths) if path]
+            media = [*map(str, paths), *map(content_mark, paths)]
+            painted = [boxes.tolist() for boxes in plan.painted]
+            shown = json.dumps([plan.frame_indices.tolist(), plan.views, painted])
+            pictures.append((*media, shown))
+            marks = media[len(paths) :]
+            digest.update(json.dumps([marks, plan.input_ids, shown, plan.boxes.tolist()]).encode())
+    except UserError as error:
+        return Unreadable((ask.id,), str(error))
+    return PlannedAsk(ask, tuple(lengths), tuple(pictures), digest.hexdigest()[:16])
+
+
+def _pieces(items: Sequence[_T], size: int) -> Iterator[Sequence[_T]]:
+    return (items[first : first + size] for first in range(0, len(items), size))
+
+
+def plan_batches(
+    planned: Sequence[PlannedAsk], *, rows: int, max_new_tokens: int, max_tokens: int, num_parts: int = 1
+) -> list[list[tuple[Ask, ...]]]:
+    """Put asks into batches: the asks of a clip side by side, prompts of like length together, the longest first.
+
+    The batches follow from the arguments alone and not from what is already done, so that a run that goes on computes
+    each caption in the company in which it was, or would have been, computed the first time.
+
+    Args:
+        rows: sequences that are decoded for an ask.
+        max_tokens: keys and values that a batch may keep, padding included; a batch holds at least one ask.
+        num_parts: ranks that the batches are dealt to; there are at least as many batches, if there are enough asks.
+    Returns:
+        Batches of clips of asks.
+    """
+    clips: dict[tuple[object, ...], list[PlannedAsk]] = {}
+    for item in planned:
+        clips.setdefault(item.pictures, []).append(item)
+
+    def tokens(items: Iterable[PlannedAsk]) -> int:
+        """Keys and values of these asks, each padded to the longest; an ask's rows share its prompt's."""
+        costs = [sum(item.lengths) + rows * max_new_tokens * len(item.lengths) for item in items]
+        return len(costs) * max(costs)
+
+    most_asks = max(1, -(-len(planned) // num_parts))
+    pieces = []
+    for items in clips.values():
+        fitting = max(1, max_tokens * len(items) // tokens(items))
+        pieces += [list(piece) for piece in _pieces(items, min(fitting, most_asks))]
+    pieces.sort(key=lambda piece: max(item.lengths for item in piece), reverse=True)
+
+    batches: list[list[list[PlannedAsk]]] = []
+    for piece in pieces:
+        together = [item for other in batches[-1] for item in other] + piece if batches else piece
+        if batches and len(together) <= most_asks and tokens(together) <= max_tokens:
+            batches[-1].append(piece)
+        else:
+            batches.append([piece])
+    return [[tuple(item.ask for item in piece) for piece in batch] for batch in batches]
+
+
+@dataclass(frozen=True)
+class ViewedPrompt:
+    """One ask in one view: token ids [L] and boxes [T, 4]."""
+
+    input_ids: list[int]
+    boxes: BoxArray
+
+
+@dataclass(frozen=True)
+class ViewedClip:
+    """A clip in one view: pixel_values [T, 3, S, S], read once, and the prompt of each of its asks."""
+
+    pixel_values: torch.Tensor
+    prompts: tuple[ViewedPrompt, ...]
+
+
+@dataclass(frozen=True)
+class EncodedClip:
+    """The asks about one clip, ready for a model: `views` has one entry a view."""
+
+    ids: tuple[str, ...]
+    views: tuple[ViewedClip, ...]
+
+    def only(self, asks: Sequence[int]) -> EncodedClip:
+        """Some of the clip's asks, by their numbers."""
+        views = (ViewedClip(view.pixel_values, tuple(view.prompts[n] for n in asks)) for view in self.views)
+        return EncodedClip(tuple(self.ids[n] for n in asks), tuple(views))
+
+
+def _encode_clip(asks: tuple[Ask, ...], views: Sequence[Viewpoint]) -> EncodedClip | Unreadable:
+    viewed = []
+    try:
+        for number, view in enumerate(views):
+            plans = [view.plan(ask.samples[number]) for ask in asks]
+            pixels = view.encoder.pixels(asks[0].samples[number], plans[0])
+            viewed.append(ViewedClip(pixels, tuple(ViewedPrompt(p.input_ids, p.boxes) for p in plans)))
+    except UserError as error:
+        return Unreadable(tuple(ask.id for ask in asks), str(error))
+    return EncodedClip(tuple(ask.id for ask in asks), tuple(viewed))
+
+
+class _Batches(Dataset[list[EncodedClip | Unreadable]]):
+    def __init__(self, batches: Sequence[Sequence[tuple[Ask, ...]]], views: Sequence[Viewpoint]) -> None:
+        self.batches, self.views = batches, views
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __getitem__(self, index: int) -> list[EncodedClip | Unreadable]:
+        return [_encode_clip(asks, self.views) for asks in self.batches[index]]
+
+
+def _as_it_is(batch: _T) -> _T:
+    return batch
+
+
+def decoded_ahead(
+    batches: Sequence[Sequence[tuple[Ask, ...]]], views: Sequence[Viewpoint], num_workers: int
+) -> Iterable[list[EncodedClip | Unreadable]]:
+    """The batches as tensors, in order; `num_workers` processes decode the next ones meanwhile."""
+    return DataLoader(_Batches(batches, views), batch_size=None, num_workers=num_workers, collate_fn=_as_it_is)

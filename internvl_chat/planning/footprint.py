@@ -1,0 +1,250 @@
+"""What one training pass costs, from a configuration alone: the bytes its activations take, and its FLOPs.
+
+Conventions. A multiply-add is two FLOPs; a layer of N weights costs 2N a token forward, 2N more where gradients pass it
+and 2N more where its weights are trained: 4N for a language model with LoRA, 6N where all of it is trained, 2N for the
+frozen part of the ViT. Causal attention counts half a square, and its backward pass twice its forward one. What
+checkpointing computes again is no part of these FLOPs.
+
+Bytes are those that autograd keeps for the backward pass, tensor by tensor, plus what exists for a moment at the peak.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from internvl_chat.model.controls.box_adapter import ROI_CELLS
+from internvl_chat.model.label_loss import CHUNK_TOKENS
+from internvl_chat.model.trainable import LORA_TARGETS, VIT_LORA_TARGETS, TrainablePart
+
+# IntentVCNet's prompt in Qwen2's tokens, beside those of the frames: `<img>` and `</img>`, "Frame-1: " and a coordinate
+# line a frame; the system message, the question and the chat's marks once.
+MARKS_PER_FRAME, LABEL_TOKENS_PER_FRAME, COORDINATE_TOKENS_PER_FRAME, QUESTION_TOKENS = 2, 8, 30, 110
+_FP32_BYTES, _MASK_BYTES = 4, 1
+# Logits in the model's dtype, log-probabilities and their gradient in fp32 (the loss at labels, a chunk at a time).
+_LOGITS_BYTES_FP32 = 2 * _FP32_BYTES
+
+
+def prompt_tokens(config: Any, num_frames: int, coordinates: bool = True) -> int:
+    """About how many tokens a prompt of so many frames has, with or without a coordinate line a frame."""
+    return num_frames * _tokens_per_frame(config, coordinates) + QUESTION_TOKENS
+
+
+def frames_within(config: Any, num_tokens: int) -> int:
+    """About how many frames, at least one, a prompt of so many tokens shows."""
+    return max(1, (num_tokens - QUESTION_TOKENS) // _tokens_per_frame(config, coordinates=True))
+
+
+def _tokens_per_frame(config: Any, coordinates: bool) -> int:
+    text = LABEL_TOKENS_PER_FRAME + COORDINATE_TOKENS_PER_FRAME * coordinates
+    return int(config.image_seq_length) + MARKS_PER_FRAME + text
+
+
+@dataclass(frozen=True)
+class PassShape:
+    """What a pass of one process holds: ViT tiles, tokens of the language model, and how many of them are targets.
+
+    The tokens are those of `samples` prompts side by side that do not see each other.
+    """
+
+    tiles: int
+    tokens: int
+    targets: int
+    samples: int = 1
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """Costs of passes through one model.
+
+    Args:
+        config: of a native InternVL; only sizes are read.
+        trained: which parts have trained weights.
+        num_adapter_layers: box adapters on the ViT's last layers.
+        lora_dropout: with it every LoRA matrix keeps its own copy of its input, and a mask.
+        element_bytes: of the model's dtype, 2 for bfloat16.
+    """
+
+    config: Any
+    trained: TrainablePart
+    num_adapter_layers: int
+    lora_dropout: float = 0.05
+    element_bytes: int = 2
+
+    @property
+    def patches_per_tile(self) -> int:
+        """ViT tokens of a tile, the class token among them."""
+        vision = self.config.vision_config
+        return 1 + (vision.image_size[0] // vision.patch_size[0]) * (vision.image_size[1] // vision.patch_size[1])
+
+    @property
+    def _trains_llm(self) -> bool:
+        return not self.trained.freeze_llm and not self.trained.use_llm_lora
+
+    @property
+    def _attention_widths(self) -> tuple[int, int]:
+        """Widths of all query heads and of all key heads of a language-model layer."""
+        text = self.config.text_config
+        head = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
+        return head * text.num_attention_heads, head * text.num_key_value_heads
+
+    @property
+    def _trunk_layers(self) -> int:
+        """ViT layers that no gradient reaches."""
+        layers, own = self.config.vision_config.num_hidden_layers, self.trained.unfrozen_vit_layers
+        if not self.trained.freeze_backbone or self.trained.use_backbone_lora:
+            return 0
+        before_adapters = layers - self.num_adapter_layers + 1 if self.num_adapter_layers else layers
+        return min([before_adapters, *own])
+
+    @property
+    def _trains_vit(self) -> bool:
+        """Whether ViT layers that gradients pass are trained whole; if some are, all count as such."""
+        trained = self.trained
+        return bool(trained.unfrozen_vit_layers) or not (trained.freeze_backbone or trained.use_backbone_lora)
+
+    @property
+    def _trains_head(self) -> bool:
+        return self._trains_llm or self.trained.unfreeze_lm_head
+
+    def kept_bytes(self, shape: PassShape, recomputed_layers: int) -> dict[str, int]:
+        """Bytes of activations that stay from the forward to the backward pass, by part.
+
+        Args:
+            recomputed_layers: of the language model, see `recompute_layers`; of them and of the ViT's only the input
+                is kept.
+        """
+        text, vision, e = self.config.text_config, self.config.vision_config, self.element_bytes
+        width, vit_width = text.hidden_size, vision.hidden_size
+        passed = vision.num_hidden_layers - self._trunk_layers
+        if recomputed_layers:
+            adapted = e * vit_width * (passed + self.num_adapter_layers)
+        else:
+            adapted = passed * self._vit_layer_bytes() + self.num_adapter_layers * self._adapter_bytes()
+        llm = e * width * recomputed_layers
+        llm += self._llm_layer_bytes() * (text.num_hidden_layers - recomputed_layers)
+        return {
+            "ViT adapted layers": shape.tiles * self.patches_per_tile * adapted,
+            "projector": shape.tiles * self.config.image_seq_length * e * (2 * 4 * vit_width + 3 * width),
+            "LLM": shape.tokens * (llm + 2 * e * width),
+        }
+
+    def passing_bytes(self, shape: PassShape, recomputed_layers: int) -> dict[str, int]:
+        """Bytes that exist for a moment, one part at a time, beside those that are kept."""
+        text, vision, e = self.config.text_config, self.config.vision_config, self.element_bytes
+        patches = shape.tiles * self.patches_per_tile
+        llm_layer = e * (3 * text.intermediate_size + 2 * text.hidden_size)
+        vit_layer = e * (vision.intermediate_size + 2 * vision.hidden_size)
+        adapter = e * 8 * vision.hidden_size
+        # When the first layer recomputes its inside, those that were kept, of the last layers, are gone.
+        inside = shape.tokens * self._llm_layer_bytes()
+        gone = inside * (text.num_hidden_layers - recomputed_layers)
+
+        def again(size: int) -> int:
+            return max(0, size - gone) if recomputed_layers else 0
+
+        reached = vision.num_hidden_layers > self._trunk_layers
+        return {
+            "ViT trunk": patches * e * (5 * vision.hidden_size + 2 * vision.intermediate_size),
+            "a ViT layer": (patches * vit_layer + again(patches * self._vit_layer_bytes())) * reached,
+            "a box adapter": (patches * adapter + again(patches * self._adapter_bytes()))
+            * bool(self.num_adapter_layers),
+            "an LLM layer": shape.tokens * llm_layer + again(inside),
+            "logits at labels": min(shape.targets, CHUNK_TOKENS) * text.vocab_size * (e + _LOGITS_BYTES_FP32)
+            + text.vocab_size * text.hidden_size * _FP32_BYTES * self._trains_head,
+        }
+
+    def peak_activation_bytes(self, shape: PassShape, recomputed_layers: int) -> int:
+        """The most bytes of activations that exist at a time."""
+        kept, passing = self.kept_bytes(shape, recomputed_layers), self.passing_bytes(shape, recomputed_layers)
+        return sum(kept.values()) + max(passing.values())
+
+    def _llm_layer_bytes(self) -> int:
+        """A token's in one layer: two norms in fp32, inputs of trained matrices, attention, gated feed-forward.
+
+        Attention keeps its queries, keys, values and output, and for the answers keys and values once a query head.
+        """
+        text, rank, e = self.config.text_config, self.trained.use_llm_lora, self.element_bytes
+        width, inner = text.hidden_size, text.intermediate_size
+        queries, keys = self._attention_widths
+        inputs = 0
+        if rank:
+            targets = LORA_TARGETS[text.model_type]
+            copies = len(targets) - 2 if self.lora_dropout else 2
+            inputs = (e + _MASK_BYTES * bool(self.lora_dropout)) * (copies * width + queries + inner)
+            inputs += e * rank * len(targets)
+        elif self._trains_llm:
+            inputs = e * (4 * width + queries + inner)
+        return 2 * _FP32_BYTES * width + inputs + e * (4 * queries + 2 * keys) + 3 * e * inner
+
+    def _vit_layer_bytes(self) -> int:
+        """A patch's in one layer that gradients pass: two norms, attention, GELU, inputs of trained matrices."""
+        vision, e = self.config.vision_config, self.element_bytes
+        width, inner = vision.hidden_size, vision.intermediate_size
+        copied = e + _MASK_BYTES * bool(self.trained.use_backbone_lora and self.lora_dropout)
+        inputs = 0
+        if self._trains_vit or self.trained.use_backbone_lora:
+            inputs = copied * (5 * width + inner) + e * self.trained.use_backbone_lora * len(VIT_LORA_TARGETS)
+        return e * (6 * width + inner) + inputs
+
+    def _adapter_bytes(self) -> int:
+        """A patch's in one box adapter: norms in fp32 and their outputs, attention, the gated feed-forward."""
+        width, e = self.config.vision_config.hidden_size, self.element_bytes
+        return 2 * _FP32_BYTES * width + e * (4 + 3 + 4 + 4 + 2 + 2 + 2) * width
+
+    def flops(self, shape: PassShape) -> dict[str, float]:
+        """FLOPs of a forward and backward pass, by part."""
+        return {work.part: work.forward * work.factor for work in self._work(shape)}
+
+    def recomputed_flops(self, shape: PassShape, recomputed_layers: int) -> float:
+        """What recomputing adds: another forward pass through those layers."""
+        share = recomputed_layers / self.config.text_config.num_hidden_layers
+        again = {"ViT": float(recomputed_layers > 0), "LLM": share, None: 0.0}
+        return sum(work.forward * again[work.layers] for work in self._work(shape))
+
+    def _work(self, shape: PassShape) -> list[_Work]:
+        text, vision = self.config.text_config, self.config.vision_config
+        width, vit_width = text.hidden_size, vision.hidden_size
+        queries, keys = self._attention_widths
+        patches = shape.tiles * self.patches_per_tile
+        passed = vision.num_hidden_layers - self._trunk_layers
+
+        llm_attention = width * (2 * queries + 2 * keys)
+        llm_ffn = 3 * width * text.intermediate_size
+        lora_attention = 2 * (2 * width + queries + keys)
+        lora_ffn = 3 * (width + text.intermediate_size)
+        llm_tokens = 2.0 * shape.tokens * text.num_hidden_layers
+        # The last layer's feed-forward sees the rows of the targets only.
+        ffn_tokens = llm_tokens - 2.0 * (shape.tokens - shape.targets)
+        vit_layer = 2.0 * patches * (4 * vit_width**2 + 2 * vit_width * vision.intermediate_size)
+        vit_lora = 2.0 * patches * (2 * 5 * vit_width + 2 * vision.intermediate_size) * self.trained.use_backbone_lora
+        vit_attention = 4.0 * patches * self.patches_per_tile * vit_width
+        # Query, output and feed-forward of the patches; convolution, projection, keys and values of the RoI cells.
+        adapter = 2.0 * patches * (8 * vit_width**2 + 9 * 4 * vit_width)
+        adapter += 2.0 * shape.tiles * ROI_CELLS**2 * 22 * vit_width**2
+        projector = 2.0 * shape.tiles * self.config.image_seq_length * (4 * vit_width * width + width**2)
+
+        lora = llm_tokens * lora_attention + ffn_tokens * lora_ffn
+        llm_factor = 3 if self._trains_llm else 2
+        return [
+            _Work("ViT trunk", self._trunk_layers * (vit_layer + vit_attention), 1, None),
+            _Work("ViT adapted layers", passed * vit_layer, 3 if self._trains_vit else 2, "ViT"),
+            _Work("ViT attention in them", passed * vit_attention, 3, "ViT"),
+            _Work("box adapters", self.num_adapter_layers * adapter, 3, "ViT"),
+            _Work("projector", projector, 3, None),
+            _Work("LLM", llm_tokens * llm_attention + ffn_tokens * llm_ffn, llm_factor, "LLM"),
+            _Work("LoRA of the ViT", passed * vit_lora, 3, "ViT"),
+            _Work("LoRA", lora * self.trained.use_llm_lora, 3, "LLM"),
+            _Work("LLM attention", llm_tokens * queries * shape.tokens / shape.samples, 3, "LLM"),
+            _Work("logits", 2.0 * shape.targets * width * text.vocab_size, 3 if self._trains_head else 2, None),
+        ]
+
+
+@dataclass(frozen=True)
+class _Work:
+    """FLOPs of one part's forward pass, how many times that forward and backward cost, and whose layers do it."""
+
+    part: str
+    forward: float
+    factor: int
+    layers: Literal["ViT", "LLM"] | None

@@ -1,0 +1,181 @@
+"""What a checkpoint is, how large, and what memory it takes; from its configuration, without weights."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import get_peft_model
+from torch import nn
+from transformers import InternVLConfig
+from transformers import initialization as init
+from transformers.modeling_utils import set_zero3_state
+
+from internvl_chat.model.checkpoint import LORA_WEIGHTS_NAME, TRAINED_MODULES_NAME, is_training_checkpoint
+from internvl_chat.model.conversion.weight_files import open_safetensors
+from internvl_chat.model.families.internvl.configuration import IntentVCNetConfig
+from internvl_chat.model.families.internvl.model import IntentVCNetForConditionalGeneration
+from internvl_chat.model.families.internvl.original import is_original, original_kind, template_of
+from internvl_chat.model.label_loss import CHUNK_TOKENS
+from internvl_chat.model.loading import load_config, read_config_file, resolve_folder
+from internvl_chat.model.trainable import TrainablePart
+from internvl_chat.planning.footprint import Footprint, PassShape, prompt_tokens
+
+GIB = 2**30
+# bfloat16 weights; AdamW keeps two moments and a master copy in fp32 beside a bfloat16 gradient.
+WEIGHT_BYTES = 2
+GRADIENT_BYTES, OPTIMIZER_BYTES = 2, 3 * 4
+
+_PARTS = {
+    ".box_adapters.": "box adapters",
+    ".lora_": "LoRA",
+    "vision_tower.": "ViT",
+    "multi_modal_projector.": "projector",
+    "language_model.": "language model",
+    "lm_head.": "language model",
+}
+
+
+def part_of(parameter_name: str) -> str:
+    """The part of the model that a parameter belongs to."""
+    return next(part for mark, part in _PARTS.items() if mark in parameter_name)
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """Parameters and bytes by part. `sizes` are the checkpoint's own; `trained` and `training_bytes` those of a run."""
+
+    name: str
+    layout: str
+    language_model: str
+    template: str | None
+    num_adapter_layers: int
+    sizes: dict[str, int]
+    trained: dict[str, int]
+    training_bytes: dict[str, int]
+    prediction_bytes: dict[str, int]
+
+    @property
+    def parameters(self) -> int:
+        return sum(self.sizes.values())
+
+    def as_dict(self) -> dict[str, Any]:
+        return {**vars(self), "parameters": self.parameters}
+
+    def as_text(self) -> str:
+        lines = [
+            f"{self.name}: {self.layout} layout, {self.language_model} language model, "
+            f"template {self.template or 'not recorded'}, {self.num_adapter_layers} box adapters",
+            *_table("parameters", self.sizes, "{:,}"),
+            *_table("trained", self.trained, "{:,}"),
+            *_table("memory to train, GiB a GPU", {k: v / GIB for k, v in self.training_bytes.items()}, "{:.2f}"),
+            *_table("memory to predict, GiB", {k: v / GIB for k, v in self.prediction_bytes.items()}, "{:.2f}"),
+        ]
+        return "\n".join(lines) + "\n"
+
+
+def _table(title: str, rows: dict[str, Any], form: str) -> list[str]:
+    if not rows:
+        return []
+    total = {"total": sum(rows.values())}
+    return [f"{title}:"] + [f"  {name:<24}{form.format(value):>20}" for name, value in {**rows, **total}.items()]
+
+
+def inspect_checkpoint(
+    model_path: str,
+    trained: TrainablePart,
+    *,
+    num_adapter_layers: int = 5,
+    num_frames: int = 48,
+    ranks: int = 1,
+) -> Inspection:
+    """Inspect a folder or hub id; the model is built on the meta device.
+
+    Args:
+        trained: what a run would train of it.
+        num_adapter_layers: box adapters that a run would add where there are none.
+        num_frames: of one sample, one sample a step, activations recomputed in the backward pass.
+        ranks: GPUs that weights, gradients and optimizer are spread over (ZeRO-3).
+    Raises:
+        UserError: the folder is no checkpoint.
+    """
+    folder = resolve_folder(model_path)
+    config = load_config(folder)
+    own_adapters = getattr(config.vision_config, "num_adapter_layers", 0)
+    own = _sizes(_meta_model(config, own_adapters))
+    weights, trained_sizes = parameter_counts(config, trained, own_adapters or num_adapter_layers)
+    trained_sizes = _trained_sizes(folder) or trained_sizes
+    tokens = prompt_tokens(config, num_frames)
+    footprint = Footprint(config, trained, own_adapters or num_adapter_layers)
+    shape = PassShape(num_frames, tokens, CHUNK_TOKENS)
+    layout = "original" if is_original(read_config_file(folder)) else "hf"
+    return Inspection(
+        name=Path(model_path).name,
+        layout="training checkpoint" if is_training_checkpoint(folder) else layout,
+        language_model=original_kind(config),
+        template=template_of(config),
+        num_adapter_layers=own_adapters,
+        sizes=own,
+        trained=trained_sizes,
+        training_bytes={
+            "weights": sum(weights.values()) * WEIGHT_BYTES // ranks,
+            "gradients and optimizer": sum(trained_sizes.values()) * (GRADIENT_BYTES + OPTIMIZER_BYTES) // ranks,
+            "activations": footprint.peak_activation_bytes(shape, config.text_config.num_hidden_layers),
+        },
+        prediction_bytes={
+            "weights": sum(own.values()) * WEIGHT_BYTES,
+            "key-value cache": _cache_bytes(config, tokens),
+        },
+    )
+
+
+def parameter_counts(
+    config: InternVLConfig, trained: TrainablePart, num_adapter_layers: int
+) -> tuple[dict[str, int], dict[str, int]]:
+    """Parameters by part of the model that a run trains, LoRA among them: of all, and of what is trained."""
+    wrapped = _with_lora(_meta_model(config, num_adapter_layers), trained)
+    return _sizes(wrapped), _sizes(wrapped, trained)
+
+
+def _meta_model(config: InternVLConfig, num_adapter_layers: int) -> IntentVCNetForConditionalGeneration:
+    own = IntentVCNetConfig.from_base(config, num_adapter_layers)
+    # Marked as already under ZeRO-3's hand: it would partition the meta tensors of the inner models.
+    with set_zero3_state(), init.no_init_weights(), torch.device("meta"):
+        model = IntentVCNetForConditionalGeneration(own)
+    model.tie_weights()
+    return model
+
+
+def _with_lora(model: IntentVCNetForConditionalGeneration, trained: TrainablePart) -> nn.Module:
+    lora = trained.lora_config(model.config.text_config.model_type)
+    if lora is None:
+        return model
+    with torch.device("meta"):
+        return get_peft_model(model, lora, low_cpu_mem_usage=True)
+
+
+def _sizes(model: nn.Module, trained: TrainablePart | None = None) -> dict[str, int]:
+    sizes: dict[str, int] = {}
+    for name, parameter in model.named_parameters():
+        if trained is None or name in trained:
+            sizes[part_of(name)] = sizes.get(part_of(name), 0) + parameter.numel()
+    return sizes
+
+
+def _trained_sizes(folder: Path) -> dict[str, int]:
+    """What a training checkpoint holds; nothing for any other folder."""
+    sizes: dict[str, int] = {}
+    if is_training_checkpoint(folder):
+        for file in (TRAINED_MODULES_NAME, LORA_WEIGHTS_NAME):
+            tensors = open_safetensors(folder / file) if (folder / file).is_file() else {}
+            for name, tensor in tensors.items():
+                sizes[part_of(name)] = sizes.get(part_of(name), 0) + tensor.shape.numel()
+    return sizes
+
+
+def _cache_bytes(config: InternVLConfig, tokens: int) -> int:
+    text = config.text_config
+    head_dim = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
+    return 2 * text.num_hidden_layers * text.num_key_value_heads * head_dim * tokens * WEIGHT_BYTES

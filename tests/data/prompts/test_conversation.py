@@ -1,0 +1,200 @@
+"""The prompt: IntentVCNet's text to the byte, and InternVL2.5's label mask."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+from internvl_chat.constants import IGNORE_INDEX
+from internvl_chat.contracts import Turn
+from internvl_chat.data.prompts.conversation import (
+    CONVERSATION_TEMPLATES,
+    CoordinateStyle,
+    PromptForm,
+    coordinate_list,
+    encode_conversation,
+    expand_images,
+    expand_video,
+    reworded,
+    with_coordinates,
+)
+from tests.helpers import shared
+
+TEMPLATE = CONVERSATION_TEMPLATES["internvl2_5"]
+BOXES = np.array([[385, 633, 533, 725], [619, 531, 706, 592]])
+ABSENT = np.array([[385, 633, 533, 725], [0, 0, 0, 0]])
+
+
+def user_turn(form: PromptForm, boxes: np.ndarray = BOXES) -> str:
+    question = "<video>\n" + form.question("airplane")
+    if form.lists_coordinates:
+        question = with_coordinates(question, [("airplane", boxes)])
+    return expand_video(question, len(boxes))
+
+
+def test_user_turn_of_the_specification_to_the_byte() -> None:
+    assert user_turn(PromptForm.COORDINATES) == (
+        "Frame-1: <image>\nFrame-2: <image>\nDescribe this video in one sentence, and focus on airplane located in the "
+        "coordinate list. The coordinates in each frame are:\n1. <ref>airplane</ref><box>[[385, 633, 533, 725]]</box>\n"
+        "2. <ref>airplane</ref><box>[[619, 531, 706, 592]]</box>\n."
+    )
+
+
+def test_user_turn_of_red_box_with_coordinates() -> None:
+    assert user_turn(PromptForm.RED_BOX_COORDINATES).startswith(
+        "Frame-1: <image>\nFrame-2: <image>\nDescribe this video in one sentence, and focus on the airplane in the "
+        "red coordinate box, whose coordinates at each frame are:\n"
+        "1. <ref>airplane</ref><box>[[385, 633, 533, 725]]</box>\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("form", "question"),
+    [
+        (
+            PromptForm.RED_BOX,
+            "Describe this video in one sentence, and focus on the airplane in the red coordinate box.",
+        ),
+        (PromptForm.TEXT_ONLY, "Give this video a description in one sentence."),
+    ],
+)
+def test_user_turn_without_coordinates(form: PromptForm, question: str) -> None:
+    assert user_turn(form) == f"Frame-1: <image>\nFrame-2: <image>\n{question}"
+
+
+def test_an_absent_box_is_said_to_be_absent() -> None:
+    lines = coordinate_list([("dog", ABSENT)]).splitlines()
+    assert lines == ["1. <ref>dog</ref><box>[[385, 633, 533, 725]]</box>", "2. <ref>dog</ref>absent"]
+
+
+def test_an_absent_box_can_be_written_as_zeros() -> None:
+    assert coordinate_list([("dog", ABSENT)], CoordinateStyle(absent="zeros")).endswith(
+        "\n2. <ref>dog</ref><box>[[0, 0, 0, 0]]</box>\n"
+    )
+
+
+@pytest.mark.parametrize("form", PromptForm)
+@pytest.mark.parametrize("name", ["rubik's cube", "licenseplate", "located in the coordinate list"])
+def test_a_form_is_read_back_from_its_question(form: PromptForm, name: str) -> None:
+    assert PromptForm.of("<video>\n" + form.question(name) + "\n") is form
+
+
+@pytest.mark.parametrize(
+    ("form", "lists", "paints"),
+    [
+        (PromptForm.COORDINATES, True, False),
+        (PromptForm.RED_BOX, False, True),
+        (PromptForm.RED_BOX_COORDINATES, True, True),
+        (PromptForm.TEXT_ONLY, False, False),
+    ],
+)
+def test_how_a_form_shows_the_box(form: PromptForm, lists: bool, paints: bool) -> None:
+    assert (form.lists_coordinates, form.paints_box) == (lists, paints)
+
+
+def test_a_question_of_the_users_own_is_left_as_it_is() -> None:
+    question = "<video>\nWhat is the coordinate list of the dog?"
+    assert PromptForm.of(question) is PromptForm.TEXT_ONLY
+    assert reworded(question, "dog", lists=True, paints=False) == question
+
+
+@pytest.mark.parametrize(
+    "text", ["<video> what is it?", "what is it?", "<video>\nand\n<video>\nwhat?", "<video>\n<video>"]
+)
+def test_a_question_must_hold_one_video_line(text: str) -> None:
+    with pytest.raises(ValueError, match="<video>"):
+        expand_video(text, 3)
+
+
+def test_each_image_gets_its_own_number_of_context_tokens() -> None:
+    context = "<IMG_CONTEXT>"
+    assert expand_images("a <image> b <image>", [2, 1]) == f"a <img>{context * 2}</img> b <img>{context}</img>"
+
+
+@pytest.mark.parametrize("image_tokens", [[], [4], [4, 4, 4]])
+def test_placeholders_and_images_must_be_as_many(image_tokens: list[int], tokenizer: PreTrainedTokenizerFast) -> None:
+    turns = [Turn("human", "<image> and <image>?"), Turn("gpt", "yes")]
+    with pytest.raises(ValueError, match="placeholders"):
+        encode_conversation(turns, tokenizer, TEMPLATE, image_tokens)
+
+
+@pytest.mark.parametrize(
+    "speakers", [["gpt"], ["human", "human"], ["human", "gpt", "gpt"], ["human", "system"], ["user", "assistant"], []]
+)
+def test_turns_out_of_order_are_refused(speakers: list[str], tokenizer: PreTrainedTokenizerFast) -> None:
+    with pytest.raises(ValueError, match="turn"):
+        encode_conversation([Turn(speaker, "text") for speaker in speakers], tokenizer, TEMPLATE)
+
+
+def parity_records() -> tuple[Any, list[dict[str, Any]]]:
+    folder = shared("parity/text_internvl2_5")
+    records = json.loads((folder / "text_case.json").read_text(encoding="utf-8"))["records"]
+    assert len(records) == 3
+    return AutoTokenizer.from_pretrained(folder / "tokenizer"), records
+
+
+def test_ids_and_labels_are_those_of_the_original_training() -> None:
+    tokenizer, records = parity_records()
+    for record in records:
+        turns = [Turn(turn["from"], turn["value"]) for turn in record["conversations"]]
+        encoded = encode_conversation(turns, tokenizer, TEMPLATE, record["num_image_tokens"])
+        assert encoded.input_ids == record["input_ids"], record["name"]
+        assert encoded.labels == record["labels"], record["name"]
+
+
+DIALOGUE = (
+    Turn("human", "<image>\nwhat is it?"),
+    Turn("gpt", "a cat; what else?"),
+    Turn("human", "where does it go?"),
+    Turn("gpt", "to the left"),
+)
+
+
+def test_learned_are_the_answers_and_their_end_and_nothing_else(tokenizer: PreTrainedTokenizerFast) -> None:
+    """With a token a byte, the mask can be counted out on the text itself."""
+    encoded = encode_conversation(DIALOGUE, tokenizer, TEMPLATE, [3])
+    start, end = (tokenizer.convert_tokens_to_ids(token) for token in ("<|im_start|>", "<|im_end|>"))
+    expected: list[int] = []
+    speaker_prefix: list[int] = []
+    inside_answer = False
+    newline = tokenizer("\n")["input_ids"][0]
+    for token in encoded.input_ids:
+        if token == start:
+            speaker_prefix, inside_answer = [], False
+            expected.append(IGNORE_INDEX)
+        elif inside_answer:
+            expected.append(token)
+            inside_answer = token != end
+        else:
+            expected.append(IGNORE_INDEX)
+            speaker_prefix.append(token)
+            inside_answer = token == newline and tokenizer.decode(speaker_prefix) == "assistant\n"
+    assert encoded.labels == expected
+    learned = [token for token in encoded.labels if token != IGNORE_INDEX]
+    assert tokenizer.decode(learned) == "a cat; what else?<|im_end|>to the left<|im_end|>"
+
+
+def test_whole_text_is_that_of_the_template(tokenizer: PreTrainedTokenizerFast) -> None:
+    encoded = encode_conversation(DIALOGUE[:2], tokenizer, TEMPLATE, [2])
+    assert tokenizer.decode(encoded.input_ids) == (
+        "<|im_start|>system\n你是书生·万象，英文名是InternVL，是由上海人工智能实验室、清华大学及多家合作单位联合开发的"
+        "多模态大语言模型。<|im_end|>\n<|im_start|>user\n<img><IMG_CONTEXT><IMG_CONTEXT></img>\nwhat is it?<|im_end|>\n"
+        "<|im_start|>assistant\na cat; what else?<|im_end|>\n"
+    )
+
+
+def test_a_prompt_is_what_training_showed_before_the_answer(tokenizer: PreTrainedTokenizerFast) -> None:
+    trained = encode_conversation(DIALOGUE, tokenizer, TEMPLATE, [3])
+    prompt = encode_conversation(DIALOGUE[:3], tokenizer, TEMPLATE, [3])
+    num_answer = len(b"to the left") + 2
+    assert prompt.input_ids == trained.input_ids[:-num_answer]
+    assert set(prompt.labels[-len("<|im_start|>user\n") :]) == {IGNORE_INDEX}
+
+
+def test_a_system_turn_replaces_the_default_message(tokenizer: PreTrainedTokenizerFast) -> None:
+    encoded = encode_conversation([Turn("system", "Be brief."), Turn("human", "why?")], tokenizer, TEMPLATE)
+    assert tokenizer.decode(encoded.input_ids).startswith("<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user")
