@@ -27,6 +27,7 @@ FLOOR_OF_ROOM = {
     "scoring": 1,
     "inference": 2,
     "planning": 2,
+    "api": 3,
     "train": 3,
     "tasks": 3,
     "reports": 3,
@@ -78,7 +79,13 @@ def floor_of(module: str) -> int:
     return FLOOR_OF_ROOM[room[0]] if room else 0
 
 
-EDGES = [(name_of(path), target) for path in [*SOURCES, *ROOT_SCRIPTS] for target in imports_of(path)]
+# The package's own file is a door too: it opens `api` when somebody asks for it, not when it is imported.
+EDGES = [
+    (name_of(path), target)
+    for path in [*SOURCES, *ROOT_SCRIPTS]
+    if path != PACKAGE / "__init__.py"
+    for target in imports_of(path)
+]
 
 
 def test_every_room_has_a_floor() -> None:

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 from PIL import Image
-from transformers import TextStreamer
+from transformers import PreTrainedModel, TextStreamer
 
 from internvl_chat.boxes import is_absent
 from internvl_chat.constants import IMAGE_PLACEHOLDER, VIDEO_PLACEHOLDER
@@ -49,12 +49,19 @@ class Chat:
         num_frames: frames shown of a video; None is what its prompt configuration says.
         max_new_tokens: longest answer.
         temperature: above 0 answers are sampled; 0 is greedy.
+        model: the weights, where they are read already.
     """
 
     def __init__(
-        self, opened: OpenedModel, *, num_frames: int | None = None, max_new_tokens: int = 512, temperature: float = 0.0
+        self,
+        opened: OpenedModel,
+        *,
+        num_frames: int | None = None,
+        max_new_tokens: int = 512,
+        temperature: float = 0.0,
+        model: PreTrainedModel | None = None,
     ) -> None:
-        self.model, self.encoder = opened.load(), opened.encoder
+        self.model, self.encoder = model or opened.load(), opened.encoder
         self.num_frames = num_frames or opened.encoder.config.num_frames
         self.settings: dict[str, Any] = {"max_new_tokens": max_new_tokens, "do_sample": temperature > 0}
         if temperature > 0:

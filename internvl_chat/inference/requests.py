@@ -185,7 +185,8 @@ class EncodedClip:
         return EncodedClip(tuple(self.ids[n] for n in asks), tuple(views))
 
 
-def _encode_clip(asks: tuple[Ask, ...], views: Sequence[Viewpoint]) -> EncodedClip | Unreadable:
+def encode_clip(asks: tuple[Ask, ...], views: Sequence[Viewpoint]) -> EncodedClip | Unreadable:
+    """Asks that see the same pixels as tensors; the pixels are read once a view."""
     viewed = []
     try:
         for number, view in enumerate(views):
@@ -205,7 +206,7 @@ class _Batches(Dataset[list[EncodedClip | Unreadable]]):
         return len(self.batches)
 
     def __getitem__(self, index: int) -> list[EncodedClip | Unreadable]:
-        return [_encode_clip(asks, self.views) for asks in self.batches[index]]
+        return [encode_clip(asks, self.views) for asks in self.batches[index]]
 
 
 def _as_it_is(batch: _T) -> _T:

@@ -1,0 +1,240 @@
+"""One model to caption, chat and probe with: what a notebook, the command line, a page and a server call.
+
+    from internvl_chat import Captioner
+
+    model = Captioner.open("work_dirs/run")
+    print(model.caption("clip.mp4", "object_bboxes.txt", name="dog"))
+
+Shape letters: F frames shown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from transformers import PreTrainedModel
+
+from internvl_chat.boxes import BoxArray
+from internvl_chat.constants import VIDEO_PLACEHOLDER
+from internvl_chat.contracts import Sample, Track, Turn, UserError
+from internvl_chat.data.media.drawing import Strip, contact_sheet
+from internvl_chat.data.media.sources import read_media_header
+from internvl_chat.data.prompts.conversation import PromptForm
+from internvl_chat.data.prompts.encoder import SampleEncoder
+from internvl_chat.data.records.given_tracks import GivenTrack, as_tracks
+from internvl_chat.data.records.track_files import DEFAULT_NAME
+from internvl_chat.data.records.tracks import boxes_at
+from internvl_chat.inference.chat import Chat
+from internvl_chat.inference.decoding import Decoding
+from internvl_chat.inference.ensemble import InStep
+from internvl_chat.inference.generation import Captioners, caption_ends
+from internvl_chat.inference.handle import OpenedModel, open_model
+from internvl_chat.inference.requests import Ask, Unreadable, Viewpoint, encode_clip
+
+_NO_BOX = np.zeros((1, 4))
+
+
+@dataclass(frozen=True, eq=False)
+class Caption:
+    """What the model says of one object in one clip; printed, it is its text.
+
+    Args:
+        candidates: all that were asked for, `text` the first.
+        frames: [F] numbers of the frames that were shown.
+        boxes: [F, 4] x1 y1 x2 y2 in thousandths at these frames, zeros where the object is absent or no track was
+            given.
+    """
+
+    text: str
+    candidates: tuple[str, ...]
+    sample: Sample
+    frames: tuple[int, ...]
+    boxes: BoxArray
+
+    def __str__(self) -> str:
+        return self.text
+
+    def __repr__(self) -> str:
+        return f"{self.sample.object_name or 'clip'}: {self.text}"
+
+
+@dataclass(frozen=True)
+class Following:
+    """Whether a caption follows the box: the same clip and question, with nothing but the box exchanged.
+
+    Args:
+        own: with the object's own track.
+        without: with no box in any frame.
+        other: with another object's track; None where none was given.
+    """
+
+    own: Caption
+    without: Caption
+    other: Caption | None = None
+
+    @property
+    def changes_without(self) -> bool:
+        """Whether taking the box away changes the caption."""
+        return self.own.text != self.without.text
+
+    @property
+    def changes_with_other(self) -> bool | None:
+        """Whether another object's box changes the caption; None where none was given."""
+        return None if self.other is None else self.own.text != self.other.text
+
+    def __str__(self) -> str:
+        lines = [f"own box:       {self.own}", f"no box:        {self.without}"]
+        if self.other is not None:
+            lines.append(f"other's box:   {self.other}")
+        return "\n".join(lines)
+
+
+class Captioner:
+    """A model with the prompts that it was trained with; its weights are read when they are first needed.
+
+    Args:
+        num_frames: frames shown of a video; None is what training showed.
+    """
+
+    def __init__(self, handle: OpenedModel, *, num_frames: int | None = None) -> None:
+        self.handle = handle
+        self.view = Viewpoint(handle.encoder, num_frames or handle.encoder.config.num_frames)
+
+    @classmethod
+    def open(cls, model: str | Path, *, num_frames: int | None = None, **settings: Any) -> Captioner:
+        """A base, a training checkpoint or a merged model, folder or hub id.
+
+        Args:
+            settings: as `open_model` takes them, such as `base_path` for a checkpoint whose base was moved.
+        Raises:
+            UserError: nothing is there that can be asked.
+        """
+        return cls(open_model(model, **settings), num_frames=num_frames)
+
+    @property
+    def encoder(self) -> SampleEncoder:
+        return self.handle.encoder
+
+    @cached_property
+    def model(self) -> PreTrainedModel:
+        return self.handle.load()
+
+    def caption(
+        self,
+        video: str | Path,
+        track: GivenTrack | None = None,
+        *,
+        name: str = DEFAULT_NAME,
+        unit: str = "thousandths",
+        order: str = "xyxy",
+        question: str | None = None,
+        **decoding: Any,
+    ) -> Caption:
+        """One sentence about the object of a track, or about the clip where no track is given.
+
+        Args:
+            track: see `as_tracks`; `name`, `unit` and `order` say what its boxes are. Of several objects the first is
+                described.
+            question: in your own words; None asks as the model's training data does.
+            decoding: settings of `Decoding`, such as `num_candidates=4, temperature=0.7`.
+        Raises:
+            UserError: a file, a track or a setting cannot be used.
+        """
+        tracks = () if track is None else as_tracks(track, name=name, unit=unit, order=order)
+        return self._captions([_sample(video, tracks, question)], Decoding(**decoding))[0]
+
+    def caption_objects(
+        self,
+        video: str | Path,
+        tracks: Mapping[str, GivenTrack],
+        *,
+        unit: str = "thousandths",
+        order: str = "xyxy",
+        question: str | None = None,
+        **decoding: Any,
+    ) -> dict[str, Caption]:
+        """A caption of each object of a clip, by its name. The clip is decoded, and its frames are seen, once.
+
+        Raises:
+            UserError: as `caption`.
+        """
+        samples = [
+            _sample(video, as_tracks(track, name=name, unit=unit, order=order), question)
+            for name, track in tracks.items()
+        ]
+        return dict(zip(tracks, self._captions(samples, Decoding(**decoding)), strict=True))
+
+    def follow_the_box(
+        self,
+        video: str | Path,
+        track: GivenTrack,
+        other: GivenTrack | None = None,
+        *,
+        name: str = DEFAULT_NAME,
+        unit: str = "thousandths",
+        order: str = "xyxy",
+        question: str | None = None,
+    ) -> Following:
+        """Caption the clip with the object's own track, with no box, and with another object's track.
+
+        The object keeps its name in all three, so that nothing but the boxes differs.
+
+        Raises:
+            UserError: as `caption`.
+        """
+        own = _sample(video, as_tracks(track, name=name, unit=unit, order=order)[:1], question)
+        (first,) = own.tracks
+        nowhere = as_tracks(_NO_BOX[0], name=first.name)
+        samples = [own, replace(own, tracks=nowhere)]
+        if other is not None:
+            (theirs, *_) = as_tracks(other, name=name, unit=unit, order=order)
+            samples.append(replace(own, tracks=(replace(theirs, name=first.name),)))
+        return Following(*self._captions(samples, Decoding()))
+
+    def chat(self, **settings: Any) -> Chat:
+        """A conversation with this model; `settings` are those of `Chat`."""
+        return Chat(self.handle, model=self.model, **{"num_frames": self.view.num_frames, **settings})
+
+    def draw(self, caption: Caption) -> Image.Image:
+        """The frames that were shown, with the object's box, and the caption under them.
+
+        Raises:
+            UserError: the video cannot be read any more.
+        """
+        plan = self.view.plan(caption.sample)
+        boxes = caption.boxes if caption.sample.tracks else None
+        frames = self.encoder.pictures(caption.sample, plan)
+        return contact_sheet([Strip(frames, boxes, [repr(caption)])])
+
+    def _captions(self, samples: Sequence[Sample], decoding: Decoding) -> list[Caption]:
+        """Captions of samples that show the same clip."""
+        asks = tuple(Ask(str(number), (sample,)) for number, sample in enumerate(samples))
+        clip = encode_clip(asks, [self.view])
+        if isinstance(clip, Unreadable):
+            raise UserError(clip.reason)
+        write = Captioners(InStep([self.model]), [0], self.encoder.tokenizer, caption_ends(self.encoder), decoding)
+        return [self._told(sample, texts) for sample, texts in zip(samples, write([clip]), strict=True)]
+
+    def _told(self, sample: Sample, candidates: Sequence[str]) -> Caption:
+        frames = self.encoder.choose_frames(sample, self.view.num_frames, "centre")
+        boxes: BoxArray = np.zeros((len(frames), 4), dtype=np.int64)
+        if sample.tracks:
+            boxes = boxes_at(sample.tracks[0], frames, read_media_header(sample), sample.source)
+        return Caption(candidates[0], tuple(candidates), sample, tuple(frames.tolist()), boxes)
+
+
+def _sample(video: str | Path, tracks: tuple[Track, ...], question: str | None) -> Sample:
+    path = Path(video)
+    if not path.exists():
+        raise UserError(f"{path}: not found")
+    form = PromptForm.COORDINATES if tracks else PromptForm.TEXT_ONLY
+    asked = question or form.question(tracks[0].name if tracks else "")
+    return Sample(
+        path.name, (Turn("human", f"{VIDEO_PLACEHOLDER}\n{asked}"),), str(path), video_path=path, tracks=tracks
+    )

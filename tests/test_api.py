@@ -1,0 +1,187 @@
+"""One model for a notebook: captions of tracks in every form, of several objects, and whether they follow the box."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from internvl_chat import Captioner
+from internvl_chat.api import Caption
+from internvl_chat.boxes import load_boxes, parse_box_text
+from internvl_chat.contracts import UserError
+from internvl_chat.data.records.annotations import DatasetEntry
+from internvl_chat.data.records.intentvc import boxes_path_of, video_path_of
+from internvl_chat.files import read_json, write_json
+from internvl_chat.inference.decoding import Decoding
+from internvl_chat.inference.ensemble import InStep
+from internvl_chat.inference.generation import Captioners, caption_ends
+from internvl_chat.inference.handle import open_model
+from internvl_chat.inference.predict import predict
+from internvl_chat.inference.requests import Ask, Viewpoint, question_sample
+
+
+@pytest.fixture(scope="module")
+def captioner(captioner_folder: Path) -> Captioner:
+    return Captioner.open(captioner_folder, num_frames=3)
+
+
+@pytest.fixture(scope="module")
+def video(shapes_entry: DatasetEntry) -> Path:
+    pairs = read_json(shapes_entry.root / "other_target.json")
+    return video_path_of(shapes_entry.root, sorted(pairs)[0])
+
+
+@pytest.fixture(scope="module")
+def other_track(shapes_entry: DatasetEntry, video: Path) -> Path:
+    """The other object's boxes in the same clip."""
+    pairs = read_json(shapes_entry.root / "other_target.json")
+    return boxes_path_of(video_path_of(shapes_entry.root, pairs[video.stem]))
+
+
+def forms_of(track: Path, folder: Path) -> dict[str, dict[str, Any]]:
+    """The same track in every form in which one can be given, with what must be said of it."""
+    boxes = load_boxes(track)
+    boxes_px = parse_box_text(track.with_suffix(".txt"))
+    in_a_record = {"name": "cup", "boxes": boxes.tolist(), "unit": "thousandths", "order": "xyxy"}
+    shutil.copyfile(track, folder / "moved.npy")
+    write_json(folder / "track.json", [in_a_record])
+    return {
+        "npy": {"track": track},
+        "text path": {"track": str(folder / "moved.npy")},
+        "txt": {"track": track.with_suffix(".txt")},
+        "json": {"track": folder / "track.json"},
+        "array": {"track": boxes},
+        "list": {"track": boxes.tolist()},
+        "fractions": {"track": boxes / 1000, "unit": "unit"},
+        "pixels": {"track": boxes_px, "unit": "pixels", "order": "xywh"},
+        "frames": {"track": dict(enumerate(boxes))},
+        "record": {"track": in_a_record},
+    }
+
+
+def test_a_track_says_the_same_in_every_form(captioner: Captioner, video: Path, tmp_path: Path) -> None:
+    track = boxes_path_of(video)
+    captions = {
+        form: captioner.caption(video, **{"name": "cup", "max_new_tokens": 6, **given})
+        for form, given in forms_of(track, tmp_path).items()
+    }
+    first = captions["npy"]
+    assert first.boxes.any() and len(first.frames) == 3
+    for form, caption in captions.items():
+        assert caption.text == first.text, form
+        assert caption.sample.object_name == "cup", form
+        # A box in whole pixels and one in whole thousandths differ by a rounding.
+        assert np.abs(caption.boxes - first.boxes).max() <= (1 if form in ("pixels", "txt") else 0), form
+
+
+def test_captions_are_those_of_prediction(
+    captioner: Captioner, captioner_folder: Path, shapes_entry: DatasetEntry, video: Path, tmp_path: Path
+) -> None:
+    """The notebook's caption is the submission's, candidates too."""
+    from internvl_chat.data.prompts.conversation import PromptForm
+
+    sample = question_sample(shapes_entry, video.stem, PromptForm.COORDINATES.question)
+    decoding = Decoding(num_beams=3, num_candidates=2, max_new_tokens=5)
+    opened = open_model(captioner_folder)
+
+    def load() -> Captioners:
+        ends = caption_ends(opened.encoder)
+        return Captioners(InStep([opened.load()]), [0], opened.encoder.tokenizer, ends, decoding)
+
+    asks = [Ask(video.stem, (sample,))]
+    view = Viewpoint(opened.encoder, 3)
+    predicted = predict(asks, [view], load, decoding=decoding, identity="x", folder=tmp_path / "progress")
+    caption = captioner.caption(
+        video, boxes_path_of(video), name=sample.object_name, num_beams=3, num_candidates=2, max_new_tokens=5
+    )
+    assert list(caption.candidates) == predicted.candidates[video.stem]
+
+
+def test_objects_of_a_clip_are_captioned_together_as_alone(
+    captioner: Captioner, video: Path, other_track: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tracks = {"cup": boxes_path_of(video), "plate": other_track}
+    alone = {name: captioner.caption(video, track, name=name, max_new_tokens=6) for name, track in tracks.items()}
+    decoded: list[object] = []
+    pixels = captioner.encoder.pixels
+
+    def counted(*args: Any) -> Any:
+        decoded.append(args)
+        return pixels(*args)
+
+    monkeypatch.setattr(captioner.encoder, "pixels", counted)
+    together = captioner.caption_objects(video, tracks, max_new_tokens=6)
+    assert {name: str(c) for name, c in together.items()} == {name: str(c) for name, c in alone.items()}
+    assert len(decoded) == 1
+    assert not np.array_equal(together["cup"].boxes, together["plate"].boxes)
+
+
+def test_following_changes_nothing_but_the_box(captioner: Captioner, video: Path, other_track: Path) -> None:
+    result = captioner.follow_the_box(video, boxes_path_of(video), other_track, name="cup")
+    assert result.other is not None
+    assert result.own.boxes.any() and not result.without.boxes.any()
+    assert np.array_equal(result.other.boxes, load_boxes(other_track)[list(result.other.frames)])
+    asked = {(c.sample.turns, c.sample.object_name, c.frames) for c in (result.own, result.without, result.other)}
+    assert len(asked) == 1
+    assert result.changes_without == (result.own.text != result.without.text)
+    assert result.changes_with_other == (result.own.text != result.other.text)
+    assert str(result).count("\n") == 2
+    assert captioner.follow_the_box(video, boxes_path_of(video)).changes_with_other is None
+
+
+def test_one_box_holds_for_every_frame(captioner: Captioner, video: Path) -> None:
+    caption = captioner.caption(video, [100, 200, 300, 450], max_new_tokens=2)
+    assert caption.boxes.tolist() == [[100, 200, 300, 450]] * 3
+
+
+def test_a_clip_without_a_track_is_described_as_a_whole(captioner: Captioner, video: Path) -> None:
+    caption = captioner.caption(video, max_new_tokens=4)
+    assert not caption.boxes.any()
+    assert repr(caption) == f"clip: {caption.text}"
+
+
+def test_the_caption_is_drawn_with_its_boxes(captioner: Captioner, video: Path) -> None:
+    caption = captioner.caption(video, [100, 200, 600, 850], max_new_tokens=4)
+    with_box, without = captioner.draw(caption), captioner.draw(captioner.caption(video, max_new_tokens=4))
+    assert with_box.size[0] == without.size[0]
+    assert np.asarray(with_box)[:80].tobytes() != np.asarray(without)[:80].tobytes()
+
+
+def test_a_chat_shares_the_weights(captioner: Captioner, video: Path) -> None:
+    chat = captioner.chat(max_new_tokens=3)
+    assert chat.model is captioner.model
+    assert chat.ask("What is seen?", video=video).sample.video_path == video
+
+
+@pytest.mark.parametrize(
+    ("track", "settings", "message"),
+    [
+        ("nowhere.npy", {}, "nowhere.npy"),
+        (np.zeros((4, 3)), {}, r"shape \[4, 3\]"),
+        ([[1, 2, 3, 4]], {}, "1 boxes"),
+        (object(), {}, "given as object"),
+        ([1, 2, 3, 4], {"unit": "metres"}, "metres"),
+        ({"first": [1, 2, 3, 4]}, {}, "first"),
+        ([1, 2, 3, 4], {"num_candidates": 2}, "--num_candidates 2"),
+    ],
+    ids=["no file", "three columns", "one row", "no track", "unit", "frame", "decoding"],
+)
+def test_what_cannot_be_used_is_said(
+    captioner: Captioner, video: Path, track: Any, settings: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(UserError, match=message):
+        captioner.caption(video, track, **settings)
+
+
+def test_a_clip_that_is_not_there_is_said(captioner: Captioner) -> None:
+    with pytest.raises(UserError, match="missing.mp4: not found"):
+        captioner.caption("missing.mp4")
+
+
+def test_a_caption_prints_itself() -> None:
+    caption = Caption("a dog runs", ("a dog runs",), None, (), np.zeros((0, 4), dtype=np.int64))  # type: ignore[arg-type]
+    assert f"{caption}" == "a dog runs"
