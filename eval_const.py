@@ -26,7 +26,7 @@ from typing import Any
 from internvl_chat.commands.options import CONSENSUS_UTILITIES, add_prediction_options
 
 
-def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
+def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_prediction_options(parser)
     add = parser.add_argument
@@ -36,7 +36,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     add("--references", type=Path, help="captions to score against (default: ROOT/references_test.json, if there)")
     add("--consensus", choices=CONSENSUS_UTILITIES, help="choose among the candidates by this (default: the first)")
     add("--fallback_caption", help="the caption of a video that cannot be read (default: it gets none)")
-    return parser.parse_args(argv)
+    return parser
 
 
 def run(args: argparse.Namespace) -> int:
@@ -193,7 +193,7 @@ def write_scores(folder: Path, captions: dict[str, str], path: Path, parts: dict
 
 
 def main() -> None:
-    args = parse_arguments()
+    args = build_parser().parse_args()
     from internvl_chat.constants import INTERRUPTED
     from internvl_chat.contracts import UserError
 

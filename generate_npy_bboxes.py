@@ -43,7 +43,7 @@ def find_all_videos(roots: Iterable[Path]) -> list[Path]:
     return videos
 
 
-def main() -> int:
+def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--root", type=Path, help="the dataset's folder (default: each 'root' of the meta JSON)")
     parser.add_argument(
@@ -52,10 +52,13 @@ def main() -> int:
         default=DEFAULT_META,
         help="meta JSON (default: %(default)s)",
     )
-    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes (default: %(default)s)")
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes (default: one a core)")
     parser.add_argument("--overwrite", action="store_true", help="write again what is up to date")
-    args = parser.parse_args()
+    return parser
 
+
+def main() -> int:
+    args = build_parser().parse_args()
     report = PrepareReport()
     try:
         roots = [args.root] if args.root else load_roots(args.meta_path)

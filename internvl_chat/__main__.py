@@ -9,35 +9,23 @@ from importlib import import_module
 from internvl_chat.commands.options import keep_inputs
 from internvl_chat.constants import INTERRUPTED
 
-COMMANDS = (
-    "shapes",
-    "flowchart",
-    "annotate",
-    "convert-data",
-    "check",
-    "picture",
-    "chat",
-    "answer",
-    "control",
-    "score",
-    "score-boxes",
-    "consensus",
-    "validate-submission",
-    "rank",
-    "report",
-    "ablation",
-    "inspect",
-    "plan",
-    "convert",
-    "merge",
-    "verify",
-)
+# What a command is for, and its name; each has a module of its name in `commands/`.
+COMMAND_GROUPS = {
+    "make data": ("shapes", "flowchart", "annotate", "convert-data"),
+    "look at data": ("check", "picture"),
+    "ask a model": ("chat", "answer", "control"),
+    "score": ("score", "score-boxes", "consensus", "validate-submission", "rank", "report", "ablation"),
+    "handle checkpoints": ("inspect", "plan", "convert", "merge", "verify"),
+}
+COMMANDS = tuple(name for names in COMMAND_GROUPS.values() for name in names)
 
 
 def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m internvl_chat",
         description="Fine-tuning vision-language models so that a box decides what the caption is about.",
+        epilog="\n".join(f"to {purpose}: {', '.join(names)}" for purpose, names in COMMAND_GROUPS.items()),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name in COMMANDS:

@@ -18,7 +18,7 @@ def test_two_killed_ranks_end_with_the_files_of_one_undisturbed(
     flags += "--num_frames 3 --num_beams 3 --temperature 1 --num_candidates 5 --max_new_tokens 90".split()
     flags += "--batch_tokens 1 --num_workers 0".split()
     calm, killed, log = tmp_path / "calm", tmp_path / "killed", tmp_path / "log.txt"
-    assert eval_const.run(eval_const.parse_arguments([str(f) for f in [*flags, "--save_path", calm]])) == 0
+    assert eval_const.run(eval_const.build_parser().parse_args([str(f) for f in [*flags, "--save_path", calm]])) == 0
 
     assert kill_after(start([*flags, "--save_path", killed], log), killed, captions=1, delay_s=0.0), log.read_text()
     done = finished_captions(killed)

@@ -47,7 +47,7 @@ def test_both_splits_are_captioned_and_packed(
 ) -> None:
     out = tmp_path / "out"
     argv = flags(captioner_folder, meta, "--save_path", out, "--fallback_caption", "a thing moves")
-    code = eval_const.run(eval_const.parse_arguments(argv))
+    code = eval_const.run(eval_const.build_parser().parse_args(argv))
     written = {"progress", "result_public.json", "result_private.json", "result.zip"}
     assert {p.name for p in out.iterdir()} - {"failures.json"} == written
     expected: dict[submission.Split, list[str]] = {}
@@ -96,7 +96,7 @@ def test_what_says_nothing_is_no_submission_and_scores_as_nothing(
     (tmp_path / "references.json").write_text(json.dumps(references))
     speaking |= {i: [texts[0]] for i, texts in references.items()} | {public[1]: [" \ufffd "]}
     argv = flags(captioner_folder, meta, "--save_path", tmp_path / "out", "--references", tmp_path / "references.json")
-    assert eval_const.run(eval_const.parse_arguments(argv)) == 1
+    assert eval_const.run(eval_const.build_parser().parse_args(argv)) == 1
     out, err = capsys.readouterr()
     assert f"error: {public[1]}: the model said no word" in err
     assert public[1] not in captions_in(tmp_path / "out" / "result_public.json")
@@ -112,7 +112,7 @@ def test_what_says_nothing_is_no_submission_and_scores_as_nothing(
     # With a second candidate that says something there is a submission.
     speaking[public[1]] = ["...", "a thing\nmoves"]
     argv = [*argv, "--num_beams", "2", "--num_candidates", "2"]
-    assert eval_const.run(eval_const.parse_arguments(argv)) == 0
+    assert eval_const.run(eval_const.build_parser().parse_args(argv)) == 0
     assert captions_in(tmp_path / "out" / "result_public.json")[public[1]] == "a thing moves"
     assert not (tmp_path / "out" / "failures.json").exists()
 
@@ -131,12 +131,12 @@ def test_consensus_where_little_is_said(
     for loud in (0, 1, 2):
         speaking |= {i: ["", "a dog", "a dog"] if n < loud else ["", " ", "!"] for n, i in enumerate(ids)}
         argv += ["--seed", str(loud)]
-        assert eval_const.run(eval_const.parse_arguments(argv)) == 0
+        assert eval_const.run(eval_const.build_parser().parse_args(argv)) == 0
         assert json.loads((tmp_path / "out" / "candidates.json").read_text()) == speaking
     assert list(captions_in(tmp_path / "out" / "result.json").values())[:3] == ["a dog", "a dog", ""]
     named.write_text(json.dumps(ids[:1]))
     with pytest.raises(UserError, match="take BLEU-4 for one"):
-        eval_const.run(eval_const.parse_arguments(argv))
+        eval_const.run(eval_const.build_parser().parse_args(argv))
 
 
 def test_a_part_of_the_challenges_videos_is_told(
@@ -158,13 +158,13 @@ def test_a_part_of_the_challenges_videos_is_told(
     )
     speaking |= dict.fromkeys(submission.ids_of_split(own_entry.root, "public"), ["a zebra"])
     argv = flags(captioner_folder, meta, "--save_path", tmp_path / "out", "--split", "public")
-    assert eval_const.run(eval_const.parse_arguments(argv)) == 1
+    assert eval_const.run(eval_const.build_parser().parse_args(argv)) == 1
     assert "209 of the challenge's 210 public videos are not in the dataset" in capsys.readouterr().err
     assert captions_in(tmp_path / "out" / "result_public.json")["zebra-15"] == "a zebra"
 
 
 def predicted(argv: Sequence[str | Path], out: Path) -> dict[str, str]:
-    assert eval_const.run(eval_const.parse_arguments([*map(str, argv), "--save_path", str(out)])) == 0
+    assert eval_const.run(eval_const.build_parser().parse_args([*map(str, argv), "--save_path", str(out)])) == 0
     return captions_in(out / "result.json")
 
 
@@ -186,7 +186,7 @@ def test_several_questions_of_ones_own_are_not_mixed_up(
     annotation.write_text("".join(json.dumps(record) + "\n" for record in records))
     argv = [*flags(captioner_folder, meta, "--ids", chosen[1]), "--save_path", str(tmp_path / "out")]
     with pytest.raises(UserError, match="asks 2 different questions .*give --prompt_form"):
-        eval_const.run(eval_const.parse_arguments(argv))
+        eval_const.run(eval_const.build_parser().parse_args(argv))
     assert len(predicted([*argv, "--prompt_form", "text_only"], tmp_path / "out")) == len(chosen[0])
 
 
@@ -257,7 +257,7 @@ def test_videos_that_cannot_be_read_are_named_and_the_others_captioned(
     save_boxes(samples[short].tracks[0].path, load_boxes(samples[short].tracks[0].path)[:-1])
     argv = flags(captioner_folder, meta, "--save_path", tmp_path / "out")
     argv += ["--fallback_caption", fallback] if fallback else []
-    assert eval_const.run(eval_const.parse_arguments(argv)) == 1
+    assert eval_const.run(eval_const.build_parser().parse_args(argv)) == 1
     errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
     failures = json.loads((tmp_path / "out" / "failures.json").read_text())
     assert {missing, short} <= set(failures) and len(errors) == len(failures)
@@ -273,7 +273,9 @@ def test_where_no_video_can_be_read_the_dataset_is_at_fault(
     for path in own_entry.root.glob("*/*/*.mp4"):
         path.unlink()
     with pytest.raises(UserError, match="none of 6 videos .*not found"):
-        eval_const.run(eval_const.parse_arguments(flags(captioner_folder, meta, "--save_path", tmp_path / "out")))
+        eval_const.run(
+            eval_const.build_parser().parse_args(flags(captioner_folder, meta, "--save_path", tmp_path / "out"))
+        )
 
 
 def test_control_measures_and_draws(
@@ -328,7 +330,7 @@ def test_a_question_has_its_video_name_and_boxes(shapes_entry: DatasetEntry) -> 
 )
 def test_a_checkpoint_that_is_not_there_is_told(what: list[str], said: str, shapes_meta: Path) -> None:
     with pytest.raises(UserError, match=said):
-        eval_const.run(eval_const.parse_arguments([*what, "--meta_path", str(shapes_meta)]))
+        eval_const.run(eval_const.build_parser().parse_args([*what, "--meta_path", str(shapes_meta)]))
 
 
 @pytest.mark.parametrize(
@@ -351,7 +353,7 @@ def test_members_that_do_not_go_together_are_told(
     tokenizer.save_pretrained(other)
     argv = ["--ensemble", captioner_folder, other, "--meta_path", meta, *flags_given]
     with pytest.raises(UserError, match=said):
-        eval_const.run(eval_const.parse_arguments([str(arg) for arg in argv]))
+        eval_const.run(eval_const.build_parser().parse_args([str(arg) for arg in argv]))
 
 
 def test_files_of_an_earlier_run_are_named(
