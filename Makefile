@@ -5,7 +5,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 # The quickstart reports how long it took from here on, set-up included.
 export MAKE_STARTED := $(shell date +%s)
 
-.PHONY: fuzz families venv quickstart control-table ablation real-clips grounding-proof mixing test check format
+.PHONY: fuzz families venv quickstart control-table ablation real-clips grounding-proof mixing test unit proofs check format
 
 venv: .venv/.complete
 
@@ -40,6 +40,13 @@ check: venv
 
 test: check
 	pytest
+
+# The tests that start no process.
+unit: venv
+	pytest -m "not process"
+
+# What takes minutes: trains until something is shown.
+proofs: quickstart grounding-proof families
 
 # Every family of InternVL2 in miniature, trained by its recipe, merged and asked.
 families: venv

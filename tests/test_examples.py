@@ -1,0 +1,64 @@
+"""The examples do what their first lines say."""
+
+from __future__ import annotations
+
+import csv
+import runpy
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from internvl_chat.boxes import parse_box_text
+from internvl_chat.data.records.annotations import DatasetEntry, load_meta, read_samples
+from internvl_chat.data.records.intentvc import boxes_path_of, video_path_of
+from internvl_chat.files import read_json
+from tests.helpers import ROOT
+
+
+@pytest.fixture
+def run_example(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """An example run with these arguments; what it printed."""
+
+    def run(name: str, *arguments: object) -> str:
+        monkeypatch.setattr(sys, "argv", [name, *map(str, arguments)])
+        runpy.run_path(str(ROOT / "examples" / name), run_name="__main__")
+        return capsys.readouterr().out
+
+    return run
+
+
+def test_a_clip_is_captioned_and_follows_the_box_or_not(
+    run_example: Callable[..., str], captioner_folder: Path, shapes_entry: DatasetEntry, tmp_path: Path
+) -> None:
+    pairs = read_json(shapes_entry.root / "other_target.json")
+    own, other = (video_path_of(shapes_entry.root, i) for i in sorted(pairs.items())[0])
+    said = run_example("caption_a_clip.py", captioner_folder, own, boxes_path_of(own), "circle")
+    tracks = boxes_path_of(own), boxes_path_of(other)
+    compared = run_example("follow_the_box.py", captioner_folder, own, *tracks, tmp_path / "own.png").splitlines()
+    assert said.strip()
+    assert [line.split(":")[0] for line in compared[:3]] == ["own box", "no box", "other's box"]
+    assert Image.open(tmp_path / "own.png").width > 300
+
+
+def test_own_clips_become_records(run_example: Callable[..., str], shapes_root: Path, tmp_path: Path) -> None:
+    """Four clips without any layout, and their boxes in a table."""
+    rows = []
+    for number, video in enumerate(sorted(shapes_root.glob("*/*/*.mp4"))[:4]):
+        shutil.copyfile(video, tmp_path / f"take {number}.mp4")
+        for frame, (x, y, w, h) in enumerate(parse_box_text(video.with_name("object_bboxes.txt")).tolist()):
+            if w and h:
+                rows.append([f"take {number}.mp4", "toy", f"toy {number} moves", frame, x, y, x + w, y + h])
+    with (tmp_path / "boxes.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["video", "object", "caption", "frame", "x1", "y1", "x2", "y2"])
+        writer.writerows(rows)
+    said = run_example("own_data.py", tmp_path, tmp_path / "boxes.csv", tmp_path / "out")
+    (entry,) = load_meta(tmp_path / "out" / "meta.json")
+    samples = read_samples(entry)
+    assert said.startswith("4 records")
+    assert [sample.id for sample in samples] == [f"take {number}-toy" for number in range(4)]
+    assert [sample.turns[-1].text for sample in samples] == [f"toy {number} moves" for number in range(4)]
