@@ -1,8 +1,7 @@
-"""What the commands and the recipes print: --help of every one, and --dry_run of every script in shell/."""
+"""What the training script and the recipes print: its own flags, and --dry_run of every script in shell/."""
 
 from __future__ import annotations
 
-import argparse
 import os
 import shutil
 import subprocess
@@ -11,7 +10,6 @@ from pathlib import Path
 import pytest
 from transformers import HfArgumentParser, TrainingArguments
 
-from internvl_chat.__main__ import build_parser
 from tests.families import FAMILIES, write_family
 from tests.golden.frozen import check_frozen, run_script
 from tests.helpers import ROOT
@@ -26,15 +24,6 @@ TILE = ("--force_image_size", "80")
 def columns(monkeypatch: pytest.MonkeyPatch) -> None:
     """The width that argparse fills."""
     monkeypatch.setenv("COLUMNS", "120")
-
-
-def test_help_of_every_command() -> None:
-    parser = build_parser()
-    texts = {"python -m internvl_chat": parser.format_help()}
-    commands = next(action for action in parser._actions if isinstance(action, argparse._SubParsersAction))
-    texts |= {f"python -m internvl_chat {name}": command.format_help() for name, command in commands.choices.items()}
-    texts |= {f"python {name}": run_script(name, ["--help"]) for name in ("eval_const.py", "generate_npy_bboxes.py")}
-    check_frozen("help.txt", "\n".join(f"$ {command} --help\n{text}" for command, text in texts.items()))
 
 
 def test_help_of_the_training_script() -> None:
