@@ -88,6 +88,7 @@ class Sample:
         root: the resolved folder that its files must lie in, links followed; None is anywhere.
         max_dynamic_patch: most tiles of its images, where its dataset says.
         data_augment: whether training may alter its pictures.
+        every_frame: whether all frames of its video are shown, and not a number of them.
     """
 
     id: str
@@ -100,6 +101,7 @@ class Sample:
     root: Path | None = None
     max_dynamic_patch: int | None = None
     data_augment: bool = False
+    every_frame: bool = False
 
     @property
     def object_name(self) -> str:

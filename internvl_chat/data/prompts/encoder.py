@@ -92,7 +92,9 @@ class SampleEncoder:
     def choose_frames(
         self, sample: Sample, num_frames: int, method: FrameSampling, rng: np.random.Generator | None = None
     ) -> npt.NDArray[np.integer]:
-        """The frame numbers [F] that are shown of a video; of images all, of text none. No frame is decoded.
+        """The frame numbers [F] that are shown: of images all, of a video some, or all where its dataset says so.
+
+        No frame is decoded.
 
         Raises:
             UserError: the video cannot be read, or has no such clip.
@@ -102,6 +104,8 @@ class SampleEncoder:
         header = self._header(sample)
         try:
             first, length = clip_window(sample.clip_s, header.num_pictures, header.frames_per_second)
+            if sample.every_frame:
+                return first + np.arange(length)
             return first + sample_frames(num_frames, length, method, rng, header.frames_per_second)
         except UserError as error:
             raise UserError(f"{sample.source}: sample {sample.id!r}: {error}") from error

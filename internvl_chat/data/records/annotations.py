@@ -30,6 +30,7 @@ _META_KEYS: dict[str, tuple[type, ...]] = {
     "max_dynamic_patch": (int,),
     "object_names": (dict,),
     "weight": (int, float),
+    "every_frame": (bool,),
     "allow_outside_root": (bool,),
 }
 # More repeats, tiles or weight than this is a slip, and would take all memory.
@@ -49,6 +50,7 @@ class DatasetEntry:
         max_dynamic_patch: most tiles of its images; None leaves it to the run.
         length: how many lines the file should have; None is unknown.
         weight: share of the mix, against the other entries' weights; None leaves it to the numbers of lines.
+        every_frame: all frames of its videos are shown, whatever the run's number and sampling.
     """
 
     name: str
@@ -60,6 +62,7 @@ class DatasetEntry:
     max_dynamic_patch: int | None = None
     length: int | None = None
     weight: float | None = None
+    every_frame: bool = False
     allow_outside_root: bool = False
 
     def reader(self) -> RecordReader:
@@ -69,6 +72,7 @@ class DatasetEntry:
             object_names=self.object_names,
             max_dynamic_patch=self.max_dynamic_patch,
             data_augment=self.data_augment,
+            every_frame=self.every_frame,
             allow_outside_root=self.allow_outside_root,
         )
 

@@ -38,7 +38,7 @@ class RecordReader:
     Args:
         root: the folder that the paths of its records are relative to.
         object_names: names of categories beside `OBJECT_NAMES`.
-        max_dynamic_patch, data_augment: handed on with each sample.
+        max_dynamic_patch, data_augment, every_frame: handed on with each sample.
         allow_outside_root: let paths leave `root`: absolute ones, `..`, and links.
     """
 
@@ -49,12 +49,14 @@ class RecordReader:
         object_names: Mapping[str, str] | None = None,
         max_dynamic_patch: int | None = None,
         data_augment: bool = False,
+        every_frame: bool = False,
         allow_outside_root: bool = False,
     ) -> None:
         self.root = root
         self.object_names = object_names or {}
         self.max_dynamic_patch = max_dynamic_patch
         self.data_augment = data_augment
+        self.every_frame = every_frame
         self.confined_to = None if allow_outside_root else Path(os.path.realpath(root))
         self._real_folders: dict[str, str] = {}
 
@@ -99,6 +101,7 @@ class RecordReader:
             self.confined_to,
             self.max_dynamic_patch,
             self.data_augment,
+            self.every_frame,
         )
 
     def _image_paths(self, value: Any, source: str) -> tuple[Path, ...]:
