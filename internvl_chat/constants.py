@@ -34,3 +34,5 @@ NORMALISATIONS = {
 
 # Exit code of a command that was stopped by Ctrl-C, as a shell's own.
 INTERRUPTED = 130
+
+VIDEO_SUFFIXES = frozenset(".mp4 .mkv .webm .avi .mov .m4v .mpg .mpeg .ts .flv".split())

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
+import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,6 +21,7 @@ BYTE_ORDER_MARK = "\ufeff"
 MAX_FILE_BYTES = 2**31
 MAX_RECORD_CHARACTERS = 2**24
 MAX_JSON_DEPTH = 32
+_BYTES_AT_ONCE = 2**20
 
 _HALF_PAIR = re.compile("[\ud800-\udfff]")
 _SPACE = re.compile(r"[ \t\r\n]*")
@@ -109,6 +112,56 @@ def replacing(path: Path) -> Iterator[Path]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def replacing_folder(path: Path) -> Iterator[Path]:
+    """Where to write the files of what is to become the folder `path`, which is not there: all of them, or none.
+
+    What a kill leaves half done is cleared away by `begin_folder`.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary.mkdir(parents=True)
+    try:
+        yield temporary
+        temporary.rename(path)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def begin_folder(folder: Path, settings: Mapping[str, Any]) -> None:
+    """Make a folder of results that can be gone on with, or see that the one there was begun with the same settings.
+
+    Raises:
+        UserError: the folder holds something else, was begun with other settings, or cannot be written.
+    """
+    noted = folder / "settings.json"
+    if noted.is_file():
+        before = read_json(noted)
+        changed = sorted(key for key in settings if not isinstance(before, dict) or before.get(key) != settings[key])
+        if changed:
+            raise UserError(f"{folder}: was begun with another {' and '.join(changed)}: give a new folder")
+    elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UserError(f"{folder}: is not empty and was not begun by this command: give a new folder")
+    write_json(noted, settings)
+    for left_over in folder.rglob(".*.tmp"):
+        shutil.rmtree(left_over)
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file's bytes.
+
+    Raises:
+        UserError: it cannot be read.
+    """
+    digest = hashlib.sha256()
+    try:
+        with path.open("rb") as file:
+            while part := file.read(_BYTES_AT_ONCE):
+                digest.update(part)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from error
+    return digest.hexdigest()
 
 
 def write_text(path: Path, text: str) -> None:

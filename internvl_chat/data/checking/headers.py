@@ -10,12 +10,11 @@ import numpy as np
 import numpy.typing as npt
 
 from internvl_chat.boxes import BOX_TEXT_NAME, read_box_array
+from internvl_chat.constants import VIDEO_SUFFIXES
 from internvl_chat.contracts import Sample, UserError
 from internvl_chat.data.media.sources import PICTURE_SUFFIXES, MediaHeader, read_media_header, read_pictures
 
 MediaKind = Literal["image", "video"]
-
-VIDEO_SUFFIXES = frozenset(".mp4 .mkv .webm .avi .mov .m4v .mpg .mpeg .ts .flv".split())
 
 _TAIL_BYTES = 65536
 _END_MARKS = {".jpg": b"\xff\xd9", ".jpeg": b"\xff\xd9", ".png": b"IEND"}

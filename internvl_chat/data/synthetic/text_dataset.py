@@ -5,9 +5,7 @@ DIR/<name>_00000/text_pic_00000.png ...   records.jsonl   meta.json   report.jso
 
 from __future__ import annotations
 
-import hashlib
 import os
-import shutil
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
@@ -21,11 +19,10 @@ from internvl_chat.constants import VIDEO_PLACEHOLDER
 from internvl_chat.contracts import UserError
 from internvl_chat.data.synthetic.text_pages import PageStyle, draw_page, lay_out, legible
 from internvl_chat.data.synthetic.texts import LongText, TextFields, read_long_texts
-from internvl_chat.files import read_json, write_json, write_jsonl
+from internvl_chat.files import begin_folder, file_digest, replacing_folder, write_json, write_jsonl
 
 # Texts handed to the processes at a time: a file of them may be as large as the memory.
 _TEXTS_AT_ONCE = 512
-_BYTES_AT_ONCE = 2**20
 
 
 @dataclass(frozen=True)
@@ -79,7 +76,7 @@ def write_text_videos(source: Path, fields: TextFields, job: TextJob, workers: i
     Raises:
         UserError: the file, a font or the folder cannot be used, or the folder was begun with other settings.
     """
-    _begin(source, fields, job)
+    begin_folder(job.folder, _settings(source, fields, job))
     videos: list[TextVideo] = []
     texts = read_long_texts(source, fields)
     with ProcessPoolExecutor(max_workers=workers) as pool:
@@ -129,37 +126,16 @@ def missing_characters(videos: Iterable[TextVideo]) -> Iterator[tuple[str, int, 
         yield character, count, names[character]
 
 
-def _begin(source: Path, fields: TextFields, job: TextJob) -> None:
-    """Make the folder, or see that it was begun by the same command, and clear away what a kill left half done."""
-    settings = {
-        "source": _digest(source),
+def _settings(source: Path, fields: TextFields, job: TextJob) -> dict[str, Any]:
+    """All that pictures and records depend on."""
+    style = {**asdict(job.style), "fonts": [file_digest(path) for path in job.style.fonts]}
+    return {
+        "source": file_digest(source),
         "fields": asdict(fields),
         "name": job.name,
         "max_missing": job.max_missing,
-        "style": {**asdict(job.style), "fonts": [_digest(path) for path in job.style.fonts]},
+        "style": style,
     }
-    noted = job.folder / "settings.json"
-    if noted.is_file():
-        before = read_json(noted)
-        changed = sorted(key for key in settings if not isinstance(before, dict) or before.get(key) != settings[key])
-        if changed:
-            raise UserError(f"{job.folder}: was begun with another {' and '.join(changed)}: give a new folder")
-    elif job.folder.exists() and (not job.folder.is_dir() or any(job.folder.iterdir())):
-        raise UserError(f"{job.folder}: is not empty and no folder of rendered texts: give a new folder")
-    write_json(noted, settings)
-    for left_over in job.folder.glob(".*.tmp"):
-        shutil.rmtree(left_over)
-
-
-def _digest(path: Path) -> str:
-    try:
-        with path.open("rb") as file:
-            digest = hashlib.sha256()
-            while part := file.read(_BYTES_AT_ONCE):
-                digest.update(part)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror})") from error
-    return digest.hexdigest()
 
 
 def _write_text(job: TextJob, text: LongText) -> TextVideo:
@@ -182,11 +158,8 @@ def _write_text(job: TextJob, text: LongText) -> TextVideo:
         pages = lay_out(readable.text, job.style)
     except UserError as error:
         raise UserError(f"{text.source}: {error}") from error
-    # A folder that is there is whole: it gets its name last.
-    half_done = job.folder / f".{name}.{os.getpid()}.tmp"
-    half_done.mkdir()
-    for number, page in enumerate(pages):
-        # A third larger than at the default level, in less than two thirds of the time.
-        draw_page(page, job.style).save(half_done / f"text_pic_{number:05d}.png", compress_level=1)
-    half_done.rename(folder)
+    with replacing_folder(folder) as half_done:
+        for number, page in enumerate(pages):
+            # A third larger than at the default level, in less than two thirds of the time.
+            draw_page(page, job.style).save(half_done / f"text_pic_{number:05d}.png", compress_level=1)
     return video(num_pictures=len(pages))

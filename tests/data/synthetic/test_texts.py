@@ -265,7 +265,7 @@ def test_the_command_writes_folders_records_and_what_it_left_out(
     assert main([*argv, "--font_px", "21"]) == 1
     assert "was begun with another style: give a new folder" in capsys.readouterr().err
     assert main(["render-texts", str(source), "--out", str(tmp_path)]) == 1
-    assert "is not empty and no folder of rendered texts" in capsys.readouterr().err
+    assert "is not empty and was not begun by this command" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
