@@ -135,17 +135,24 @@ def begin_folder(folder: Path, settings: Mapping[str, Any]) -> None:
     Raises:
         UserError: the folder holds something else, was begun with other settings, or cannot be written.
     """
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"{folder}: is a file: give a new folder")
     noted = folder / "settings.json"
+    # As a file gives them back: a tuple is a list there.
+    wanted = json.loads(json_text(settings))
     if noted.is_file():
         before = read_json(noted)
-        changed = sorted(key for key in settings if not isinstance(before, dict) or before.get(key) != settings[key])
+        changed = sorted(key for key in wanted if not isinstance(before, dict) or before.get(key) != wanted[key])
         if changed:
             raise UserError(f"{folder}: was begun with another {' and '.join(changed)}: give a new folder")
-    elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    elif folder.exists() and any(folder.iterdir()):
         raise UserError(f"{folder}: is not empty and was not begun by this command: give a new folder")
     write_json(noted, settings)
     for left_over in folder.rglob(".*.tmp"):
-        shutil.rmtree(left_over)
+        if left_over.is_dir():
+            shutil.rmtree(left_over)
+        else:
+            left_over.unlink()
 
 
 def file_digest(path: Path) -> str:

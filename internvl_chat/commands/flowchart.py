@@ -18,7 +18,7 @@ CLASSES = ("rec", "diamond", "ellipse", "circle", "parallel", "line")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("--out", type=Path, required=True, help="new folder for the dataset")
+    add("--out", type=Path, required=True, help="folder for the dataset: new, or one that this command was cut off in")
     add("--images", type=positive_int, default=5000, help="pictures to draw (default: %(default)s)")
     add("--val_fraction", type=float, default=0.1, help="share of them that is held out (default: %(default)s)")
     add("--seed", type=count, default=0, help="(default: %(default)s)")

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from internvl_chat.constants import BOX_SCALE, BOX_START, REF_START
+from internvl_chat.constants import BOX_START, REF_START
 from internvl_chat.contracts import UserError
 from internvl_chat.files import parse_json, read_text, split_records
-from internvl_chat.grounding import LabelledBox, nameless_id
+from internvl_chat.grounding import LabelledBox, ReferredRegion, nameless_id
 from internvl_chat.scoring.box_answers import BoxAnswer, Fault, parse_boxes
 
 _NOT_ANSWERED: tuple[BoxAnswer, tuple[float, ...]] = (BoxAnswer((), (Fault.MISSING_PREDICTION,)), ())
@@ -131,7 +131,7 @@ def _exchanges(source: str, record: Mapping[str, Any]) -> list[tuple[str, str]]:
 def _questions(source: str, record: Mapping[str, Any]) -> list[BoxQuestion]:
     image = record.get("image") if isinstance(record.get("image"), str) else None
     if "bbox" in record:
-        return [BoxQuestion(source, image, True, (_refcoco_truth(source, record),))]
+        return [BoxQuestion(source, image, True, (ReferredRegion.of_record(record, source).in_thousandths(),))]
     questions = []
     for question, text in _exchanges(source, record):
         parsed = parse_boxes(text) if BOX_START in text else BoxAnswer((), ())
@@ -140,21 +140,6 @@ def _questions(source: str, record: Mapping[str, Any]) -> list[BoxQuestion]:
             raise UserError(f"{source}: the reference {text[:80]!r} is malformed ({kinds}); expected well-formed truth")
         questions.append(BoxQuestion(source, image, REF_START in question, parsed.boxes))
     return questions
-
-
-def _refcoco_truth(source: str, record: Mapping[str, Any]) -> LabelledBox:
-    try:
-        width, height = float(record["width"]), float(record["height"])
-        x1, y1, x2, y2 = (float(v) for v in record["bbox"])
-        label = str(record["sent"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise UserError(
-            f"{source}: expected 'sent', 'bbox' with x1 y1 x2 y2 in pixels, 'width' and 'height' ({error!r})"
-        ) from error
-    if width <= 0 or height <= 0 or x2 <= x1 or y2 <= y1:
-        raise UserError(f"{source}: bbox {record['bbox']} in {width:g} x {height:g} pixels has no area")
-    across, down = BOX_SCALE / width, BOX_SCALE / height
-    return LabelledBox(label, (x1 * across, y1 * down, x2 * across, y2 * down))
 
 
 def _answers(source: str, record: Mapping[str, Any]) -> list[tuple[BoxAnswer, tuple[float, ...]]]:

@@ -17,6 +17,7 @@ from internvl_chat.files import parse_json, read_json, read_text, split_records
 from internvl_chat.grounding import (
     DETECTION_QUESTION,
     LabelledBox,
+    ReferredRegion,
     box_text,
     detection_answer,
     nameless_id,
@@ -68,12 +69,10 @@ def refcoco_records(source: Path, root: Path) -> Iterator[dict[str, Any]]:
     for raw in split_records(read_text(source), source):
         where = f"{source}:{raw.line}"
         entry = parse_json(raw.text, where)
-        phrase, image = (_field(entry, key, str, where) for key in ("sent", "image"))
-        width_px, height_px = _size_px(entry, where)
-        corners = box_row(entry.get("bbox"))
-        if corners is None or not np.isfinite(corners).all():
-            raise UserError(f"{where}: {shortened(entry)}: expected 'bbox' as x1 y1 x2 y2 in pixels")
-        x1, y1, x2, y2 = corners
+        image = _field(entry, "image", str, where)
+        region = ReferredRegion.of_record(entry, where)
+        phrase, (width_px, height_px) = region.phrase, region.size_px
+        x1, y1, x2, y2 = region.corners_px
         box = thousandths_from_pixels(np.array([[x1, y1, x2 - x1, y2 - y1]]), width_px, height_px)[0]
         if is_absent(box):
             raise UserError(f"{where}: bbox {entry['bbox']} in {width_px} x {height_px} pixels has no area")

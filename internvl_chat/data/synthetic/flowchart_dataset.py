@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from internvl_chat.boxes import is_absent, thousandths_from_pixels
 from internvl_chat.constants import IMAGE_PLACEHOLDER
 from internvl_chat.contracts import UserError
 from internvl_chat.data.synthetic.flowchart import CATEGORY_IDS, FlowchartStyle, draw_flowchart
-from internvl_chat.files import write_json, write_jsonl
+from internvl_chat.files import begin_folder, replacing, write_json, write_jsonl
 from internvl_chat.grounding import DETECTION_QUESTION, LabelledBox, detection_answer
 
 PARTS = ("train", "val")
@@ -70,8 +70,10 @@ class _PageJob:
 def _write_page(job: _PageJob) -> Page:
     chart = draw_flowchart(np.random.default_rng([job.seed, job.number]), job.style)
     file = f"images/{job.number:05d}.png"
-    # Every pixel is black or white, and a bit each is written in half the time.
-    chart.page.convert("1", dither=Image.Dither.NONE).save(job.folder / file)
+    if not (job.folder / file).exists():
+        with replacing(job.folder / file) as half_done:
+            # Every pixel is black or white, and a bit each is written in half the time.
+            chart.page.convert("1", dither=Image.Dither.NONE).save(half_done, format="png")
     return Page(job.number, file, *chart.page.size, chart.objects)
 
 
@@ -95,21 +97,18 @@ def write_flowcharts(
     """Write the dataset; a picture depends on its number, the seed and the style, and on nothing else.
 
     Args:
-        folder: must be new or empty.
+        folder: new or empty, or one that the same call was cut off in: what is there is kept.
         val_fraction: share of the pictures, the last ones, that is held out.
     Returns:
         The pages of each part, `train` and `val`.
     Raises:
-        UserError: `folder` is not empty, or nothing is left to train on.
+        UserError: `folder` holds something else or was begun with other settings, or nothing is left to train on.
     """
     if not 0 <= val_fraction < 1 or round(images * val_fraction) == images:
         raise UserError(f"val_fraction {val_fraction} of {images} images leaves none to train on")
     num_val = round(images * val_fraction)
-    if folder.exists() and not folder.is_dir():
-        raise UserError(f"{folder}: is a file: give a new folder")
-    if folder.exists() and any(folder.iterdir()):
-        raise UserError(f"{folder}: is not empty: give a new folder, or remove this one first")
-    (folder / "images").mkdir(parents=True)
+    settings = {"style": asdict(style), "images": images, "val_fraction": val_fraction, "seed": seed}
+    begin_folder(folder, settings)
     jobs = [_PageJob(folder, style, seed, number) for number in range(images)]
     with ProcessPoolExecutor(max_workers=os.cpu_count()) as pool:
         pages = list(pool.map(_write_page, jobs, chunksize=16))

@@ -168,8 +168,32 @@ def test_command_writes_dataset_and_sheet(tmp_path: Path, capsys: pytest.Capture
     assert main([str(word) for word in argv]) == 0
     assert "3 train, 1 val images" in capsys.readouterr().out
     assert Image.open(tmp_path / "sheet.png").width > 2 * 300
-    assert main([str(word) for word in argv]) == 1
+
+
+def test_a_run_that_was_cut_off_goes_on(dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def files(folder: Path) -> dict[str, bytes]:
+        found = {p.relative_to(folder): p for p in folder.rglob("*") if p.is_file() and p.name != "meta.json"}
+        return {str(name): path.read_bytes() for name, path in found.items()}
+
+    folder = tmp_path / "set"
+    argv = ["flowchart", "--out", str(folder), "--images", "5", "--image_size", "70", "--grid", "1"]
+    assert main(argv) == 0
+    whole = files(folder)
+    kept = (folder / "images/00003.png").stat().st_mtime_ns
+    for lost in ("images/00001.png", "train.jsonl", "val_coco.json"):
+        (folder / lost).unlink()
+    (folder / "images" / ".00001.png.77.tmp").write_bytes(b"half of it")
+    assert main(argv) == 0
+    assert files(folder) == whole
+    assert (folder / "images/00003.png").stat().st_mtime_ns == kept
+    capsys.readouterr()
+    assert main([*argv, "--seed", "3"]) == 1
+    assert "was begun with another seed" in capsys.readouterr().err
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "notes.txt").touch()
+    assert main(["flowchart", "--out", str(tmp_path / "other")]) == 1
     assert "is not empty" in capsys.readouterr().err
+    assert files(folder) == whole
 
 
 def test_nothing_to_train_on_is_an_error(tmp_path: Path) -> None:
