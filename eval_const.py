@@ -23,7 +23,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from internvl_chat.commands.options import CONSENSUS_UTILITIES, add_prediction_options
+from internvl_chat.choices import CONSENSUS_UTILITIES
+from internvl_chat.commands.options import add_prediction_options
 
 
 def build_parser() -> argparse.ArgumentParser:

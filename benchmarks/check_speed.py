@@ -22,7 +22,7 @@ import av
 import numpy as np
 
 from internvl_chat.boxes import save_boxes
-from internvl_chat.data.prompts.conversation import PromptForm
+from internvl_chat.choices import PROMPT_FORMS
 from internvl_chat.data.records.annotations import boxes_path_of, caption_records, video_path_of
 from internvl_chat.files import write_json, write_jsonl
 
@@ -55,7 +55,7 @@ def write_dataset(folder: Path) -> Path:
             shutil.copyfile(source, video)
             save_boxes(boxes_path_of(video), boxes)
             captions[video_id] = [f"caption {k} of {video_id}" for k in range(CAPTIONS_A_VIDEO)]
-    count = write_jsonl(folder / "lines.jsonl", caption_records(captions, PromptForm.COORDINATES))
+    count = write_jsonl(folder / "lines.jsonl", caption_records(captions, PROMPT_FORMS["coordinates"]))
     entry = {"root": str(folder / "root"), "annotation": str(folder / "lines.jsonl"), "length": count}
     write_json(folder / "meta.json", {"synthetic": entry})
     return folder / "meta.json"

@@ -87,7 +87,7 @@ def make_inputs(folder: Path, clips: int) -> list[str | Path]:
     """Write moving shapes and a captioner to ask about them; returns the flags that name both."""
     import torch
 
-    from internvl_chat.data.prompts.conversation import PromptForm
+    from internvl_chat.choices import PROMPT_FORMS
     from internvl_chat.data.prompts.encoder import PromptConfig
     from internvl_chat.data.prompts.tokenizer import load_tokenizer
     from internvl_chat.data.records.annotations import caption_records, read_captions
@@ -101,7 +101,7 @@ def make_inputs(folder: Path, clips: int) -> list[str | Path]:
     for video in find_videos(root):
         write_boxes_beside(video)
     captions = read_captions(root / "train.json")
-    write_jsonl(folder / "train.jsonl", caption_records(captions, PromptForm.COORDINATES))
+    write_jsonl(folder / "train.jsonl", caption_records(captions, PROMPT_FORMS["coordinates"]))
     write_json(folder / "meta.json", {"shapes": {"root": str(root), "annotation": str(folder / "train.jsonl")}})
     (root / "references_test.json").unlink()
 
@@ -114,7 +114,7 @@ def make_inputs(folder: Path, clips: int) -> list[str | Path]:
                 parameter.normal_(std=0.05)
     model.save_pretrained(folder / "model")
     load_tokenizer(base).save_pretrained(folder / "model")
-    PromptConfig("internvl2_5", 80, model.config.image_seq_length).save(folder / "model")
+    PromptConfig.of("internvl2_5", 80, model.config.image_seq_length).save(folder / "model")
     return ["--checkpoint_path", folder / "model", "--meta_path", folder / "meta.json", "--num_frames", "6"]
 
 

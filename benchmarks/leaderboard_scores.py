@@ -16,9 +16,10 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from internvl_chat.choices import CONSENSUS_UTILITIES
 from internvl_chat.data.records.annotations import read_captions
 from internvl_chat.scoring.caption_scores import NO_JAVA_SUFFIX, caption_tokens, score_captions
-from internvl_chat.scoring.consensus import UTILITIES, choose_by_consensus
+from internvl_chat.scoring.consensus import choose_by_consensus
 
 RECORDED = {"BLEU-4": 0.43489, "METEOR": 0.34376, "CIDEr": 2.31529, "ROUGE-L": 0.61377}
 RANDOM_PICKS = 5
@@ -102,7 +103,7 @@ def show_consensus(captions: Mapping[str, Sequence[str]]) -> bool:
     sys.stdout.write(f"\n| pick | {' | '.join(names)} |\n|{' --- |' * (len(names) + 1)}\n")
     sys.stdout.write(f"| random, mean of {RANDOM_PICKS} | {' | '.join(f'{mean[name]:.4f}' for name in names)} |\n")
     gains = []
-    for utility in UTILITIES:
+    for utility in CONSENSUS_UTILITIES:
         pick = {i: choice.index for i, choice in choose_by_consensus(captions, utility).items()}
         scores = leave_one_out(captions, pick, False)
         gains.append(scores[names[0]] - mean[names[0]])
@@ -111,7 +112,7 @@ def show_consensus(captions: Mapping[str, Sequence[str]]) -> bool:
 
 
 def time_consensus(candidates: Mapping[str, Sequence[str]]) -> None:
-    for utility in UTILITIES:
+    for utility in CONSENSUS_UTILITIES:
         started = time.monotonic()
         choose_by_consensus(candidates, utility)
         seconds = time.monotonic() - started

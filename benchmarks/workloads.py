@@ -140,11 +140,12 @@ def _plans(workload: Workload) -> tuple[list[SamplePlan], torch.Tensor]:
     prompt = text(20) + places + text(workload.text_tokens - 20)
     corners = rng.integers(0, 400, (workload.frames, 2))
     boxes = np.concatenate([corners, corners + 300], axis=1)
+    tensors = {"boxes": torch.from_numpy(boxes)}
     plans = []
     for _ in range(workload.captions):
         answer = text(workload.caption_tokens)
         labels = [-100] * len(prompt) + answer
-        plans.append(SamplePlan(prompt + answer, labels, np.arange(workload.frames), boxes))
+        plans.append(SamplePlan(prompt + answer, labels, np.arange(workload.frames), tensors))
     generator = torch.Generator().manual_seed(0)
     return plans, torch.randn(workload.frames, 3, workload.tile_px, workload.tile_px, generator=generator)
 

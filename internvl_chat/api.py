@@ -22,11 +22,11 @@ from transformers import PreTrainedModel
 
 from internvl_chat.boxes import BoxArray
 from internvl_chat.constants import VIDEO_PLACEHOLDER
-from internvl_chat.contracts import Sample, Track, Turn, UserError
+from internvl_chat.contracts import Sample, Track, UserError
 from internvl_chat.data.media.drawing import Strip, contact_sheet
 from internvl_chat.data.media.sources import read_media_header
-from internvl_chat.data.prompts.conversation import PromptForm
 from internvl_chat.data.prompts.encoder import SampleEncoder
+from internvl_chat.data.prompts.wordings import question_turn, wording_named
 from internvl_chat.data.records.given_tracks import GivenTrack, as_tracks
 from internvl_chat.data.records.track_files import DEFAULT_NAME
 from internvl_chat.data.records.tracks import boxes_at
@@ -233,8 +233,7 @@ def _sample(video: str | Path, tracks: tuple[Track, ...], question: str | None) 
     path = Path(video)
     if not path.exists():
         raise UserError(f"{path}: not found")
-    form = PromptForm.COORDINATES if tracks else PromptForm.TEXT_ONLY
-    asked = question or form.question(tracks[0].name if tracks else "")
-    return Sample(
-        path.name, (Turn("human", f"{VIDEO_PLACEHOLDER}\n{asked}"),), str(path), video_path=path, tracks=tracks
-    )
+    wording = wording_named("coordinates" if tracks else "text_only")
+    asked = question or wording.asks(tracks[0].name if tracks else "")
+    turns = (question_turn(f"{VIDEO_PLACEHOLDER}\n{asked}"),)
+    return Sample(path.name, turns, str(path), video_path=path, tracks=tracks)

@@ -24,10 +24,14 @@ class UserError(ValueError):
 
 @dataclass(frozen=True)
 class Turn:
-    """One message of a conversation: who says it, `system`, `human` or `gpt`, and its text."""
+    """One message of a conversation: who says it, `system`, `human` or `gpt`, and its text.
+
+    `controls` are those that the wording of a question speaks of, by their names, as `question_turn` recognises them.
+    """
 
     speaker: str
     text: str
+    controls: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)

@@ -41,14 +41,14 @@ from transformers import (
 from internvl_chat.boxes import thousandths_from_pixels
 from internvl_chat.constants import IGNORE_INDEX, IMG_CONTEXT, IMG_END, IMG_START, SPECIAL_TOKENS, VIDEO_PLACEHOLDER
 from internvl_chat.contracts import Turn
+from internvl_chat.data.controls.coordinates import Coordinates
 from internvl_chat.data.media.transforms import TileTransform
 from internvl_chat.data.prompts.conversation import (
     CONVERSATION_TEMPLATES,
-    PromptForm,
-    coordinate_list,
     encode_conversation,
     expand_video,
 )
+from internvl_chat.data.prompts.wordings import WORDINGS, wording_named
 from internvl_chat.data.synthetic.shapes import (
     COLOURS,
     HEIGHT_PX,
@@ -99,9 +99,9 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
     objects = [MovingShape(c, s, m, no_boxes) for c in COLOURS for s in SHAPES for m in MOTIONS]
     corpus = [caption for item in objects for caption in item.captions()]
     corpus += [how_question(item) for item in objects] + [EVERY_OBJECT] * 40
-    for form in PromptForm:
-        corpus += [form.question("object") + " The coordinates in each frame are:\n"] * 40
-    corpus += [coordinate_list([("object", rng.integers(0, 1000, (FRAMES, 4)))]) for _ in range(20)]
+    for wording in WORDINGS.values():
+        corpus += [wording.asks("object") + " The coordinates in each frame are:\n"] * 40
+    corpus += [Coordinates().listed([("object", rng.integers(0, 1000, (FRAMES, 4)))]) for _ in range(20)]
     corpus += [TEMPLATE.system_prefix + TEMPLATE.system_message, "Frame-1: Frame-2: \nuser\nassistant\n"] * 40
 
     chat_tokens = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
@@ -230,7 +230,7 @@ class ShapesQuestions(Dataset):
         item = clip.objects[int(rng.integers(len(clip.objects)))]
         kind = rng.choice(3, p=self.question_shares)
         if kind == 0:
-            return clip, frame_indices, PromptForm.TEXT_ONLY.question(""), item.captions()
+            return clip, frame_indices, wording_named("text_only").asks(""), item.captions()
         if kind == 1:
             left_to_right = sorted(clip.objects, key=lambda o: o.boxes_px[frame_indices[0], 0])
             return clip, frame_indices, EVERY_OBJECT, ["; ".join(o.captions()[0] for o in left_to_right)]

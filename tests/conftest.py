@@ -96,7 +96,7 @@ def captioner_folder(tokenizer: PreTrainedTokenizerFast, tmp_path_factory: pytes
     randomise(p for n, p in model.named_parameters() if ".box_adapters." in n)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    PromptConfig("internvl2_5", TILE_PX, TOKENS_PER_FRAME).save(folder)
+    PromptConfig.of("internvl2_5", TILE_PX, TOKENS_PER_FRAME).save(folder)
     return folder
 
 

@@ -13,6 +13,7 @@ from internvl_chat import Captioner
 from internvl_chat.api import Caption
 from internvl_chat.boxes import load_boxes, parse_box_text
 from internvl_chat.contracts import UserError
+from internvl_chat.data.prompts.wordings import wording_named
 from internvl_chat.data.records.annotations import DatasetEntry
 from internvl_chat.data.records.intentvc import boxes_path_of, video_path_of
 from internvl_chat.files import read_json, write_json
@@ -82,9 +83,7 @@ def test_captions_are_those_of_prediction(
     captioner: Captioner, captioner_folder: Path, shapes_entry: DatasetEntry, video: Path, tmp_path: Path
 ) -> None:
     """The notebook's caption is the submission's, candidates too."""
-    from internvl_chat.data.prompts.conversation import PromptForm
-
-    sample = question_sample(shapes_entry, video.stem, PromptForm.COORDINATES.question)
+    sample = question_sample(shapes_entry, video.stem, wording_named("coordinates").asks)
     decoding = Decoding(num_beams=3, num_candidates=2, max_new_tokens=5)
     opened = open_model(captioner_folder)
 

@@ -17,10 +17,12 @@ PACKAGE = ROOT / "internvl_chat"
 # Floors are what may import what: see docs/architecture.md.
 FLOOR_OF_ROOM = {
     "boxes": 0,
+    "choices": 0,
     "constants": 0,
     "contracts": 0,
     "files": 0,
     "grounding": 0,
+    "settings": 0,
     "steps": 0,
     "data": 1,
     "model": 1,

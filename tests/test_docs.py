@@ -32,9 +32,9 @@ def test_the_meta_json_loads_where_its_files_are(tmp_path: Path) -> None:
 
 def test_every_key_and_flag_is_known() -> None:
     from internvl_chat.data.records.annotations import _META_KEYS
-    from internvl_chat.train.arguments import DataArguments
+    from internvl_chat.train.arguments import RunArguments
 
     meta_table = RECORDS.split("## The records")[0]
     assert set(re.findall(r"^\| `(\w+)` \|", meta_table, re.MULTILINE)) == set(_META_KEYS)
     flags = set(re.findall(r"--(\w+)", RECORDS))
-    assert flags and flags <= {field.name for field in fields(DataArguments)}
+    assert flags and flags <= {field.name for kind in RunArguments.kinds() for field in fields(kind)}

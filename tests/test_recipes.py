@@ -77,12 +77,13 @@ def test_a_script_starts_what_its_row_says(script: Path, tmp_path: Path) -> None
     assert {f"--nnodes={nodes}", f"--nproc_per_node={gpus}"} <= set(words)
     assert flags["--model_name_or_path"] == f"OpenGVLab/{base}"
     assert Path(flags.pop("--deepspeed")) == ROOT / zero
-    model_args, data_args, args = parse_arguments([word for pair in flags.items() for word in pair])
+    run = parse_arguments([word for pair in flags.items() for word in pair])
+    model_args, args = run.model, run.training
     assert args.gradient_accumulation_steps * args.per_device_train_batch_size * int(gpus) * int(nodes) == int(batch)
     assert args.per_device_train_batch_size == int(per_device)
     assert (args.learning_rate, args.weight_decay, args.num_train_epochs) == (float(rate), float(decay), 1)
-    assert (data_args.max_seq_length, data_args.max_dynamic_patch) == (int(length), int(tiles))
-    assert data_args.conv_style == template in CONVERSATION_TEMPLATES
+    assert (run.prompt.max_seq_length, run.prompt.max_dynamic_patch) == (int(length), int(tiles))
+    assert run.prompt.conv_style == template in CONVERSATION_TEMPLATES
     frozen = (model_args.freeze_llm, model_args.freeze_mlp, model_args.freeze_backbone)
     assert (frozen, model_args.use_llm_lora) == {
         "full": ((False, False, True), 0),

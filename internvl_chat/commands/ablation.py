@@ -23,14 +23,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from internvl_chat.commands.options import PROMPT_FORMS, positive_int
+from internvl_chat.choices import PROMPT_FORMS
+from internvl_chat.commands.options import positive_int
 from internvl_chat.steps import REPOSITORY, StepFailed
 from internvl_chat.steps import run as run_command
 
 ADAPTERS = {"none": 0, "single": 1, "multi": 5}
 DEFAULT_SCRIPT = Path("shell/internvl3.0/2nd_finetune/roiattention_ml.sh")
-# The paper's: from what says least about the object to what says most.
-_ROW_ORDER = ("text_only", "coordinates", "red_box", "red_box_coordinates")
 METRICS = ("BLEU-4", "METEOR", "CIDEr", "ROUGE-L")
 
 
@@ -41,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--references", type=Path, help="captions of the held-out clips (default: hold some of --captions out)")
     add("--held_out", type=float, default=0.1, help="share of the videos without --references (default: %(default)s)")
     add("--model_name_or_path", default="OpenGVLab/InternVL3-8B", help="base (default: %(default)s)")
-    add("--prompt_forms", nargs="+", choices=PROMPT_FORMS, default=list(_ROW_ORDER), help="(default: all)")
+    add("--prompt_forms", nargs="+", choices=PROMPT_FORMS, default=list(PROMPT_FORMS), help="(default: all)")
     add("--adapters", nargs="+", choices=ADAPTERS, default=list(ADAPTERS), help="(default: all)")
     add("--max_steps", type=positive_int, help="of each training run (default: the recipe's epochs)")
     add("--script", type=Path, default=DEFAULT_SCRIPT, help="recipe (default: %(default)s)")

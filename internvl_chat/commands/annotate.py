@@ -10,7 +10,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from internvl_chat.commands.options import PROMPT_FORMS, file_to_write
+from internvl_chat.choices import PROMPT_FORMS
+from internvl_chat.commands.options import file_to_write
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,7 +27,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from internvl_chat.contracts import UserError
-    from internvl_chat.data.prompts.conversation import PromptForm
     from internvl_chat.data.records.annotations import caption_records, read_captions
     from internvl_chat.files import write_json, write_jsonl
 
@@ -36,7 +36,7 @@ def run(args: argparse.Namespace) -> int:
     if not all(category and name for category, _, name in pairs):
         raise UserError("--object_name: expected CATEGORY=NAME")
     names = {category: name for category, _, name in pairs}
-    records = caption_records(read_captions(args.captions), PromptForm(args.prompt_form), names)
+    records = caption_records(read_captions(args.captions), PROMPT_FORMS[args.prompt_form], names)
     count = write_jsonl(args.out, records)
     if args.meta_out:
         entry = {"root": str(args.root), "annotation": str(args.out), "data_augment": False, "repeat_time": 1}

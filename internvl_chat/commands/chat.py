@@ -19,7 +19,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from internvl_chat.commands.options import PROMPT_FORMS, VIDEO_BACKENDS, add_model_options, png_path, save_png
+from internvl_chat.choices import PROMPT_FORMS, VIDEO_BACKENDS
+from internvl_chat.commands.options import add_model_options, png_path, save_png
 
 if TYPE_CHECKING:
     from internvl_chat.contracts import Track
@@ -66,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
         if path is not None and not path.exists():
             raise UserError(f"{path}: not found")
 
-    from internvl_chat.data.prompts.conversation import PromptForm
+    from internvl_chat.data.prompts.wordings import wording_named
     from internvl_chat.inference.chat import Chat
     from internvl_chat.inference.handle import open_model
 
@@ -81,7 +82,7 @@ def run(args: argparse.Namespace) -> int:
     chat = Chat(opened, num_frames=args.num_frames, max_new_tokens=args.max_new_tokens, temperature=args.temperature)
     talk = _Talk(chat, args, tracks)
     if args.prompt_form:
-        question = PromptForm(args.prompt_form).question(args.object)
+        question = wording_named(args.prompt_form).asks(args.object)
     if question:
         talk.ask(question)
         return 0

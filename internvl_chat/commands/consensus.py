@@ -12,7 +12,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from internvl_chat.commands.options import CONSENSUS_UTILITIES, file_to_write
+from internvl_chat.choices import CONSENSUS_UTILITIES
+from internvl_chat.commands.options import file_to_write
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

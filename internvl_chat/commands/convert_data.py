@@ -17,7 +17,8 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from internvl_chat.commands.options import PROMPT_FORMS, file_to_write
+from internvl_chat.choices import PROMPT_FORMS
+from internvl_chat.commands.options import file_to_write
 
 FORMATS = ("llamafactory", "ms-swift", "coco", "refcoco", "lasot", "got10k")
 
@@ -62,7 +63,6 @@ def run(args: argparse.Namespace) -> int:
 
 def _records(args: argparse.Namespace, root: Path) -> Iterator[dict[str, Any]]:
     from internvl_chat.data.converters import chats, detection, tracking
-    from internvl_chat.data.prompts.conversation import PromptForm
     from internvl_chat.data.records.annotations import read_captions
 
     if args.format == "llamafactory":
@@ -73,6 +73,6 @@ def _records(args: argparse.Namespace, root: Path) -> Iterator[dict[str, Any]]:
         return detection.coco_records(args.source, root)
     if args.format == "refcoco":
         return detection.refcoco_records(args.source, root)
-    question = tracking.Question(PromptForm(args.prompt_form), read_captions(args.captions) if args.captions else {})
+    question = tracking.Question(PROMPT_FORMS[args.prompt_form], read_captions(args.captions) if args.captions else {})
     read_folders = tracking.lasot_records if args.format == "lasot" else tracking.got10k_records
     return read_folders(args.source, root, question)

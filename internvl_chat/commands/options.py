@@ -7,15 +7,14 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from internvl_chat.choices import PROMPT_FORMS, VIDEO_BACKENDS
+
 if TYPE_CHECKING:
     from PIL import Image
 
 DEFAULT_META = Path("shell/data/intentvc_caption.json")
-PROMPT_FORMS = ("coordinates", "red_box", "red_box_coordinates", "text_only")
-VIDEO_BACKENDS = ("pyav", "decord", "torchcodec")
 # Flags that name a file or folder to write.
 _WRITTEN = ("out", "meta_out", "html", "sheet", "boxes_out")
-CONSENSUS_UTILITIES = ("CIDEr", "BLEU-4", "mean")
 
 
 def positive_int(text: str) -> int:

@@ -6,7 +6,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from internvl_chat.commands.options import VIDEO_BACKENDS, add_meta_path, png_path, positive_int, save_png
+from internvl_chat.choices import VIDEO_BACKENDS
+from internvl_chat.commands.options import add_meta_path, png_path, positive_int, save_png
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -118,9 +118,12 @@ def _question(model: PreTrainedModel, folder: Path, num_frames: int) -> dict[str
     import torch
 
     from internvl_chat.contracts import Turn
-    from internvl_chat.data.prompts.conversation import PromptForm, encode_conversation, expand_video, with_coordinates
+    from internvl_chat.data.controls.base import Scene
+    from internvl_chat.data.controls.coordinates import Coordinates
+    from internvl_chat.data.prompts.conversation import encode_conversation, expand_video
     from internvl_chat.data.prompts.templates import template_named
     from internvl_chat.data.prompts.tokenizer import has_tokenizer, load_tokenizer
+    from internvl_chat.data.prompts.wordings import question_turn, wording_named
     from internvl_chat.model.families.internvl.original import template_of
 
     generator = torch.Generator().manual_seed(0)
@@ -130,8 +133,8 @@ def _question(model: PreTrainedModel, folder: Path, num_frames: int) -> dict[str
     boxes = corners + torch.tensor([0, 0, 501, 501])
     image_tokens = [model.config.image_seq_length] * num_frames
     if has_tokenizer(folder):
-        form = PromptForm.COORDINATES
-        text = with_coordinates(f"<video>\n{form.question('object')}", [("object", boxes.numpy())])
+        question = question_turn(f"<video>\n{wording_named('coordinates').asks('object')}")
+        text = Coordinates().words(question, Scene((("object", boxes.numpy()),), "Frame-1"))
         turns = [Turn("human", expand_video(text, num_frames))]
         template = template_named(template_of(model.config) or "internvl2_5")
         ids = encode_conversation(turns, load_tokenizer(folder), template, image_tokens).input_ids

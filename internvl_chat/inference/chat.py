@@ -23,6 +23,7 @@ from internvl_chat.data.media.boxed_pictures import BoxedPicture, boxed_sheet
 from internvl_chat.data.media.sources import read_media_header
 from internvl_chat.data.prompts.encoder import SamplePlan
 from internvl_chat.data.prompts.tokenizer import answer_text, hidden_ids
+from internvl_chat.data.prompts.wordings import question_turn
 from internvl_chat.data.records.tracks import boxes_at
 from internvl_chat.grounding import LabelledBox
 from internvl_chat.inference.generation import caption_ends
@@ -155,7 +156,7 @@ class Chat:
             question = "\n".join([*lines, question])
         sample = replace(
             before,
-            turns=(*before.turns, Turn("human", question)),
+            turns=(*before.turns, question_turn(question)),
             image_paths=before.image_paths + image_paths,
             video_path=Path(video) if video is not None else before.video_path,
             tracks=tuple(tracks) or before.tracks,

@@ -8,7 +8,7 @@ from typing import Any
 
 from transformers import InternVLConfig, PreTrainedModel
 
-from internvl_chat.data.media.video import VideoBackend
+from internvl_chat.choices import VideoBackend
 from internvl_chat.data.prompts.encoder import SampleEncoder
 from internvl_chat.data.prompts.prompt_config import PROMPT_CONFIG_NAME, PromptConfig
 from internvl_chat.data.prompts.tokenizer import load_tokenizer
@@ -91,4 +91,4 @@ def prompt_config_of(config: InternVLConfig) -> PromptConfig:
     said = (getattr(config, "original", None) or {}).get("config", {})
     tile_px = said.get("force_image_size") or config.vision_config.image_size[0]
     tiling = {"dynamic_image_size": True, "use_thumbnail": True, **{k: said[k] for k in _TILING if k in said}}
-    return PromptConfig(template_of(config) or "internvl2_5", tile_px, tokens_per_frame(config, tile_px), **tiling)
+    return PromptConfig.of(template_of(config) or "internvl2_5", tile_px, tokens_per_frame(config, tile_px), **tiling)

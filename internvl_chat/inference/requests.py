@@ -16,9 +16,10 @@ from torch.utils.data import DataLoader, Dataset
 
 from internvl_chat.boxes import BoxArray
 from internvl_chat.constants import VIDEO_PLACEHOLDER
-from internvl_chat.contracts import Sample, Track, TrackFile, Turn, UserError
+from internvl_chat.contracts import Sample, Track, TrackFile, UserError
 from internvl_chat.data.media.sources import content_mark
 from internvl_chat.data.prompts.encoder import SampleEncoder, SamplePlan
+from internvl_chat.data.prompts.wordings import question_turn
 from internvl_chat.data.records.annotations import DatasetEntry
 from internvl_chat.data.records.intentvc import boxes_path_of, category_of, object_name_of, video_path_of
 
@@ -33,7 +34,7 @@ def question_sample(entry: DatasetEntry, video_id: str, question_of: Callable[[s
     """
     name = object_name_of(category_of(video_id), entry.object_names)
     video_path = video_path_of(entry.root, video_id)
-    question = Turn("human", f"{VIDEO_PLACEHOLDER}\n{question_of(name)}")
+    question = question_turn(f"{VIDEO_PLACEHOLDER}\n{question_of(name)}")
     track = TrackFile(name, boxes_path_of(video_path))
     return Sample(video_id, (question,), str(video_path), video_path=video_path, tracks=(track,))
 

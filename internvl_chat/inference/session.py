@@ -9,12 +9,13 @@ from typing import Any, Protocol
 
 from transformers import PreTrainedTokenizerBase
 
+from internvl_chat.choices import VideoBackend
 from internvl_chat.constants import VIDEO_PLACEHOLDER
 from internvl_chat.contracts import UserError
-from internvl_chat.data.media.video import VideoBackend
-from internvl_chat.data.prompts.conversation import PromptForm
 from internvl_chat.data.prompts.encoder import PROMPT_CONFIG_NAME, PromptConfig, SampleEncoder
+from internvl_chat.data.prompts.prompt_config import PromptSettings
 from internvl_chat.data.prompts.tokenizer import load_tokenizer
+from internvl_chat.data.prompts.wordings import WORDINGS, wording_named
 from internvl_chat.data.records.annotations import DatasetEntry, load_meta, read_samples
 from internvl_chat.inference.decoding import Decoding
 from internvl_chat.inference.ensemble import InStep, normalised_weights
@@ -108,16 +109,15 @@ class PredictionSession:
 
 
 def question_of(entry: DatasetEntry) -> Callable[[str], str]:
-    """How the annotations ask about an object: in one of IntentVCNet's forms, or always in the user's own words.
+    """How the annotations ask about an object: in a published wording, or always in the user's own words.
 
     Raises:
         UserError: they ask in several words of the user's own.
     """
-    asked = [next(turn.text for turn in sample.turns if turn.speaker == "human") for sample in read_samples(entry)]
-    questions = list(dict.fromkeys(text.replace(VIDEO_PLACEHOLDER, "").strip() for text in asked))
-    form = PromptForm.of(questions[0])
-    if form is not PromptForm.TEXT_ONLY:
-        return form.question
+    asked = [next(turn for turn in sample.turns if turn.speaker == "human") for sample in read_samples(entry)]
+    if asked[0].controls:
+        return WORDINGS[asked[0].controls].asks
+    questions = list(dict.fromkeys(turn.text.replace(VIDEO_PLACEHOLDER, "").strip() for turn in asked))
     if len(questions) > 1:
         raise UserError(
             f"{entry.annotation}: asks {len(questions)} different questions ({questions[0]!r}, {questions[1]!r}, ...): "
@@ -177,7 +177,9 @@ def open_session(args: SessionArguments, ranks: Ranks = ALONE) -> PredictionSess
     for checkpoint, num_frames, form in zip(chosen, frames, forms, strict=True):
         trained = PromptConfig.load(checkpoint)
         # What training showed of other videos does not make another view.
-        config = replace(trained, min_num_frame=None, max_num_frame=None)
+        config = replace(
+            trained, min_num_frame=PromptSettings.min_num_frame, max_num_frame=PromptSettings.max_num_frame
+        )
         key = (config, num_frames or trained.num_frames, form)
         tokenizer = load_tokenizer(checkpoint)
         if views and tokenizer.get_vocab() != views[0].encoder.tokenizer.get_vocab():
@@ -187,7 +189,7 @@ def open_session(args: SessionArguments, ranks: Ranks = ALONE) -> PredictionSess
             views.append(Viewpoint(SampleEncoder(tokenizer, key[0], args.video_backend), key[1]))
         view_of.append(seen[key])
     own = question_of(entries[0]) if None in forms else None
-    questions = [PromptForm(form).question if form else own for _, _, form in seen]
+    questions = [wording_named(form).asks if form else own for _, _, form in seen]
     return PredictionSession(
         tuple(chosen),
         tuple(weights),

@@ -9,16 +9,14 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
 
+from internvl_chat.choices import Utility
 from internvl_chat.contracts import UserError
 from internvl_chat.scoring.ptb import tokenize
 
-Utility = Literal["CIDEr", "BLEU-4", "mean"]
-UTILITIES: tuple[Utility, ...] = get_args(Utility)
 LONGEST = 4
 
 Gram = tuple[str, ...]

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal, NamedTuple
 
 import torch
 from transformers import TrainingArguments
 
+from internvl_chat.choices import VideoBackend
 from internvl_chat.contracts import UserError
+from internvl_chat.data.controls.base import Control, control_kinds
+from internvl_chat.data.prompts.prompt_config import PromptConfig, PromptSettings
+from internvl_chat.data.training_set.packing import LossReduction
 
 
 @dataclass
@@ -67,19 +71,14 @@ class ModelArguments:
 
 @dataclass
 class DataArguments:
-    """Which data, and how a sample becomes a prompt."""
+    """Which data, and how it is fed to the model."""
 
     meta_path: str = field(metadata={"help": "Meta JSON that lists the datasets."})
-    conv_style: str = field(default="internvl2_5", metadata={"help": "Conversation template."})
-    force_image_size: int = field(default=448, metadata={"help": "Side of the tile a frame is squashed to, pixels."})
     down_sample_ratio: float = field(default=0.5, metadata={"help": "Pixel-shuffle ratio; must be the checkpoint's."})
-    min_num_frame: int = field(default=8, metadata={"help": "Fewest frames shown of a video."})
-    max_num_frame: int = field(default=32, metadata={"help": "Most frames shown of a video."})
     sampling_method: str = field(
         default="rand",
         metadata={"help": "Frames: 'rand' or 'middle' of equal segments, or 'fps1', 'fps0.5', ... a second."},
     )
-    max_seq_length: int = field(default=8192, metadata={"help": "Tokens a sample may have; more is an error."})
     captions_per_pass: int = field(
         default=0, metadata={"help": "Most answers to one prompt that share a pass over it; 0 = all, 1 = each alone."}
     )
@@ -87,12 +86,9 @@ class DataArguments:
         default=0,
         metadata={"help": "Fill packs of samples up to this many tokens; 0 = PER_DEVICE_BATCH_SIZE samples a pass."},
     )
-    loss_reduction: Literal["token", "sample", "square"] = field(
+    loss_reduction: LossReduction = field(
         default="token",
         metadata={"help": "An answer of x tokens weighs x, 1 or the square root of x."},
-    )
-    absent_boxes: str = field(
-        default="absent", metadata={"help": "What the prompt says of an absent box; 'zeros' is [[0, 0, 0, 0]]."}
     )
     max_bad_fraction: float = field(
         default=0.001, metadata={"help": "Share of the samples that may be unreadable; they are skipped and named."}
@@ -104,34 +100,7 @@ class DataArguments:
         default=None, metadata={"help": "Folder that keeps resized frames; pays where the same frames come back."}
     )
     frame_cache_gb: float = field(default=20.0, metadata={"help": "Most gigabytes that the frame cache takes."})
-    video_backend: Literal["pyav", "decord", "torchcodec"] = field(default="pyav", metadata={"help": "Video reader."})
-    dynamic_image_size: bool = field(default=False, metadata={"help": "Tile images dynamically; videos never are."})
-    max_dynamic_patch: int = field(default=12, metadata={"help": "Most tiles of an image; videos have one a frame."})
-    use_thumbnail: bool = field(default=False, metadata={"help": "Add a thumbnail to a tiled image; not for videos."})
-    min_dynamic_patch: int = field(default=1, metadata={"help": "Fewest tiles of an image."})
-    pad2square: bool = field(default=False, metadata={"help": "Pad pictures to a square instead of squashing them."})
-    normalize_type: Literal["imagenet", "clip", "siglip"] = field(
-        default="imagenet", metadata={"help": "Mean and deviation of the pixels; must be the checkpoint's."}
-    )
-    frame_label: Literal["Frame-1", "Frame1"] = field(default="Frame-1", metadata={"help": "How frames are called."})
-    coordinates: Literal["question", "on", "off"] = field(
-        default="question", metadata={"help": "List the boxes in the prompt: where the question asks, always, never."}
-    )
-    coordinate_unit: Literal["thousandths", "percent", "unit"] = field(
-        default="thousandths", metadata={"help": "What the listed numbers count; 'unit' is 0 to 1."}
-    )
-    coordinate_decimals: int | None = field(
-        default=None, metadata={"help": "Decimals of the listed numbers; without it what a thousandth needs."}
-    )
-    coordinate_stride: int = field(default=1, metadata={"help": "List the boxes of every n-th frame."})
-    red_box: Literal["question", "on", "off"] = field(
-        default="question", metadata={"help": "Draw the boxes into the frames: where the question asks, always, never."}
-    )
-    red_box_colour: str = field(default="red", metadata={"help": "Colour of the drawn box: a name, or #rrggbb."})
-    red_box_width_px: int = field(default=3, metadata={"help": "Line width of the drawn box, pixels of the frame."})
-    crop_frames: int = field(default=0, metadata={"help": "Extra tiles with the object cut out of so many frames."})
-    crop_margin: float = field(default=0.25, metadata={"help": "Margin of a crop, in sides of the box."})
-    box_adapter: bool = field(default=True, metadata={"help": "Hand the boxes to the box adapters."})
+    video_backend: VideoBackend = field(default="pyav", metadata={"help": "Video reader."})
 
 
 @dataclass
@@ -186,3 +155,28 @@ class FinetuneArguments(TrainingArguments):
         # LoRA alone cannot say which parameters of a batch go unused; with boxes in every batch none do.
         self.ddp_find_unused_parameters = False
         super().__post_init__()
+
+
+class RunArguments(NamedTuple):
+    """Every flag of a run, in the dataclass that owns it; `controls` are those of the folder data/controls."""
+
+    model: ModelArguments
+    data: DataArguments
+    training: FinetuneArguments
+    prompt: PromptSettings
+    controls: tuple[Control, ...]
+
+    @staticmethod
+    def kinds() -> tuple[type, ...]:
+        """The dataclasses that own the flags, in the order in which they are parsed."""
+        return (ModelArguments, DataArguments, FinetuneArguments, PromptSettings, *control_kinds())
+
+    @classmethod
+    def of(cls, parsed: tuple[Any, ...]) -> RunArguments:
+        """From one object of each of `kinds`."""
+        model, data, training, prompt, *controls = parsed
+        return cls(model, data, training, prompt, tuple(controls))
+
+    def prompt_config(self, tokens_per_frame: int) -> PromptConfig:
+        """How a sample becomes a prompt, for a model that takes so many tokens for a tile."""
+        return PromptConfig(**asdict(self.prompt), tokens_per_frame=tokens_per_frame, controls=self.controls)

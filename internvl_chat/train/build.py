@@ -167,12 +167,12 @@ def read_training_data(
         if data_args.eval_videos < 1:
             raise UserError(f"--eval_strategy {args.eval_strategy} needs --eval_videos, the number to hold out")
         samples, held_out = hold_out(samples, data_args.eval_videos, args.seed)
-        validation = validation_of(held_out, encoder, data_args.max_num_frame)
+        validation = validation_of(held_out, encoder, prompt_config.max_num_frame)
     dataset = CaptionDataset(
         samples,
         encoder,
-        min_num_frame=data_args.min_num_frame,
-        max_num_frame=data_args.max_num_frame,
+        min_num_frame=prompt_config.min_num_frame,
+        max_num_frame=prompt_config.max_num_frame,
         sampling_method=data_args.sampling_method,
         seed=args.seed if args.data_seed is None else args.data_seed,
         captions_per_pass=data_args.captions_per_pass or None,

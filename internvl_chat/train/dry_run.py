@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from internvl_chat.contracts import UserError
+from internvl_chat.data.prompts.prompt_config import PromptConfig
 from internvl_chat.data.records.annotations import load_meta, read_mix
 from internvl_chat.data.training_set.packing import group_by_prompt
 from internvl_chat.model.loading import load_config
@@ -15,7 +16,7 @@ from internvl_chat.model.trainable import TrainablePart
 from internvl_chat.planning.footprint import frames_within
 from internvl_chat.planning.inspection import GIB, inspect_checkpoint
 from internvl_chat.planning.plan import GPUS, USABLE_SHARE, Machine, Settings, Workload, plan_as_set
-from internvl_chat.train.arguments import DataArguments, FinetuneArguments, ModelArguments
+from internvl_chat.train.arguments import RunArguments
 from internvl_chat.train.workload import Shown, layers_to_recompute, offloads, workload_of, zero_stage
 
 NOTHING_TRAINED = (
@@ -31,9 +32,7 @@ _GPU, _MFU = "h100", 0.4
 _ANSWER_TOKENS = 32
 
 
-def describe_run(
-    model_args: ModelArguments, data_args: DataArguments, args: FinetuneArguments, trained: TrainablePart
-) -> str:
+def describe_run(run: RunArguments, prompt_config: PromptConfig, trained: TrainablePart) -> str:
     """The effective settings, a step, parameters, memory and time, as text.
 
     A config.json is all that is read of the model, and the annotations of the data. Where the meta JSON is not there,
@@ -42,13 +41,14 @@ def describe_run(
     Raises:
         UserError: nothing is trained, or the data cannot be used.
     """
+    model_args, args = run.model, run.training
     ranks, stage = args.dry_run, zero_stage(args.deepspeed)
     per_rank, accumulated = args.per_device_train_batch_size, args.gradient_accumulation_steps
     model = inspect_checkpoint(model_args.model_name_or_path, trained, num_adapter_layers=model_args.num_adapter_layers)
     if not sum(model.trained.values()):
         raise UserError(NOTHING_TRAINED)
     config = load_config(model_args.model_name_or_path)
-    workload = _workload(config, data_args, args, ranks * per_rank * accumulated)
+    workload = _workload(config, run, prompt_config, ranks * per_rank * accumulated)
     layers = config.text_config.num_hidden_layers
     recomputed = layers_to_recompute(model_args.grad_checkpoint, layers)
     peak_flops, memory_gib = GPUS[_GPU]
@@ -66,7 +66,7 @@ def describe_run(
     return "\n".join(
         [
             *_table("model", asdict(model_args)),
-            *_table("data", asdict(data_args)),
+            *_table("data", asdict(run.data) | prompt_config.flags()),
             *_table("training", {name: training[name] for name in _TRAINING_SETTINGS}),
             f"step: {ranks} ranks x {per_rank} samples x {accumulated} accumulated "
             f"= {ranks * per_rank * accumulated} samples, ZeRO stage {stage}",
@@ -78,13 +78,14 @@ def describe_run(
     )
 
 
-def _workload(config: Any, data_args: DataArguments, args: FinetuneArguments, batch_size: int) -> Workload:
+def _workload(config: Any, run: RunArguments, prompt_config: PromptConfig, batch_size: int) -> Workload:
+    data_args, args = run.data, run.training
     epochs = math.ceil(args.num_train_epochs)
     if Path(data_args.meta_path).is_file():
         passes = group_by_prompt(read_mix(load_meta(Path(data_args.meta_path))), data_args.captions_per_pass or None)
-        workload = workload_of(passes, shown=Shown.of(data_args), epochs=epochs, batch_size=batch_size)
+        workload = workload_of(passes, shown=Shown.of(prompt_config), epochs=epochs, batch_size=batch_size)
     else:
-        most = frames_within(config, data_args.max_seq_length)
+        most = frames_within(config, prompt_config.max_seq_length)
         workload = Workload(batch_size, 1, _ANSWER_TOKENS, True, most, most, 1, batch_size)
     if args.max_steps > 0:
         return replace(workload, epochs=args.max_steps * batch_size / workload.passes)

@@ -34,7 +34,7 @@ from internvl_chat.model.checkpoint import (
 from internvl_chat.model.families.internvl.configuration import tokens_per_frame
 from internvl_chat.model.families.internvl.original import template_of
 from internvl_chat.planning.footprint import Footprint
-from internvl_chat.train.arguments import DataArguments, FinetuneArguments, ModelArguments
+from internvl_chat.train.arguments import RunArguments
 from internvl_chat.train.build import (
     build_model,
     check_first_pass,
@@ -56,12 +56,12 @@ from internvl_chat.train.workload import settle_recomputation
 logger = logging.getLogger("internvl_chat.train")
 
 
-def parse_arguments(argv: list[str]) -> tuple[ModelArguments, DataArguments, FinetuneArguments]:
-    kinds = (ModelArguments, DataArguments, FinetuneArguments)
+def parse_arguments(argv: list[str]) -> RunArguments:
+    kinds = RunArguments.kinds()
     parser = HfArgumentParser(kinds, description=__doc__)
     try:
         if _is_settings_file(argv):
-            return parser.parse_dict(read_json(Path(argv[0])))
+            return RunArguments.of(parser.parse_dict(read_json(Path(argv[0]))))
         *arguments, unknown = parser.parse_args_into_dataclasses(argv, return_remaining_strings=True)
     except UserError:
         raise
@@ -73,7 +73,7 @@ def parse_arguments(argv: list[str]) -> tuple[ModelArguments, DataArguments, Fin
         similar = difflib.get_close_matches((flags or unknown)[0], known, n=1)
         hint = f"did you mean {similar[0]}?" if similar else "--help lists the flags"
         raise UserError(f"unknown flag {(flags or unknown)[0]}: {hint}")
-    return tuple(arguments)
+    return RunArguments.of(tuple(arguments))
 
 
 def _is_settings_file(argv: list[str]) -> bool:
@@ -97,26 +97,24 @@ def init_cpu_ranks() -> None:
     deepspeed.init_distributed(dist_backend="gloo", verbose=False)
 
 
-def write_run_record(
-    folder: Path, args: tuple[ModelArguments, DataArguments, FinetuneArguments], facts: dict[str, object]
-) -> None:
+def write_run_record(folder: Path, run: RunArguments, prompt_config: PromptConfig, facts: dict[str, object]) -> None:
     """`run.json`: the effective configuration, the versions, and the size of what is trained."""
-    model_args, data_args, training_args = args
     packages = ("torch", "transformers", "peft", "deepspeed", "accelerate", "numpy", "av")
     write_json(
         folder / RUN_RECORD_NAME,
         {
             "command": sys.argv,
-            "model": asdict(model_args),
-            "data": asdict(data_args),
-            "training": training_args.to_sanitized_dict(),
+            "model": asdict(run.model),
+            "data": {**asdict(run.data), **prompt_config.flags()},
+            "training": run.training.to_sanitized_dict(),
             "versions": {"python": sys.version.split()[0], **{name: version(name) for name in packages}},
             **facts,
         },
     )
 
 
-def train(model_args: ModelArguments, data_args: DataArguments, args: FinetuneArguments) -> None:
+def train(run: RunArguments) -> None:
+    model_args, data_args, args = run.model, run.data, run.training
     transformers.logging.set_verbosity_warning()
     logging.basicConfig(
         format="%(asctime)s %(levelname)s %(message)s", level=logging.INFO if args.should_log else logging.ERROR
@@ -132,13 +130,11 @@ def train(model_args: ModelArguments, data_args: DataArguments, args: FinetuneAr
             f"--down_sample_ratio {data_args.down_sample_ratio}: the projector of {model_args.model_name_or_path} "
             f"was made for {config.downsample_ratio}"
         )
-    template_named(data_args.conv_style, template_of(config))
-    prompt_config = PromptConfig(
-        tokens_per_frame=tokens_per_frame(config, data_args.force_image_size),
-        **{f.name: getattr(data_args, f.name) for f in fields(PromptConfig) if f.name != "tokens_per_frame"},
-    )
+    template_named(run.prompt.conv_style, template_of(config))
+    tile_px = run.prompt.force_image_size
+    prompt_config = run.prompt_config(tokens_per_frame(config, tile_px))
     if args.dry_run:
-        sys.stdout.write(describe_run(model_args, data_args, args, trainable_part(model_args, config)))
+        sys.stdout.write(describe_run(run, prompt_config, trainable_part(model_args, config)))
         return
     tokenizer, processor = load_text_processing(model_args)
     samples, dataset, validation = read_training_data(data_args, args, tokenizer, prompt_config)
@@ -146,14 +142,14 @@ def train(model_args: ModelArguments, data_args: DataArguments, args: FinetuneAr
 
     dtype = torch.bfloat16 if args.bf16 else torch.float32
     part = trainable_part(model_args, config)
-    recomputed_layers = settle_recomputation(model_args, data_args, args, config, part, dataset.passes)
-    model, trained = build_model(model_args, dtype, tokenizer, data_args.force_image_size, recomputed_layers)
+    recomputed_layers = settle_recomputation(run, prompt_config, config, part, dataset.passes)
+    model, trained = build_model(model_args, dtype, tokenizer, tile_px, recomputed_layers)
     footprint = Footprint(model.config, trained, model_args.num_adapter_layers, model_args.lora_dropout, dtype.itemsize)
     trainer = BoxCaptionTrainer(
         model=model,
         args=args,
         train_dataset=dataset,
-        data_collator=PackCollator(data_args.force_image_size),
+        data_collator=PackCollator(tile_px),
         processing_class=tokenizer if processor is None else processor,
         trained=trained,
         prompt_config=prompt_config,
@@ -181,7 +177,7 @@ def train(model_args: ModelArguments, data_args: DataArguments, args: FinetuneAr
         facts,
     )
     if args.should_save:
-        write_run_record(Path(args.output_dir), (model_args, data_args, args), facts)
+        write_run_record(Path(args.output_dir), run, prompt_config, facts)
 
     started = time.monotonic()
     if resume_from is None and args.should_save:
@@ -196,7 +192,7 @@ def main() -> None:
     try:
         if not torch.cuda.is_available() and trains_with_deepspeed(sys.argv[1:]):
             init_cpu_ranks()
-        train(*parse_arguments(sys.argv[1:]))
+        train(parse_arguments(sys.argv[1:]))
     except UserError as error:
         sys.exit(f"error: {error}")
     finally:

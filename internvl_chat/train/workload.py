@@ -16,11 +16,11 @@ import torch
 from transformers import InternVLConfig
 
 from internvl_chat.contracts import Sample, UserError
-from internvl_chat.data.prompts.conversation import PromptForm
+from internvl_chat.data.prompts.prompt_config import PromptConfig
 from internvl_chat.model.trainable import TrainablePart
 from internvl_chat.planning.footprint import Footprint, PassShape, prompt_tokens
 from internvl_chat.planning.plan import GPUS, Choices, Machine, Workload, plan_run
-from internvl_chat.train.arguments import DataArguments, FinetuneArguments, ModelArguments
+from internvl_chat.train.arguments import RunArguments
 
 # About how many tokens of a language model an English word takes, and the marks around an answer. Digits, punctuation
 # and the tags of boxes take one each.
@@ -44,10 +44,11 @@ class Shown:
     thumbnail: bool = False
 
     @classmethod
-    def of(cls, args: DataArguments) -> Shown:
+    def of(cls, config: PromptConfig) -> Shown:
         """As the training script's flags say."""
-        frames = (args.min_num_frame + args.crop_frames, args.max_num_frame + args.crop_frames)
-        return cls(*frames, args.max_dynamic_patch if args.dynamic_image_size else 1, args.use_thumbnail)
+        extra = sum(control.most_views for control in config.controls)
+        frames = (config.min_num_frame + extra, config.max_num_frame + extra)
+        return cls(*frames, config.max_dynamic_patch if config.dynamic_image_size else 1, config.use_thumbnail)
 
     def tiles(self, sample: Sample) -> tuple[int, int]:
         """The fewest and the most tiles of a sample; a frame is one, and so is what stands for no picture at all."""
@@ -72,7 +73,7 @@ def workload_of(passes: Sequence[Sequence[Sample]], *, shown: Shown, epochs: flo
         passes=len(passes),
         answers=max(map(len, passes)),
         answer_tokens=round(sum(text_tokens(s.turns[-1].text) for s in samples) / len(samples)) + _ANSWER_MARKS,
-        coordinates=any(PromptForm.of(turn.text).lists_coordinates for turn in samples[0].turns),
+        coordinates=any("coordinates" in turn.controls for turn in samples[0].turns),
         min_frames=min(fewest),
         max_frames=max(most),
         epochs=epochs,
@@ -134,9 +135,8 @@ def layers_to_recompute(flag: str, layers: int) -> int | None:
 
 
 def settle_recomputation(
-    model_args: ModelArguments,
-    data_args: DataArguments,
-    args: FinetuneArguments,
+    run: RunArguments,
+    prompt_config: PromptConfig,
     config: InternVLConfig,
     trained: TrainablePart,
     passes: Sequence[Sequence[Sample]],
@@ -146,20 +146,21 @@ def settle_recomputation(
     Raises:
         UserError: on a GPU, the run cannot fit; the message names the smallest change that would make it.
     """
+    model_args, args = run.model, run.training
     layers = config.text_config.num_hidden_layers
     wanted = layers_to_recompute(model_args.grad_checkpoint, layers)
     per_step = args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
     workload = workload_of(
         passes,
-        shown=Shown.of(data_args),
+        shown=Shown.of(prompt_config),
         epochs=math.ceil(args.num_train_epochs),
         batch_size=per_step,
     )
     samples_a_pass = args.per_device_train_batch_size
-    if data_args.max_packed_tokens:
+    if run.data.max_packed_tokens:
         prompt = prompt_tokens(config, workload.max_frames, workload.coordinates)
         longest = prompt + workload.answers * workload.answer_tokens
-        samples_a_pass = max(1, math.ceil(data_args.max_packed_tokens / longest))
+        samples_a_pass = max(1, math.ceil(run.data.max_packed_tokens / longest))
     machine = Machine(args.world_size, memory_bytes(), peak_flops() or _ANY_PEAK, mfu=0.4)
     stage = max(1, zero_stage(args.deepspeed))
     try:

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from internvl_chat.__main__ import main
+from internvl_chat.choices import PROMPT_FORMS
 from internvl_chat.commands.ablation import add_arguments, held_out_ids, table
-from internvl_chat.commands.options import PROMPT_FORMS
 from internvl_chat.contracts import UserError
 from internvl_chat.data.records.annotations import DatasetEntry, read_captions
 from internvl_chat.data.records.intentvc import video_path_of

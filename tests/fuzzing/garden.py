@@ -74,7 +74,7 @@ class Garden:
         self.folder = fresh_copy(write_seedbed(folder / "seedbed"), folder / "dataset")
         self.meta = self.folder / "meta.json"
         self.tokenizer = byte_tokenizer()
-        self.config = PromptConfig(
+        self.config = PromptConfig.of(
             "internvl2_5", force_image_size=28, tokens_per_frame=3, dynamic_image_size=True, max_dynamic_patch=3
         )
         self.watch = Watch()

@@ -151,7 +151,7 @@ def lines_of(name: str, features: Features) -> list[str]:
 def test_samples_are_encoded_as_ever(media: Path) -> None:
     lines = []
     for name, case in CASES.items():
-        config = PromptConfig(**{"conv_style": "internvl2_5", **GEOMETRY, **case.settings})
+        config = PromptConfig.of(**{"conv_style": "internvl2_5", **GEOMETRY, **case.settings})
         lines += lines_of(name, encoded(case, config, media))
     check_frozen("samples.txt", "\n".join(lines) + "\n")
 

@@ -17,8 +17,8 @@ from PIL import Image
 
 from internvl_chat.__main__ import main
 from internvl_chat.contracts import UserError
-from internvl_chat.data.prompts.conversation import PromptForm
 from internvl_chat.data.prompts.prompt_config import PROMPT_CONFIG_NAME
+from internvl_chat.data.prompts.wordings import wording_named
 from internvl_chat.data.records.annotations import DatasetEntry
 from internvl_chat.data.records.intentvc import boxes_path_of, video_path_of
 from internvl_chat.data.records.track_files import track_of_box, tracks_of_file
@@ -81,10 +81,10 @@ def prompt_of(chat: Chat, answer: Answer) -> str:
 
 
 def test_a_question_about_a_clip_is_what_prediction_asks(chat: Chat, clip: Path, shapes_entry: DatasetEntry) -> None:
-    sample = question_sample(shapes_entry, "square-1", PromptForm.COORDINATES.question)
+    sample = question_sample(shapes_entry, "square-1", wording_named("coordinates").asks)
     expected = caption_plainly(chat.model, Viewpoint(chat.encoder, 3), sample, max_new_tokens=14)
     tracks = tracks_of_file(boxes_path_of(clip), "square")
-    answer = chat.ask(PromptForm.COORDINATES.question("square"), video=clip, tracks=tracks)
+    answer = chat.ask(wording_named("coordinates").asks("square"), video=clip, tracks=tracks)
     assert answer.text == expected != ""
     assert answer.plan.boxes.any(axis=1).all()
 

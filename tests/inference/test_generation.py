@@ -12,8 +12,8 @@ import torch
 from transformers import PreTrainedTokenizerFast
 
 from internvl_chat.contracts import Sample, Turn, UserError
-from internvl_chat.data.prompts.conversation import PromptForm
 from internvl_chat.data.prompts.encoder import PromptConfig, SampleEncoder
+from internvl_chat.data.prompts.wordings import wording_named
 from internvl_chat.data.records.annotations import DatasetEntry
 from internvl_chat.inference import prefill
 from internvl_chat.inference.decoding import Decoding
@@ -60,7 +60,7 @@ def asked(sample: Sample, question: str) -> Sample:
 def samples(shapes_entry: DatasetEntry) -> list[list[Sample]]:
     """Two clips: one asked about three things with two tracks, the other about one."""
     ids = sorted(path.name for path in shapes_entry.root.glob("*/*"))
-    first, second, third = (question_sample(shapes_entry, i, PromptForm.COORDINATES.question) for i in ids[:3])
+    first, second, third = (question_sample(shapes_entry, i, wording_named("coordinates").asks) for i in ids[:3])
     other_track = with_tracks(first, second.tracks)
     return [[first, asked(first, "Why does it move?"), asked(first, "Where?"), other_track], [third]]
 

@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from internvl_chat.contracts import Sample, UserError
-from internvl_chat.data.prompts.conversation import PromptForm
 from internvl_chat.data.prompts.encoder import SampleEncoder, SamplePlan
+from internvl_chat.data.prompts.wordings import wording_named
 from internvl_chat.data.records.annotations import DatasetEntry
 from internvl_chat.inference.decoding import Decoding
 from internvl_chat.inference.ledger import ProgressFile, read_progress
@@ -42,7 +42,7 @@ def views(encoder: SampleEncoder) -> list[Viewpoint]:
 def asks(own_entry: DatasetEntry) -> list[Ask]:
     """Twelve ids, the first asked once more with another track."""
     ids = sorted(path.name for path in own_entry.root.glob("*/*"))
-    made = [Ask(i, (question_sample(own_entry, i, PromptForm.COORDINATES.question),)) for i in ids]
+    made = [Ask(i, (question_sample(own_entry, i, wording_named("coordinates").asks),)) for i in ids]
     other = with_tracks(made[0].samples[0], made[1].samples[0].tracks)
     return [*made, Ask("again", (other,))]
 

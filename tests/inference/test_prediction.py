@@ -16,8 +16,8 @@ import eval_const
 from internvl_chat.__main__ import main as command_line
 from internvl_chat.boxes import load_boxes, save_boxes
 from internvl_chat.contracts import UserError
-from internvl_chat.data.prompts.conversation import PromptForm
 from internvl_chat.data.prompts.tokenizer import load_tokenizer
+from internvl_chat.data.prompts.wordings import wording_named
 from internvl_chat.data.records.annotations import DatasetEntry
 from internvl_chat.inference.requests import EncodedClip, question_sample
 from internvl_chat.inference.session import PredictionSession, newest_checkpoint
@@ -311,7 +311,7 @@ def test_the_box_reaches_the_model_and_not_only_the_text(
 
 
 def test_a_question_has_its_video_name_and_boxes(shapes_entry: DatasetEntry) -> None:
-    sample = question_sample(shapes_entry, "square-1", PromptForm.COORDINATES.question)
+    sample = question_sample(shapes_entry, "square-1", wording_named("coordinates").asks)
     assert sample.video_path.is_file() and len(load_boxes(sample.tracks[0].path)) == 24
     assert [t.text for t in sample.turns] == [
         "<video>\nDescribe this video in one sentence, and focus on square located in the coordinate list."

@@ -41,7 +41,7 @@ def plans_and_pixels(number: int) -> tuple[list[SamplePlan], torch.Tensor]:
     for length in answer_lengths:
         answer = text(length)
         ids, labels = prompt + answer + [19], [-100] * len(prompt) + answer + [-100]
-        plans.append(SamplePlan(ids, labels, np.arange(tiles), rows))
+        plans.append(SamplePlan(ids, labels, np.arange(tiles), {"boxes": torch.from_numpy(rows)}))
     return plans, torch.randn(tiles, 3, TILE_PX, TILE_PX, generator=generator)
 
 

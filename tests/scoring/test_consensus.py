@@ -10,9 +10,10 @@ import pytest
 from pycocoevalcap.bleu.bleu import Bleu
 from pycocoevalcap.cider.cider import Cider
 
+from internvl_chat.choices import CONSENSUS_UTILITIES, Utility
 from internvl_chat.contracts import UserError
 from internvl_chat.scoring.caption_scores import score_captions
-from internvl_chat.scoring.consensus import UTILITIES, Utility, choose_by_consensus
+from internvl_chat.scoring.consensus import choose_by_consensus
 from internvl_chat.scoring.ptb import tokenize
 
 Captions = dict[str, list[str]]
@@ -53,14 +54,14 @@ def test_utilities_are_those_of_the_scorers(video_id: str, captions: Captions) -
     cider = [mean_cider(candidates, video_id, k) for k in range(len(candidates[video_id]))]
     bleu = [mean_bleu(candidates, video_id, k) for k in range(len(candidates[video_id]))]
     expected = {"CIDEr": cider, "BLEU-4": bleu, "mean": [(c / 10 + b) / 2 for c, b in zip(cider, bleu, strict=True)]}
-    for utility in UTILITIES:
+    for utility in CONSENSUS_UTILITIES:
         choice = choose_by_consensus(candidates, utility)[video_id]
         assert choice.utilities == pytest.approx(expected[utility], abs=1e-9)
         assert choice.index == int(np.argmax(np.round(expected[utility], 9)))
         assert choice.caption == candidates[video_id][choice.index]
 
 
-@pytest.mark.parametrize("utility", UTILITIES)
+@pytest.mark.parametrize("utility", CONSENSUS_UTILITIES)
 def test_what_the_others_say_beats_the_first_that_comes(utility: Utility, captions: Captions) -> None:
     def cider(chosen: dict[str, int]) -> float:
         said = {i: texts[chosen[i]] for i, texts in captions.items()}
@@ -78,7 +79,7 @@ def test_what_is_said_often_wins_and_silence_never() -> None:
         "cup-1": ["...", "the cup"],
         "ox-1": ["an ox"],
     }
-    for utility in UTILITIES:
+    for utility in CONSENSUS_UTILITIES:
         choices = choose_by_consensus(candidates, utility)
         assert {i: choice.index for i, choice in choices.items()} == {"dog-1": 2, "cup-1": 1, "ox-1": 0}
 

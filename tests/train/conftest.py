@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from internvl_chat.data.prompts.conversation import PromptForm
+from internvl_chat.choices import PROMPT_FORMS
 from internvl_chat.data.records.annotations import caption_records, read_captions
 from internvl_chat.data.records.box_files import find_videos, write_boxes_beside
 from internvl_chat.data.synthetic.shapes import write_dataset
@@ -43,7 +43,8 @@ def shapes_meta(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_dataset(root, train_clips=3, public_clips=1, private_clips=1, seed=5)
     for video in find_videos(root):
         write_boxes_beside(video)
-    write_jsonl(folder / "train.jsonl", caption_records(read_captions(root / "train.json"), PromptForm.COORDINATES))
+    records = caption_records(read_captions(root / "train.json"), PROMPT_FORMS["coordinates"])
+    write_jsonl(folder / "train.jsonl", records)
     write_json(folder / "meta.json", {"shapes": {"root": str(root), "annotation": str(folder / "train.jsonl")}})
     return folder / "meta.json"
 

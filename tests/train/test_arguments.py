@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import MISSING, asdict, fields, replace
+from collections import Counter
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 
 import pytest
 
 from internvl_chat.contracts import Sample, Turn, UserError
-from internvl_chat.data.prompts.prompt_config import PromptConfig
+from internvl_chat.data.controls.base import control_kinds
+from internvl_chat.data.prompts.prompt_config import PromptConfig, PromptSettings
 from internvl_chat.files import write_json
 from internvl_chat.model.checkpoint import COMPLETION_MARK_NAME, FILE_LIST_NAME, list_files
-from internvl_chat.train.arguments import DataArguments, FinetuneArguments, ModelArguments
+from internvl_chat.train.arguments import FinetuneArguments, ModelArguments, RunArguments
 from internvl_chat.train.finetune_w_bboxes_ml import parse_arguments, trains_with_deepspeed
 from internvl_chat.train.resume import check_same_parts_trained, checkpoint_to_resume, note_replaced_checkpoints
 from internvl_chat.train.validation import Validation, hold_out
@@ -21,14 +23,17 @@ from internvl_chat.train.workload import Shown, layers_to_recompute, offloads, t
 from tests.helpers import ROOT
 
 
-def test_every_setting_of_the_prompt_is_a_flag_with_the_same_default() -> None:
-    flags = {field.name: field.default for field in fields(DataArguments)}
-    settings = {field.name: field.default for field in fields(PromptConfig)}
-    assert settings.keys() - flags.keys() == {"tokens_per_frame"}  # follows from the model
-    optional = {name: default for name, default in settings.items() if default is not MISSING}
-    # The flag's default is InternVL's; a configuration made without flags is IntentVCNet's, or does not know.
-    unknown = {"min_num_frame", "max_num_frame"}
-    assert {name for name, default in optional.items() if flags[name] != default} == {"max_seq_length", *unknown}
+def test_no_flag_is_declared_twice() -> None:
+    names = [field.name for kind in RunArguments.kinds() for field in fields(kind) if field.init]
+    assert len(names) > 150 and [name for name, count in Counter(names).items() if count > 1] == []
+
+
+def test_what_is_saved_with_a_checkpoint_are_the_flags_of_the_prompt_and_of_the_controls() -> None:
+    run = parse_arguments("--model_name_or_path b --meta_path m --output_dir o --crop_frames 3 --pad2square".split())
+    saved = run.prompt_config(16).flags()
+    owned = {field.name for kind in (PromptSettings, *control_kinds()) for field in fields(kind)}
+    assert saved.keys() == {*owned, "tokens_per_frame"}
+    assert (saved["crop_frames"], saved["pad2square"], saved["tokens_per_frame"]) == (3, True, 16)
 
 
 def arguments(folder: Path, **given: object) -> FinetuneArguments:
@@ -70,8 +75,8 @@ SETTINGS = {"model_name_or_path": "base", "meta_path": "m.json", "num_adapter_la
 def test_settings_come_from_a_file_too(tmp_path: Path) -> None:
     path = tmp_path / "settings.json"
     path.write_text(json.dumps({**SETTINGS, "output_dir": str(tmp_path / "out")}))
-    model_args, data_args, _ = parse_arguments([str(path)])
-    assert (model_args.num_adapter_layers, data_args.meta_path) == (3, "m.json")
+    run = parse_arguments([str(path)])
+    assert (run.model.num_adapter_layers, run.data.meta_path) == (3, "m.json")
     assert not trains_with_deepspeed([str(path)])
     path.write_text(json.dumps({**SETTINGS, "deepspeed": "zero.json"}))
     assert trains_with_deepspeed([str(path)])
@@ -112,9 +117,9 @@ def test_tiles_are_those_that_the_flags_allow(tmp_path: Path) -> None:
     video = Sample("v", (Turn("human", "?"), Turn("gpt", "a dog")), "v", video_path=Path("v.mp4"))
     image = replace(video, video_path=None, image_paths=(Path("a.png"),))
     pair = replace(image, image_paths=(Path("a.png"), Path("b.png")))
-    flags = {"meta_path": "m", "min_num_frame": 2, "max_num_frame": 9, "max_dynamic_patch": 12, "use_thumbnail": True}
-    whole = Shown.of(DataArguments(**flags))
-    cut = Shown.of(DataArguments(**flags, dynamic_image_size=True, crop_frames=3))
+    flags = {"min_num_frame": 2, "max_num_frame": 9, "max_dynamic_patch": 12, "use_thumbnail": True}
+    whole = Shown.of(PromptConfig.of("internvl2_5", 28, 3, **flags))
+    cut = Shown.of(PromptConfig.of("internvl2_5", 28, 3, **flags, dynamic_image_size=True, crop_frames=3))
     assert [whole.tiles(s) for s in (video, image, pair)] == [(2, 9), (1, 1), (2, 2)]
     assert [cut.tiles(s) for s in (video, image, pair)] == [(5, 12), (1, 13), (2, 14)]
     mixed = workload_of([[video], [image], [pair]], shown=cut, epochs=1, batch_size=1)

@@ -22,9 +22,9 @@ from tests.train.conftest import BASE_MODEL, REPOSITORY
 def described(folder: Path, tmp_path: Path, *flags: str) -> str:
     argv = ["--model_name_or_path", folder, "--meta_path", "none.json", "--output_dir", tmp_path / "out"]
     argv += ["--num_adapter_layers", "0", "--freeze_backbone", "True", "--dry_run", "6"]
-    model_args, data_args, args = parse_arguments([*map(str, argv), *flags])
-    part = trainable_part(model_args, load_config(folder))
-    return describe_run(model_args, data_args, args, part)
+    run, config = parse_arguments([*map(str, argv), *flags]), load_config(folder)
+    shown = run.prompt_config(tokens_per_frame=16)
+    return describe_run(run, shown, trainable_part(run.model, config))
 
 
 def trained_in(text: str) -> dict[str, int]:

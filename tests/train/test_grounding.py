@@ -44,7 +44,7 @@ def test_the_base_does_not_know_boxes(stills: Path, tmp_path: Path, capsys: pyte
 def test_a_recipe_learns_boxes(recipe: str, stills: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     trained, merged = tmp_path / recipe, tmp_path / "merged"
     paths = ["--model_name_or_path", str(BASE_MODEL), "--meta_path", str(stills), "--output_dir", str(trained)]
-    train(*parse_arguments([*TINY_FLAGS, *RECIPES[recipe], *MODES[recipe], *FLAGS, *paths]))
+    train(parse_arguments([*TINY_FLAGS, *RECIPES[recipe], *MODES[recipe], *FLAGS, *paths]))
     records = stills.with_name("train.jsonl")
     assert ap50(trained, records, tmp_path, capsys) == pytest.approx(1.0)
 

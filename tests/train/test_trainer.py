@@ -26,7 +26,7 @@ FLAGS = (
 def run(meta: Path, folder: Path, flags: str) -> tuple[list[float], dict[str, torch.Tensor]]:
     argv = [*FLAGS.split(), *flags.split()]
     argv += ["--model_name_or_path", str(BASE_MODEL), "--meta_path", str(meta), "--output_dir", str(folder)]
-    train(*parse_arguments(argv))
+    train(parse_arguments(argv))
     history = json.loads((folder / "trainer_state.json").read_text())["log_history"]
     tensors = {k: t for path in folder.glob("*.safetensors") for k, t in load_file(path).items()}
     return [entry["loss"] for entry in history if "loss" in entry], tensors

@@ -24,7 +24,7 @@ from internvl_chat.constants import (
 )
 from internvl_chat.contracts import Turn
 from internvl_chat.data.checking.faults import Finding
-from internvl_chat.data.prompts.conversation import PromptForm
+from internvl_chat.data.prompts.wordings import question_turn
 from internvl_chat.data.records.reader import SPEAKERS
 
 SPEAKER_ALIASES = {"user": "human", "assistant": "gpt", "bot": "gpt"}
@@ -114,7 +114,7 @@ def examine_conversation(content: Any, num_images: int, num_videos: int, record_
         tuple(turns),
         tuple(boxes),
         sum(len(_ABOUT_A_TOKEN.findall(turn.text)) + _TOKENS_PER_TURN for turn in turns),
-        any(PromptForm.of(turn.text).lists_coordinates for turn in turns if turn.speaker == "human"),
+        any("coordinates" in turn.controls for turn in turns),
     )
 
 
@@ -139,7 +139,7 @@ def _read_turn(entry: Any, number: int, notes: Notes) -> Turn | None:
     if speaker not in SPEAKERS or ("from" in entry and entry["from"] != speaker):
         written = entry.get("from", speaker)
         notes.add("turn-speaker", f"turn {number} is from {shortened(written)}", "'system', 'human' or 'gpt'")
-    return Turn(speaker, text)
+    return question_turn(text) if speaker == "human" else Turn(speaker, text)
 
 
 def _check_order(turns: Sequence[Turn], notes: Notes) -> None:

@@ -15,7 +15,7 @@ from internvl_chat.boxes import parse_box_text
 from internvl_chat.constants import VIDEO_PLACEHOLDER
 from internvl_chat.contracts import UserError
 from internvl_chat.data.media.sources import frame_files
-from internvl_chat.data.prompts.conversation import PromptForm
+from internvl_chat.data.prompts.wordings import question_about
 from internvl_chat.data.records.intentvc import category_of, object_name_of
 from internvl_chat.files import read_text
 
@@ -27,11 +27,11 @@ class Question:
     """What is asked of each sequence, and the answers where the folders hold none.
 
     Args:
-        form: the question's form.
+        controls: those that the question speaks of, a key of `WORDINGS`.
         captions: sequence name -> answers; they come before what the folder says.
     """
 
-    form: PromptForm
+    controls: frozenset[str]
     captions: Mapping[str, Sequence[str]]
 
 
@@ -49,7 +49,7 @@ def lasot_records(source: Path, root: Path, question: Question) -> Iterator[dict
         video = folder / f"{folder.name}.mp4"
         shown = video if video.is_file() else folder / "img"
         answers = question.captions.get(folder.name) or _own_answer(folder / "nlp.txt")
-        yield from _records(folder, root, shown, object_name_of(category), marks, answers, question.form)
+        yield from _records(folder, root, shown, object_name_of(category), marks, answers, question.controls)
 
 
 def got10k_records(source: Path, root: Path, question: Question) -> Iterator[dict[str, Any]]:
@@ -66,7 +66,7 @@ def got10k_records(source: Path, root: Path, question: Question) -> Iterator[dic
         own = [f"{name} {about['motion_class']}"] if about.get("motion_class") else []
         answers = question.captions.get(folder.name) or own
         marks = [_flags(folder / "absence.label")]
-        yield from _records(folder, root, folder, name, marks, answers, question.form)
+        yield from _records(folder, root, folder, name, marks, answers, question.controls)
 
 
 def _sequences(source: Path) -> list[Path]:
@@ -113,7 +113,7 @@ def _records(
     name: str,
     marks: Sequence[Sequence[bool]],
     answers: Sequence[str],
-    form: PromptForm,
+    controls: frozenset[str],
 ) -> Iterator[dict[str, Any]]:
     path = folder / TRACK_NAME
     boxes = parse_box_text(path)
@@ -142,7 +142,7 @@ def _records(
             "video": shown.relative_to(root).as_posix(),
             "tracks": [track],
             "conversations": [
-                {"from": "human", "value": f"{VIDEO_PLACEHOLDER}\n{form.question(name)}"},
+                {"from": "human", "value": f"{VIDEO_PLACEHOLDER}\n{question_about(name, controls)}"},
                 {"from": "gpt", "value": answer},
             ],
         }

@@ -18,8 +18,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from internvl_chat.choices import VideoBackend
 from internvl_chat.contracts import Sample, UserError
-from internvl_chat.data.media.video import VideoBackend, read_frames, read_header
+from internvl_chat.data.media.video import read_frames, read_header
 
 # F pictures [H, W, 3] uint8 RGB; of a video one array [F, H, W, 3].
 Pictures = Sequence[npt.NDArray[np.uint8]] | npt.NDArray[np.uint8]

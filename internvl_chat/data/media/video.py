@@ -8,15 +8,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
 
+from internvl_chat.choices import VIDEO_BACKENDS, VideoBackend
 from internvl_chat.contracts import UserError
 
-VideoBackend = Literal["pyav", "decord", "torchcodec"]
-VIDEO_BACKENDS = get_args(VideoBackend)
 _TORCHCODEC_HINT = "install requirements/torchcodec.txt and FFmpeg's shared libraries, or take --video_backend pyav"
 
 

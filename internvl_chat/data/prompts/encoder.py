@@ -6,7 +6,7 @@ Shape letters: L text positions, F pictures shown (frames or images), T tiles, S
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 
 import numpy as np
@@ -14,38 +14,30 @@ import numpy.typing as npt
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from internvl_chat.boxes import BoxArray, is_absent
+from internvl_chat.boxes import BoxArray
+from internvl_chat.choices import VideoBackend
 from internvl_chat.constants import IMAGE_PLACEHOLDER, VIDEO_PLACEHOLDER
 from internvl_chat.contracts import Features, Sample, Turn, UserError
+from internvl_chat.data.controls.base import Control, ExtraView, Scene
 from internvl_chat.data.media.frame_cache import FrameCache
-from internvl_chat.data.media.retouch import JPEG_QUALITIES, draw_boxes, recompressed
+from internvl_chat.data.media.retouch import JPEG_QUALITIES, recompressed
 from internvl_chat.data.media.sampling import FrameSampling, clip_window, sample_frames
 from internvl_chat.data.media.sources import MediaHeader, Pictures, read_media_header, read_pictures
 from internvl_chat.data.media.tiling import (
     WHOLE,
     View,
-    boxes_on_tiles,
     choose_grid,
     cut_grid,
     cut_tile,
     grid_views,
-    part_around,
     squared_part,
 )
 from internvl_chat.data.media.transforms import TileTransform, normalise
-from internvl_chat.data.media.video import VideoBackend, stream_frames
-from internvl_chat.data.prompts.conversation import (
-    CONVERSATION_TEMPLATES,
-    NamedBoxes,
-    PromptForm,
-    crop_line,
-    encode_conversation,
-    expand_video,
-    reworded,
-    with_coordinates,
-)
+from internvl_chat.data.media.video import stream_frames
+from internvl_chat.data.prompts.conversation import CONVERSATION_TEMPLATES, encode_conversation, expand_video
 from internvl_chat.data.prompts.prompt_config import PROMPT_CONFIG_NAME as PROMPT_CONFIG_NAME
-from internvl_chat.data.prompts.prompt_config import PromptConfig, Switch
+from internvl_chat.data.prompts.prompt_config import PromptConfig
+from internvl_chat.data.prompts.wordings import reworded
 from internvl_chat.data.records.tracks import boxes_at
 
 
@@ -56,19 +48,26 @@ class SamplePlan:
     Args:
         input_ids, labels: [L].
         frame_indices: [F] frame or image numbers to read; none for text alone.
-        boxes: [T, 4] in thousandths of the tile, zeros where no box points at it.
+        tensors: what the controls hand to their modules, see `Control.tensors`; empty for text alone.
         views: what each of the T tiles shows.
-        painted: boxes [F, 4] to draw into the pictures, one array an object.
+        painters: the controls that alter the pictures.
+        painted: boxes [F, 4] that they go by, one array an object; none without a painter.
         jpeg_qualities: the quality each of the F pictures is compressed at; none are without augmentation.
     """
 
     input_ids: list[int]
     labels: list[int]
     frame_indices: npt.NDArray[np.integer]
-    boxes: BoxArray
+    tensors: dict[str, torch.Tensor]
     views: tuple[View, ...] = ()
+    painters: tuple[Control, ...] = ()
     painted: tuple[BoxArray, ...] = ()
     jpeg_qualities: tuple[int, ...] = ()
+
+    @property
+    def boxes(self) -> BoxArray:
+        """[T, 4] in thousandths of the tile, zeros where no box points at it."""
+        return self.tensors["boxes"].numpy() if self.tensors else np.zeros((0, 4), dtype=np.int64)
 
 
 class SampleEncoder:
@@ -121,12 +120,13 @@ class SampleEncoder:
             UserError: a header or a track cannot be used, or the sample has more than `max_seq_length` tokens.
         """
         header = self._header(sample)
-        tracks = [(track.name, boxes_at(track, frame_indices, header, sample.source)) for track in sample.tracks]
-        views = self._views_of_pictures(sample, header, frame_indices)
-        crops = self._cropped_frames(tracks)
-        views += [[View(frame, part_around(tracks[0][1][frame], self.config.crop_margin))] for frame in crops]
+        tracks = ((track.name, boxes_at(track, frame_indices, header, sample.source)) for track in sample.tracks)
+        scene = Scene(tuple(tracks), "Image-1" if sample.image_paths else self.config.frame_label)
+        controls = self.config.controls
+        extra = [view for control in controls for view in control.views(scene)] if scene.tracks else []
+        views = [*self._views_of_pictures(sample, header, frame_indices), *([view] for _, view in extra)]
         try:
-            turns, paints = self._conversation(sample, tracks, len(frame_indices), crops)
+            turns, painters = self._conversation(sample, scene, len(frame_indices), extra)
             image_tokens = [self.config.tokens_per_frame * len(of_picture) for of_picture in views]
             encoded = encode_conversation(turns, self.tokenizer, self.template, image_tokens)
         except ValueError as error:
@@ -145,9 +145,10 @@ class SampleEncoder:
             encoded.input_ids,
             encoded.labels,
             frame_indices,
-            self._boxes_of_tiles(tracks, tiles),
+            self._tensors(scene, tiles),
             tiles,
-            tuple(boxes for _, boxes in tracks) if paints else (),
+            painters,
+            tuple(boxes for _, boxes in scene.tracks) if painters else (),
             tuple(qualities),
         )
 
@@ -183,27 +184,26 @@ class SampleEncoder:
         assert video is not None
 
         def decode() -> npt.NDArray[np.uint8]:
-            if plan.painted:
+            if plan.painters:
                 return self.transform.tiles(self.pictures(sample, plan))
             return self.transform.tiles(stream_frames(video, plan.frame_indices, self.video_backend))
 
         if self.frame_cache is None:
             return decode()
-        drawn = [boxes.tolist() for boxes in plan.painted]
-        variant = str((drawn, self.config.red_box_colour, self.config.red_box_width_px)) if drawn else ""
+        variant = str((plan.painters, [boxes.tolist() for boxes in plan.painted])) if plan.painters else ""
         return self.frame_cache.tiles(
             video, plan.frame_indices, self.config.force_image_size, self.video_backend, decode, variant
         )
 
     def pictures(self, sample: Sample, plan: SamplePlan) -> Pictures:
-        """The F pictures [H, W, 3] as the model sees them before they are cut: with boxes drawn in, and compressed.
+        """The F pictures [H, W, 3] as the model sees them before they are cut: painted, and compressed.
 
         Raises:
             UserError: a picture or video cannot be decoded.
         """
         pictures = read_pictures(sample, plan.frame_indices, self.video_backend)
-        for boxes in plan.painted:
-            pictures = draw_boxes(pictures, boxes, self.config.red_box_colour, self.config.red_box_width_px)
+        for control in plan.painters:
+            pictures = control.paint(pictures, plan.painted)
         if plan.jpeg_qualities:
             pictures = [recompressed(p, quality) for p, quality in zip(pictures, plan.jpeg_qualities, strict=True)]
         return pictures
@@ -247,65 +247,50 @@ class SampleEncoder:
                 views.append([View(number, squared_part(size_px) if config.pad2square else WHOLE)])
         return views
 
-    def _cropped_frames(self, tracks: Sequence[NamedBoxes]) -> list[int]:
-        """Which of the F pictures the object is cut out of: those that show it, evenly chosen."""
-        if not tracks or not self.config.crop_frames:
-            return []
-        present = np.flatnonzero(~is_absent(tracks[0][1]))
-        if not len(present):
-            return []
-        return present[sample_frames(min(self.config.crop_frames, len(present)), len(present), "middle")].tolist()
-
-    def _boxes_of_tiles(self, tracks: Sequence[NamedBoxes], tiles: Sequence[View]) -> BoxArray:
-        """What the adapter gets, [T, 4]: the first object's box, where there is one."""
-        if not tracks or not tiles or not self.config.box_adapter:
-            return np.zeros((len(tiles), 4), dtype=np.int64)
-        boxes = tracks[0][1][[view.picture for view in tiles]]
-        return boxes_on_tiles(boxes, [view.part for view in tiles])
+    def _tensors(self, scene: Scene, tiles: Sequence[View]) -> dict[str, torch.Tensor]:
+        tensors: dict[str, torch.Tensor] = {}
+        for control in self.config.controls if tiles else ():
+            tensors |= control.tensors(scene, tiles)
+        return tensors
 
     def _conversation(
-        self, sample: Sample, tracks: Sequence[NamedBoxes], num_pictures: int, crops: Sequence[int]
-    ) -> tuple[list[Turn], bool]:
-        """The turns with their boxes and one `<image>` a picture written out, and whether boxes are to be drawn.
+        self, sample: Sample, scene: Scene, num_pictures: int, extra: Sequence[ExtraView]
+    ) -> tuple[list[Turn], tuple[Control, ...]]:
+        """The turns with their controls' words and one `<image>` a picture written out, and the controls that paint.
 
         Raises:
             ValueError: the placeholders do not fit what the sample shows, or a question speaks of a box it has not.
         """
         turns: list[Turn] = []
-        paints_any, is_first = False, True
-        crop_numbers = [frame + 1 for frame in crops]
+        used: set[Control] = set()
+        is_first = True
+        lines = [line for line, _ in extra]
         for turn in sample.turns:
-            text = turn.text
             if turn.speaker == "human":
-                text, paints = self._with_boxes(text, tracks, is_first)
-                paints_any |= paints
-                if sample.video_path is None and VIDEO_PLACEHOLDER in text:
+                turn, of_turn = self._pointed_out(turn, scene, is_first)
+                used.update(of_turn)
+                if sample.video_path is None and VIDEO_PLACEHOLDER in turn.text:
                     raise ValueError(f"the question holds {VIDEO_PLACEHOLDER}, but the record has no video")
-                if sample.video_path is not None and (is_first or VIDEO_PLACEHOLDER in text):
-                    text = expand_video(text, num_pictures, self.config.frame_label, crop_numbers)
+                if sample.video_path is not None and (is_first or VIDEO_PLACEHOLDER in turn.text):
+                    turn = replace(turn, text=expand_video(turn.text, num_pictures, self.config.frame_label, lines))
                 is_first = False
-            turns.append(Turn(turn.speaker, text))
-        if sample.image_paths and crops:
-            turns = _with_crops(turns, [crop_line(number, "Image-1") for number in crop_numbers])
-        return turns, paints_any
+            turns.append(turn)
+        if sample.image_paths and extra:
+            turns = _with_extra_images(turns, lines)
+        return turns, tuple(control for control in self.config.controls if control.paints and control in used)
 
-    def _with_boxes(self, text: str, tracks: Sequence[NamedBoxes], is_first: bool) -> tuple[str, bool]:
-        """A question with its coordinate list, and whether it comes with drawn boxes."""
-        form = PromptForm.of(text)
-        if not tracks:
-            if form.shows_box:
-                raise ValueError(f"the question speaks of a box, but the record has no track: {text[-80:]!r}")
-            return text, False
-
-        def decide(switch: Switch, asked: bool) -> bool:
-            return asked if switch == "question" else switch == "on" and (asked or is_first)
-
-        lists = decide(self.config.coordinates, form.lists_coordinates)
-        paints = decide(self.config.red_box, form.paints_box)
-        text = reworded(text, tracks[0][0], lists, paints)
-        if lists:
-            text = with_coordinates(text, tracks, self.config.coordinate_style)
-        return text, paints
+    def _pointed_out(self, question: Turn, scene: Scene, is_first: bool) -> tuple[Turn, list[Control]]:
+        """A question in the words of the controls that go with it, and these controls."""
+        if not scene.tracks:
+            if question.controls:
+                end = question.text[-80:]
+                raise ValueError(f"the question speaks of a box, but the record has no track: {end!r}")
+            return question, []
+        used = [c for c in self.config.controls if c.is_on(c.name in question.controls, is_first)]
+        question = reworded(question, scene.tracks[0][0], frozenset(control.name for control in used))
+        for control in used:
+            question = replace(question, text=control.words(question, scene))
+        return question, used
 
 
 def _is_plain_video(sample: Sample, plan: SamplePlan) -> bool:
@@ -320,12 +305,13 @@ def _drawn_alike(view: View) -> tuple[tuple[int, int] | None, bool, int]:
     return view.grid, view.part == WHOLE, -1 if view.grid is None else view.picture
 
 
-def _with_crops(turns: Sequence[Turn], lines: Sequence[str]) -> list[Turn]:
-    """Turns of an image record with the lines of its crops after the last of its `<image>`."""
+def _with_extra_images(turns: Sequence[Turn], lines: Sequence[str]) -> list[Turn]:
+    """Turns of an image record with the lines of extra views after the last of its `<image>`."""
     asking = [i for i, turn in enumerate(turns) if turn.speaker == "human" and IMAGE_PLACEHOLDER in turn.text]
     if not asking:
         return list(turns)
     last = asking[-1]
     before, placeholder, after = turns[last].text.rpartition(IMAGE_PLACEHOLDER)
-    crops = "".join(lines).removesuffix("\n")
-    return [*turns[:last], Turn("human", f"{before}{placeholder}\n{crops}{after}"), *turns[last + 1 :]]
+    extra = "".join(lines).removesuffix("\n")
+    text = f"{before}{placeholder}\n{extra}{after}"
+    return [*turns[:last], replace(turns[last], text=text), *turns[last + 1 :]]

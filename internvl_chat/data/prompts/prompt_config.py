@@ -2,111 +2,54 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal
 
-from PIL import ImageColor
-
-from internvl_chat.constants import BOX_START, NORMALISATIONS, REF_START
+from internvl_chat.constants import NORMALISATIONS
 from internvl_chat.contracts import UserError
-from internvl_chat.data.prompts.conversation import CoordinateStyle, CoordinateUnit, FrameLabel
+from internvl_chat.data.controls.base import Control, control_kinds, default_controls
 from internvl_chat.data.prompts.templates import CONVERSATION_TEMPLATES
 from internvl_chat.files import read_json, write_json
+from internvl_chat.settings import check_settings, setting
 
 PROMPT_CONFIG_NAME = "prompt_config.json"
 # What IntentVCNet predicts with.
 _FRAMES = 32
 
-# Whether something is done: always, never, or where the question's wording asks for it.
-Switch = Literal["question", "on", "off"]
+FrameLabel = Literal["Frame-1", "Frame1"]
+Normalisation = Literal["imagenet", "clip", "siglip"]
 
 
 @dataclass(frozen=True)
-class PromptConfig:
-    """How a sample becomes a prompt. It is saved with a checkpoint, so that prediction asks as training did.
+class PromptSettings:
+    """What is shown of a sample and in which template: flags of the training script, saved with a checkpoint."""
 
-    The ways to tell the model which object is meant (coordinates, red box, crops, adapter) can be combined freely; a
-    question of IntentVCNet's is reworded to what it comes with. None of them concerns a sample without a track.
-
-    Args:
-        conv_style: a name in `CONVERSATION_TEMPLATES`.
-        force_image_size: the tile's side, pixels.
-        tokens_per_frame: `<IMG_CONTEXT>` tokens of a tile.
-        absent_boxes: what the coordinate list says of an absent object; `zeros` writes a box of zeros.
-        max_seq_length: tokens a sample may have.
-        coordinates: whether the question lists the boxes.
-        coordinate_unit: thousandths, percent or fractions (`unit`) of the picture's sides.
-        coordinate_decimals: decimals of the numbers; None writes what a thousandth needs in the unit.
-        coordinate_stride: list every n-th frame; 1 lists all.
-        red_box: whether boxes are drawn into the pictures.
-        red_box_colour: a colour's name or `#rrggbb`.
-        red_box_width_px: width of the line, pixels of the picture.
-        crop_frames: extra tiles that show the object alone, from so many of the frames; 0 is none.
-        crop_margin: what a crop shows around the box, in sides of the box.
-        box_adapter: whether the boxes reach the box adapters.
-        frame_label: `Frame-1` (InternVL's training) or `Frame1` (its model cards).
-        dynamic_image_size: cut images into tiles; frames of videos never are.
-        min_dynamic_patch, max_dynamic_patch: fewest and most tiles of an image; several images share the latter.
-        use_thumbnail: add a tile of the whole image to one that is cut.
-        pad2square: make pictures that are not cut square with a margin, instead of squashing them.
-        normalize_type: mean and deviation of the pixels, a name in `NORMALISATIONS`.
-        min_num_frame, max_num_frame: fewest and most frames of a video in training; None where it is not known.
-    """
-
-    conv_style: str
-    force_image_size: int
-    tokens_per_frame: int
-    absent_boxes: str = "absent"
-    max_seq_length: int = 16384
-    coordinates: Switch = "question"
-    coordinate_unit: CoordinateUnit = "thousandths"
-    coordinate_decimals: int | None = None
-    coordinate_stride: int = 1
-    red_box: Switch = "question"
-    red_box_colour: str = "red"
-    red_box_width_px: int = 3
-    crop_frames: int = 0
-    crop_margin: float = 0.25
-    box_adapter: bool = True
-    frame_label: FrameLabel = "Frame-1"
-    dynamic_image_size: bool = False
-    min_dynamic_patch: int = 1
-    max_dynamic_patch: int = 12
-    use_thumbnail: bool = False
-    pad2square: bool = False
-    normalize_type: str = "imagenet"
-    min_num_frame: int | None = None
-    max_num_frame: int | None = None
+    conv_style: str = setting("internvl2_5", "Conversation template.")
+    force_image_size: int = setting(448, "Side of the tile a frame is squashed to, pixels.")
+    max_seq_length: int = setting(8192, "Tokens a sample may have; more is an error.")
+    min_num_frame: int = setting(8, "Fewest frames shown of a video.")
+    max_num_frame: int = setting(32, "Most frames shown of a video.")
+    frame_label: FrameLabel = setting("Frame-1", "How frames are called.")
+    dynamic_image_size: bool = setting(False, "Tile images dynamically; videos never are.")
+    min_dynamic_patch: int = setting(1, "Fewest tiles of an image.")
+    max_dynamic_patch: int = setting(12, "Most tiles of an image; videos have one a frame.")
+    use_thumbnail: bool = setting(False, "Add a thumbnail to a tiled image; not for videos.")
+    pad2square: bool = setting(False, "Pad pictures to a square instead of squashing them.")
+    normalize_type: Normalisation = setting("imagenet", "Mean and deviation of the pixels; must be the checkpoint's.")
 
     def __post_init__(self) -> None:
-        for name, known in _CHOICES.items():
-            if getattr(self, name) not in known:
-                raise UserError(f"unknown --{name} {getattr(self, name)!r}: expected one of {', '.join(known)}")
-        for name, least in _LEAST.items():
-            value = getattr(self, name)
-            if value is not None and value < least:
-                raise UserError(f"--{name} {value}: expected {least} or more")
+        if self.conv_style not in CONVERSATION_TEMPLATES:
+            known = ", ".join(CONVERSATION_TEMPLATES)
+            raise UserError(f"unknown --conv_style {self.conv_style!r}: expected one of {known}")
+        check_settings(self, {"min_dynamic_patch": 1, "max_dynamic_patch": 1})
         if self.min_dynamic_patch > self.max_dynamic_patch:
             raise UserError(
                 f"--min_dynamic_patch {self.min_dynamic_patch}: expected at most --max_dynamic_patch "
                 f"{self.max_dynamic_patch}"
             )
-        if not self.absent_boxes.strip() or any(mark in self.absent_boxes for mark in ("\n", BOX_START, REF_START)):
-            raise UserError(f"--absent_boxes {self.absent_boxes!r}: expected a few words on one line, or 'zeros'")
         if self.pad2square and self.dynamic_image_size:
             raise UserError("--pad2square and --dynamic_image_size: a picture that is cut into tiles is not padded")
-        try:
-            ImageColor.getcolor(self.red_box_colour, "RGB")
-        except ValueError as error:
-            raise UserError(f"--red_box_colour {self.red_box_colour!r}: expected a name, or #rrggbb") from error
-
-    @property
-    def coordinate_style(self) -> CoordinateStyle:
-        """How the coordinate list is written."""
-        return CoordinateStyle(
-            self.coordinate_unit, self.coordinate_decimals, self.coordinate_stride, self.absent_boxes
-        )
 
     @property
     def fill_colour(self) -> tuple[int, int, int]:
@@ -117,35 +60,56 @@ class PromptConfig:
     @property
     def num_frames(self) -> int:
         """Frames of a video in prediction, where nobody says: 32, or the nearest number that training showed."""
-        return min(max(_FRAMES, self.min_num_frame or _FRAMES), self.max_num_frame or _FRAMES)
+        return min(max(_FRAMES, self.min_num_frame), self.max_num_frame)
+
+
+@dataclass(frozen=True)
+class PromptConfig(PromptSettings):
+    """How a sample becomes a prompt. It is saved with a checkpoint, so that prediction asks as training did.
+
+    Args:
+        tokens_per_frame: context tokens of a tile, which follow from the model.
+        controls: the ways to tell the model which object is meant, combined freely; all of the folder's, each with its
+            flags. None of them changes the prompt of a sample without a track.
+    """
+
+    tokens_per_frame: int = field(kw_only=True)
+    controls: tuple[Control, ...] = field(kw_only=True, default_factory=default_controls)
+
+    @classmethod
+    def of(cls, conv_style: str, force_image_size: int, tokens_per_frame: int, **flags: Any) -> PromptConfig:
+        """From flags by their names, those of the controls among them; a flag that is not given has its default.
+
+        Raises:
+            TypeError: there is no such flag.
+            UserError: a flag has no value that it can have.
+        """
+        controls = []
+        for kind in control_kinds():
+            own = {own.name for own in fields(kind)} & flags.keys()
+            controls.append(kind(**{name: flags.pop(name) for name in own}))
+        shown = {"conv_style": conv_style, "force_image_size": force_image_size, **flags}
+        return cls(**shown, tokens_per_frame=tokens_per_frame, controls=tuple(controls))
+
+    def flags(self) -> dict[str, Any]:
+        """Every flag by its name, those of the controls among them, and `tokens_per_frame`."""
+        own = asdict(self)
+        for control in own.pop("controls"):
+            own |= control
+        return own
 
     def save(self, folder: Path) -> None:
-        write_json(folder / PROMPT_CONFIG_NAME, asdict(self))
+        write_json(folder / PROMPT_CONFIG_NAME, self.flags())
 
     @staticmethod
     def load(folder: Path) -> PromptConfig:
-        """Read what `save` wrote, by this version or an earlier one: what it lacks has its default."""
+        """Read what `save` wrote, by this version or an earlier one: what it lacks, or leaves open, has its default.
+
+        Raises:
+            UserError: it holds something else.
+        """
         path = folder / PROMPT_CONFIG_NAME
         try:
-            return PromptConfig(**read_json(path))
-        except TypeError as error:
+            return PromptConfig.of(**{name: value for name, value in read_json(path).items() if value is not None})
+        except (TypeError, AttributeError) as error:
             raise UserError(f"{path}: is not what training writes ({error})") from error
-
-
-_CHOICES = {
-    "conv_style": tuple(CONVERSATION_TEMPLATES),
-    "coordinates": get_args(Switch),
-    "coordinate_unit": get_args(CoordinateUnit),
-    "red_box": get_args(Switch),
-    "frame_label": get_args(FrameLabel),
-    "normalize_type": tuple(NORMALISATIONS),
-}
-_LEAST = {
-    "coordinate_decimals": 0,
-    "coordinate_stride": 1,
-    "red_box_width_px": 1,
-    "crop_frames": 0,
-    "crop_margin": 0,
-    "min_dynamic_patch": 1,
-    "max_dynamic_patch": 1,
-}

@@ -12,7 +12,7 @@ from typing import Any
 
 from internvl_chat.constants import VIDEO_PLACEHOLDER
 from internvl_chat.contracts import Sample, UserError
-from internvl_chat.data.prompts.conversation import PromptForm
+from internvl_chat.data.prompts.wordings import question_about
 from internvl_chat.data.records.intentvc import boxes_path_of as boxes_path_of
 from internvl_chat.data.records.intentvc import category_of, object_name_of
 from internvl_chat.data.records.intentvc import video_path_of as video_path_of
@@ -241,11 +241,14 @@ def read_predictions(path: Path) -> dict[str, str]:
 
 
 def caption_records(
-    captions: Mapping[str, Sequence[str]], form: PromptForm, extra_names: Mapping[str, str] | None = None
+    captions: Mapping[str, Sequence[str]], controls: frozenset[str], extra_names: Mapping[str, str] | None = None
 ) -> Iterator[dict[str, Any]]:
-    """One record a caption, as IntentVC's annotation files hold them: id `<video>-<caption index>`."""
+    """One record a caption, as IntentVC's annotation files hold them: id `<video>-<caption index>`.
+
+    `controls` are those that the question speaks of, a key of `WORDINGS`.
+    """
     for video_id, texts in captions.items():
-        question = form.question(object_name_of(category_of(video_id), extra_names))
+        question = question_about(object_name_of(category_of(video_id), extra_names), controls)
         for index, text in enumerate(texts):
             yield {
                 "id": f"{video_id}-{index}",

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path, PurePath
 from typing import Any, cast
 
@@ -17,7 +18,7 @@ import numpy.typing as npt
 from internvl_chat.boxes import BOX_TEXT_NAME
 from internvl_chat.constants import BOX_SCALE, IMAGE_PLACEHOLDER
 from internvl_chat.contracts import Sample, Track, TrackFile, TrackRows, Turn, UserError
-from internvl_chat.data.prompts.conversation import PromptForm
+from internvl_chat.data.prompts.wordings import question_turn
 from internvl_chat.data.records.intentvc import boxes_path_of, category_of, object_name_of
 
 SPEAKERS = ("system", "human", "gpt")
@@ -145,7 +146,7 @@ class RecordReader:
     def _tracks_beside(self, video_path: Path, turns: Sequence[Turn], source: str) -> tuple[Track, ...]:
         """The npy beside the video; also where it is missing but the question or a box text there calls for it."""
         path = boxes_path_of(video_path)
-        is_asked_for = any(t.speaker == "human" and PromptForm.of(t.text).shows_box for t in turns)
+        is_asked_for = any(turn.controls for turn in turns)
         if not (path.is_file() or is_asked_for or path.with_name(BOX_TEXT_NAME).is_file()):
             return ()
         if self.confined_to is not None and not self._real_path(path).is_relative_to(self.confined_to):
@@ -180,7 +181,8 @@ def _read_turns(conversations: Any, source: str) -> tuple[Turn, ...]:
             raise UserError(
                 f"{source}: turn {number} is from {_shown(turn['from'])}: expected one of {', '.join(SPEAKERS)}"
             )
-        turns.append(Turn(turn["from"], _text(turn["value"], "value", source)))
+        text = _text(turn["value"], "value", source)
+        turns.append(question_turn(text) if turn["from"] == "human" else Turn(turn["from"], text))
     return tuple(turns)
 
 
@@ -191,7 +193,8 @@ def _with_image_placeholder(turns: tuple[Turn, ...]) -> tuple[Turn, ...]:
     first = next((i for i, turn in enumerate(turns) if turn.speaker == "human"), None)
     if first is None:
         return turns
-    return (*turns[:first], Turn("human", f"{IMAGE_PLACEHOLDER}\n{turns[first].text}"), *turns[first + 1 :])
+    with_image = replace(turns[first], text=f"{IMAGE_PLACEHOLDER}\n{turns[first].text}")
+    return (*turns[:first], with_image, *turns[first + 1 :])
 
 
 def _read_clip(value: Any, source: str) -> tuple[float, float]:

@@ -9,19 +9,18 @@ import numpy as np
 import pytest
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
+from internvl_chat.choices import PROMPT_FORMS
 from internvl_chat.constants import IGNORE_INDEX
 from internvl_chat.contracts import Turn
+from internvl_chat.data.controls.base import Scene
+from internvl_chat.data.controls.coordinates import Coordinates
 from internvl_chat.data.prompts.conversation import (
     CONVERSATION_TEMPLATES,
-    CoordinateStyle,
-    PromptForm,
-    coordinate_list,
     encode_conversation,
     expand_images,
     expand_video,
-    reworded,
-    with_coordinates,
 )
+from internvl_chat.data.prompts.wordings import question_turn, recognised, reworded, wording_named
 from tests.helpers import shared
 
 TEMPLATE = CONVERSATION_TEMPLATES["internvl2_5"]
@@ -29,15 +28,16 @@ BOXES = np.array([[385, 633, 533, 725], [619, 531, 706, 592]])
 ABSENT = np.array([[385, 633, 533, 725], [0, 0, 0, 0]])
 
 
-def user_turn(form: PromptForm, boxes: np.ndarray = BOXES) -> str:
-    question = "<video>\n" + form.question("airplane")
-    if form.lists_coordinates:
-        question = with_coordinates(question, [("airplane", boxes)])
-    return expand_video(question, len(boxes))
+def user_turn(form: str) -> str:
+    question = question_turn("<video>\n" + wording_named(form).asks("airplane"))
+    scene = Scene((("airplane", BOXES),), "Frame-1")
+    return expand_video(
+        Coordinates().words(question, scene) if "coordinates" in question.controls else question.text, len(BOXES)
+    )
 
 
 def test_user_turn_of_the_specification_to_the_byte() -> None:
-    assert user_turn(PromptForm.COORDINATES) == (
+    assert user_turn("coordinates") == (
         "Frame-1: <image>\nFrame-2: <image>\nDescribe this video in one sentence, and focus on airplane located in the "
         "coordinate list. The coordinates in each frame are:\n1. <ref>airplane</ref><box>[[385, 633, 533, 725]]</box>\n"
         "2. <ref>airplane</ref><box>[[619, 531, 706, 592]]</box>\n."
@@ -45,7 +45,7 @@ def test_user_turn_of_the_specification_to_the_byte() -> None:
 
 
 def test_user_turn_of_red_box_with_coordinates() -> None:
-    assert user_turn(PromptForm.RED_BOX_COORDINATES).startswith(
+    assert user_turn("red_box_coordinates").startswith(
         "Frame-1: <image>\nFrame-2: <image>\nDescribe this video in one sentence, and focus on the airplane in the "
         "red coordinate box, whose coordinates at each frame are:\n"
         "1. <ref>airplane</ref><box>[[385, 633, 533, 725]]</box>\n"
@@ -56,50 +56,46 @@ def test_user_turn_of_red_box_with_coordinates() -> None:
     ("form", "question"),
     [
         (
-            PromptForm.RED_BOX,
+            "red_box",
             "Describe this video in one sentence, and focus on the airplane in the red coordinate box.",
         ),
-        (PromptForm.TEXT_ONLY, "Give this video a description in one sentence."),
+        ("text_only", "Give this video a description in one sentence."),
     ],
 )
-def test_user_turn_without_coordinates(form: PromptForm, question: str) -> None:
+def test_user_turn_without_coordinates(form: str, question: str) -> None:
     assert user_turn(form) == f"Frame-1: <image>\nFrame-2: <image>\n{question}"
 
 
 def test_an_absent_box_is_said_to_be_absent() -> None:
-    lines = coordinate_list([("dog", ABSENT)]).splitlines()
+    lines = Coordinates().listed([("dog", ABSENT)]).splitlines()
     assert lines == ["1. <ref>dog</ref><box>[[385, 633, 533, 725]]</box>", "2. <ref>dog</ref>absent"]
 
 
 def test_an_absent_box_can_be_written_as_zeros() -> None:
-    assert coordinate_list([("dog", ABSENT)], CoordinateStyle(absent="zeros")).endswith(
-        "\n2. <ref>dog</ref><box>[[0, 0, 0, 0]]</box>\n"
+    assert (
+        Coordinates(absent_boxes="zeros")
+        .listed([("dog", ABSENT)])
+        .endswith("\n2. <ref>dog</ref><box>[[0, 0, 0, 0]]</box>\n")
     )
 
 
-@pytest.mark.parametrize("form", PromptForm)
+@pytest.mark.parametrize("form", PROMPT_FORMS)
 @pytest.mark.parametrize("name", ["rubik's cube", "licenseplate", "located in the coordinate list"])
-def test_a_form_is_read_back_from_its_question(form: PromptForm, name: str) -> None:
-    assert PromptForm.of("<video>\n" + form.question(name) + "\n") is form
-
-
-@pytest.mark.parametrize(
-    ("form", "lists", "paints"),
-    [
-        (PromptForm.COORDINATES, True, False),
-        (PromptForm.RED_BOX, False, True),
-        (PromptForm.RED_BOX_COORDINATES, True, True),
-        (PromptForm.TEXT_ONLY, False, False),
-    ],
-)
-def test_how_a_form_shows_the_box(form: PromptForm, lists: bool, paints: bool) -> None:
-    assert (form.lists_coordinates, form.paints_box) == (lists, paints)
+def test_a_form_is_read_back_from_its_question(form: str, name: str) -> None:
+    assert recognised("<video>\n" + wording_named(form).asks(name) + "\n") == PROMPT_FORMS[form]
 
 
 def test_a_question_of_the_users_own_is_left_as_it_is() -> None:
-    question = "<video>\nWhat is the coordinate list of the dog?"
-    assert PromptForm.of(question) is PromptForm.TEXT_ONLY
-    assert reworded(question, "dog", lists=True, paints=False) == question
+    question = question_turn("<video>\nWhat is the coordinate list of the dog?")
+    assert question.controls == frozenset()
+    assert reworded(question, "dog", frozenset({"coordinates"})) == question
+
+
+def test_a_question_is_reworded_for_the_controls_that_a_wording_speaks_of() -> None:
+    question = question_turn("<video>\n" + wording_named("text_only").asks(""))
+    other = reworded(question, "dog", frozenset({"drawn_box", "crops"}))
+    assert other == question_turn("<video>\n" + wording_named("red_box").asks("dog"))
+    assert reworded(other, "cat", frozenset({"drawn_box"})) is other
 
 
 @pytest.mark.parametrize(

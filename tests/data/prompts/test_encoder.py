@@ -13,14 +13,15 @@ import torch
 from PIL import Image
 from transformers import PreTrainedTokenizerFast
 
+from internvl_chat.choices import PROMPT_FORMS
 from internvl_chat.constants import IGNORE_INDEX, IMG_CONTEXT, NORMALISATIONS
 from internvl_chat.contracts import Features, Sample, UserError
 from internvl_chat.data.media.retouch import draw_boxes, recompressed
 from internvl_chat.data.media.sources import read_pictures
 from internvl_chat.data.media.transforms import TileTransform
-from internvl_chat.data.prompts.conversation import PromptForm
 from internvl_chat.data.prompts.encoder import SampleEncoder
 from internvl_chat.data.prompts.prompt_config import PromptConfig
+from internvl_chat.data.prompts.wordings import WORDINGS, wording_named
 from internvl_chat.data.records.reader import RecordReader
 
 SIDE, TOKENS = 28, 3
@@ -28,13 +29,13 @@ IMAGE = f"<img>{IMG_CONTEXT * TOKENS}</img>"
 DOG = {"name": "dog", "boxes": {"0": [100, 200, 500, 600], "2": [200, 200, 400, 400]}}
 DOG |= {"unit": "thousandths", "order": "xyxy"}
 CAT = {**DOG, "name": "cat", "boxes": {"1": [0, 0, 500, 1000]}}
-QUESTION = f"<video>\n{PromptForm.COORDINATES.question('dog')}"
+QUESTION = f"<video>\n{wording_named('coordinates').asks('dog')}"
 
 
 @pytest.fixture
 def encode(tokenizer: PreTrainedTokenizerFast) -> Callable[..., SampleEncoder]:
     def with_settings(**settings: Any) -> SampleEncoder:
-        return SampleEncoder(tokenizer, PromptConfig("internvl2_5", SIDE, TOKENS, **settings))
+        return SampleEncoder(tokenizer, PromptConfig.of("internvl2_5", SIDE, TOKENS, **settings))
 
     return with_settings
 
@@ -177,15 +178,15 @@ def text_with(encode: Callable[..., SampleEncoder], sample: Sample, **settings: 
     return question_of(encode(**settings)(sample, np.array([0, 2])), encode())
 
 
-@pytest.mark.parametrize("form", PromptForm)
+@pytest.mark.parametrize("form", PROMPT_FORMS)
 @pytest.mark.parametrize(("lists", "paints"), [(True, True), (True, False), (False, True), (False, False)])
 def test_any_question_of_the_forms_becomes_the_one_that_goes_with_the_settings(
-    form: PromptForm, lists: bool, paints: bool, encode: Callable[..., SampleEncoder], media_root: Path
+    form: str, lists: bool, paints: bool, encode: Callable[..., SampleEncoder], media_root: Path
 ) -> None:
     """One annotation serves every experiment: text and pixels follow the settings, whatever form it was written in."""
-    sample = sample_of(media_root, f"<video>\n{form.question('dog')}", video="frames", tracks=[DOG])
-    target = next(f for f in PromptForm if (f.lists_coordinates, f.paints_box) == (lists, paints))
-    direct = sample_of(media_root, f"<video>\n{target.question('dog')}", video="frames", tracks=[DOG])
+    sample = sample_of(media_root, f"<video>\n{wording_named(form).asks('dog')}", video="frames", tracks=[DOG])
+    target = WORDINGS[frozenset(name for name, on in (("coordinates", lists), ("drawn_box", paints)) if on)]
+    direct = sample_of(media_root, f"<video>\n{target.asks('dog')}", video="frames", tracks=[DOG])
     settings = {"coordinates": "on" if lists else "off", "red_box": "on" if paints else "off"}
     switched, written = (e(s, np.array([0, 2])) for e, s in ((encode(**settings), sample), (encode(), direct)))
     assert all(torch.equal(switched[key], written[key]) for key in written)
@@ -342,7 +343,7 @@ def test_normalisation_is_that_of_the_config(name: str, encode: Callable[..., Sa
         ("<image> <image> what?", {"image": "wide.png"}, "placeholders"),
         ("what?", {"image": ["wide.png", "tall.jpg"]}, "0 '<image>' placeholders for 2 images"),
         (f"what is {IMG_CONTEXT}?", {}, "stands for pixels"),
-        (PromptForm.RED_BOX.question("dog"), {}, "the question speaks of a box, but the record has no track"),
+        (wording_named("red_box").asks("dog"), {}, "the question speaks of a box, but the record has no track"),
         ("<image>\nwhat?", {"image": "missing.png"}, "missing.png: picture not found"),
     ],
 )
@@ -359,13 +360,13 @@ def test_a_config_of_an_earlier_version_still_loads(tmp_path: Path) -> None:
         '"max_seq_length": 900}'
     )
     config = PromptConfig.load(tmp_path)
-    assert config == PromptConfig("internvl2_5", 80, 16, "zeros", 900)
-    assert (config.coordinates, config.red_box, config.crop_frames, config.box_adapter) == (
+    assert config == PromptConfig.of("internvl2_5", 80, 16, absent_boxes="zeros", max_seq_length=900)
+    assert [config.flags()[name] for name in ("coordinates", "red_box", "crop_frames", "box_adapter")] == [
         "question",
         "question",
         0,
         True,
-    )
+    ]
 
 
 @pytest.mark.parametrize(
@@ -387,4 +388,4 @@ def test_a_config_of_an_earlier_version_still_loads(tmp_path: Path) -> None:
 )
 def test_settings_that_make_no_prompt_name_their_flag(settings: dict[str, Any], flag: str) -> None:
     with pytest.raises(UserError, match=flag):
-        PromptConfig("internvl2_5", 28, 3, **settings)
+        PromptConfig.of("internvl2_5", 28, 3, **settings)

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from internvl_chat.__main__ import main as command_line
+from internvl_chat.choices import PROMPT_FORMS
 from internvl_chat.contracts import UserError
-from internvl_chat.data.prompts.conversation import PromptForm
 from internvl_chat.data.records.annotations import (
     DatasetEntry,
     caption_records,
@@ -28,7 +28,7 @@ CAPTIONS = {"pool-3": ["a ball rolls", "a ball stops"], "dog-12": ["a dog runs"]
 
 def entry_of(folder: Path, records: Any = None, **fields: Any) -> DatasetEntry:
     write_jsonl(
-        folder / "lines.jsonl", caption_records(CAPTIONS, PromptForm.COORDINATES) if records is None else records
+        folder / "lines.jsonl", caption_records(CAPTIONS, PROMPT_FORMS["coordinates"]) if records is None else records
     )
     return DatasetEntry("set", folder, folder / "lines.jsonl", **fields)
 
@@ -39,7 +39,7 @@ def meta_at(folder: Path, **fields: Any) -> Path:
 
 
 def test_a_record_is_the_challenges_to_the_byte() -> None:
-    assert next(caption_records({"airplane-1": ["small airplane"]}, PromptForm.COORDINATES)) == {
+    assert next(caption_records({"airplane-1": ["small airplane"]}, PROMPT_FORMS["coordinates"])) == {
         "id": "airplane-1-0",
         "video": "airplane-1/airplane-1.mp4",
         "conversations": [

@@ -10,13 +10,14 @@ import pytest
 import torch
 
 from internvl_chat.boxes import load_boxes, save_boxes
+from internvl_chat.choices import PROMPT_FORMS
 from internvl_chat.constants import IMAGENET_MEAN, IMAGENET_STD, IMG_CONTEXT
 from internvl_chat.contracts import PackedFeatures, Turn, UserError
 from internvl_chat.data.media.retouch import draw_boxes
 from internvl_chat.data.media.transforms import TileTransform
 from internvl_chat.data.media.video import read_frames
-from internvl_chat.data.prompts.conversation import PromptForm
 from internvl_chat.data.prompts.encoder import PromptConfig, SampleEncoder
+from internvl_chat.data.prompts.wordings import question_turn, wording_named
 from internvl_chat.data.records.annotations import DatasetEntry, read_samples
 from internvl_chat.data.training_set.dataset import CaptionDataset, EpochSampler
 
@@ -73,7 +74,7 @@ def test_absent_style_is_that_of_the_prompt_config(own_entry: DatasetEntry, enco
         save_boxes(path, np.zeros((24, 4), dtype=int))
     texts = []
     for style in ("absent", "zeros"):
-        config = replace(encoder.config, absent_boxes=style)
+        config = PromptConfig.of(**{**encoder.config.flags(), "absent_boxes": style})
         features = dataset_of(own_entry, SampleEncoder(encoder.tokenizer, config))[0]
         texts.append(encoder.tokenizer.decode(features["input_ids"]))
     assert "</ref>absent\n" in texts[0] and "[[0, 0, 0, 0]]" not in texts[0]
@@ -178,11 +179,11 @@ def test_a_conversation_that_makes_no_prompt_names_its_line(
 
 def test_an_unknown_conversation_style_names_the_known_ones() -> None:
     with pytest.raises(UserError, match="--conv_style 'vicuna'.*internvl2_5"):
-        PromptConfig("vicuna", 28, 3)
+        PromptConfig.of("vicuna", 28, 3)
 
 
 def test_prompt_config_survives_saving(tmp_path: Path) -> None:
-    config = PromptConfig("internvl2_5", 84, 9, absent_boxes="zeros", max_seq_length=777)
+    config = PromptConfig.of("internvl2_5", 84, 9, absent_boxes="zeros", max_seq_length=777)
     config.save(tmp_path)
     assert PromptConfig.load(tmp_path) == config
 
@@ -192,7 +193,8 @@ def test_prompt_config_survives_saving(tmp_path: Path) -> None:
     [(None, None, 32), (8, 48, 32), (6, 6, 6), (40, 64, 40), (None, 16, 16), (33, None, 32)],
 )
 def test_prediction_shows_what_training_showed(fewest: int | None, most: int | None, shown: int) -> None:
-    config = PromptConfig("internvl2_5", 84, 9, min_num_frame=fewest, max_num_frame=most)
+    known = {"min_num_frame": fewest, "max_num_frame": most}
+    config = PromptConfig.of("internvl2_5", 84, 9, **{name: count for name, count in known.items() if count})
     assert config.num_frames == shown
 
 
@@ -202,16 +204,16 @@ def test_a_prompt_config_with_a_missing_field_is_named(tmp_path: Path) -> None:
         PromptConfig.load(tmp_path)
 
 
-@pytest.mark.parametrize("form", PromptForm)
+@pytest.mark.parametrize("form", PROMPT_FORMS)
 def test_the_red_box_is_drawn_for_questions_that_speak_of_it(
-    form: PromptForm, shapes_entry: DatasetEntry, encoder: SampleEncoder
+    form: str, shapes_entry: DatasetEntry, encoder: SampleEncoder
 ) -> None:
     sample = read_samples(shapes_entry)[0]
-    sample = replace(sample, turns=(Turn("human", "<video>\n" + form.question(sample.object_name)),))
+    sample = replace(sample, turns=(question_turn("<video>\n" + wording_named(form).asks(sample.object_name)),))
     plain = read_frames(sample.video_path, np.array([1, 8]))
     shown = encoder.pictures(sample, encoder.plan(sample, np.array([1, 8])))
     painted = draw_boxes(plain, load_boxes(sample.tracks[0].path)[[1, 8]])
-    assert np.array_equal(shown, painted if "red" in form.question("") else plain)
+    assert np.array_equal(shown, painted if "red" in wording_named(form).asks("") else plain)
 
 
 def test_red_box_outlines_a_present_box_only() -> None:

@@ -34,7 +34,7 @@ def dataset(media_root: Path, tmp_path: Path, tokenizer: PreTrainedTokenizerFast
         (tmp_path / f"{kind}.jsonl").write_text(json.dumps({"id": kind, **media, "conversations": turns}))
         entries[kind] = {"root": str(media_root), "annotation": f"{kind}.jsonl", "data_augment": kind != "text"}
     (tmp_path / "meta.json").write_text(json.dumps(entries))
-    config = PromptConfig(
+    config = PromptConfig.of(
         "internvl2_5", 28, 3, dynamic_image_size=True, max_dynamic_patch=4, use_thumbnail=True, coordinates="on"
     )
     samples = read_mix(load_meta(tmp_path / "meta.json"))

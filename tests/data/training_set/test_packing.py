@@ -18,9 +18,13 @@ from internvl_chat.data.training_set.packing import group_by_prompt, pack_answer
 IGNORED = -100
 
 
+BOXES = {"boxes": torch.tensor([[1, 2, 3, 4], [0, 0, 0, 0]])}
+NO_BOX = {"boxes": torch.zeros(1, 4, dtype=torch.int64)}
+
+
 def plan_of(prompt: list[int], answer: list[int], tail: list[int]) -> SamplePlan:
     labels = [IGNORED] * len(prompt) + answer + [IGNORED] * len(tail)
-    return SamplePlan(prompt + answer + tail, labels, np.arange(2), np.array([[1, 2, 3, 4], [0, 0, 0, 0]]))
+    return SamplePlan(prompt + answer + tail, labels, np.arange(2), BOXES)
 
 
 def dataset_of(entry: DatasetEntry, encoder: SampleEncoder, **changes: object) -> CaptionDataset:
@@ -72,8 +76,8 @@ def test_answers_that_begin_alike_share_no_more_than_the_prompt() -> None:
 
 
 def test_where_tokens_merge_over_the_border_the_answers_begin_earlier() -> None:
-    one = SamplePlan([5, 6, 8, 9], [IGNORED, IGNORED, 8, 9], np.arange(1), np.zeros((1, 4), dtype=int))
-    other = SamplePlan([5, 7, 4], [IGNORED, IGNORED, 4], np.arange(1), np.zeros((1, 4), dtype=int))
+    one = SamplePlan([5, 6, 8, 9], [IGNORED, IGNORED, 8, 9], np.arange(1), NO_BOX)
+    other = SamplePlan([5, 7, 4], [IGNORED, IGNORED, 4], np.arange(1), NO_BOX)
     row = pack_answers([one, other], torch.zeros(1, 3, 4, 4), "token")
     assert row["layout"] == (SharedPrefix(1, (3, 2)),)
     assert row["input_ids"].tolist() == [5, 6, 8, 9, 7, 4]

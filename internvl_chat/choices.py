@@ -1,0 +1,30 @@
+"""What can be chosen on the command line: lists that `--help` shows, and that the code they are about goes by."""
+
+from __future__ import annotations
+
+import pkgutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal, get_args
+
+VideoBackend = Literal["pyav", "decord", "torchcodec"]
+VIDEO_BACKENDS = get_args(VideoBackend)
+
+Utility = Literal["CIDEr", "BLEU-4", "mean"]
+CONSENSUS_UTILITIES = get_args(Utility)
+
+# The controls are the files of their folder: see data/controls/base.py.
+CONTROLS = tuple(
+    module.name
+    for module in pkgutil.iter_modules([str(Path(__file__).parent / "data" / "controls")])
+    if module.name != "base"
+)
+
+# IntentVCNet's questions by the words of --prompt_form, from what says least about the object to what says most, and
+# the controls that each one speaks of.
+PROMPT_FORMS: Mapping[str, frozenset[str]] = {
+    "text_only": frozenset(),
+    "coordinates": frozenset({"coordinates"}),
+    "red_box": frozenset({"drawn_box"}),
+    "red_box_coordinates": frozenset({"coordinates", "drawn_box"}),
+}
