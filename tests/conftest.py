@@ -78,7 +78,7 @@ def own_entry(shapes_meta: Path, tmp_path: Path) -> DatasetEntry:
 
 @pytest.fixture(scope="session")
 def encoder(tokenizer: PreTrainedTokenizerFast) -> SampleEncoder:
-    return SampleEncoder(tokenizer, PromptConfig("internvl2_5", force_image_size=28, tokens_per_frame=3))
+    return SampleEncoder(tokenizer, PromptConfig.of("internvl2_5", force_image_size=28, tokens_per_frame=3))
 
 
 @pytest.fixture(scope="session")

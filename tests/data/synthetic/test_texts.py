@@ -237,7 +237,7 @@ def test_the_command_writes_folders_records_and_what_it_left_out(
     samples = read_samples(entry)
     assert [sample.id for sample in samples] == ["my_texts_00000", "my_texts_00001"]
     assert samples[1].turns[0].text == "<video>\nWhat is 1?" and samples[1].turns[1].text == "Text 1."
-    encoder = SampleEncoder(byte_tokenizer(), PromptConfig("internvl2_5", 448, 256))
+    encoder = SampleEncoder(byte_tokenizer(), PromptConfig.of("internvl2_5", 448, 256))
     assert encoder.choose_frames(samples[0], 2, "middle").tolist() == [0, 1, 2]
     assert encoder.choose_frames(replace(samples[0], every_frame=False), 2, "middle").tolist() == [0, 1]
     assert sorted(p.name for p in (out / "my_texts_00001").iterdir()) == [f"text_pic_{n:05d}.png" for n in range(2)]
