@@ -26,7 +26,8 @@ from internvl_chat.inference.decoding import Decoding
 from internvl_chat.inference.ensemble import InStep
 from internvl_chat.inference.generation import Captioners
 from internvl_chat.inference.requests import EncodedClip, ViewedClip, ViewedPrompt
-from internvl_chat.model import IntentVCNetForConditionalGeneration
+from internvl_chat.model.families.internvl import IntentVCNetForConditionalGeneration
+from internvl_chat.vision import moved
 
 CANDIDATES, CAPTION_TOKENS = 8, 20
 # No token ends a caption, so that all have the same length.
@@ -51,9 +52,10 @@ def make_clips(workload: Workload, count: int) -> list[EncodedClip]:
         places = [IMAGE_TOKEN_ID] * (workload.frames * workload.tokens_per_frame)
         words = rng.integers(10, 150_000, workload.text_tokens - int(rng.integers(0, 16))).tolist()
         corners = rng.integers(0, 400, (workload.frames, 2))
-        prompt = ViewedPrompt([*words[:20], *places, *words[20:]], np.concatenate([corners, corners + 300], axis=1))
+        boxes = torch.from_numpy(np.concatenate([corners, corners + 300], axis=1))
+        prompt = ViewedPrompt([*words[:20], *places, *words[20:]], {"boxes": boxes})
         pixels = torch.randn(workload.frames, 3, workload.tile_px, workload.tile_px, generator=generator)
-        clips.append(EncodedClip((f"clip-{number}",), (ViewedClip(pixels, (prompt,)),)))
+        clips.append(EncodedClip((f"clip-{number}",), (ViewedClip({"pixel_values": pixels}, (prompt,)),)))
     return clips
 
 
@@ -65,8 +67,7 @@ def one_at_a_time(model: IntentVCNetForConditionalGeneration, clip: EncodedClip,
     out = model.generate(
         input_ids=ids,
         attention_mask=torch.ones_like(ids),
-        pixel_values=view.pixel_values.to(model.device, model.dtype),
-        boxes=torch.from_numpy(view.prompts[0].boxes).to(model.device),
+        vision=moved({**view.vision, **view.prompts[0].tensors}, model.device, model.dtype),
         max_new_tokens=CAPTION_TOKENS,
         pad_token_id=0,
         eos_token_id=NEVER,

@@ -56,11 +56,10 @@ def write_checkpoint(folder: Path, layout: str) -> int:
     import torch
 
     from internvl_chat.model.conversion.weight_files import LazyTensor, write_weights
-    from internvl_chat.model.conversion.weight_map import native_to_hub
-    from internvl_chat.model.families.internvl.original import AdapterLayout, native_config, weight_map
+    from internvl_chat.model.families.internvl.original import native_config, native_to_hub, weight_map
     from internvl_chat.model.loading import expected_shapes
 
-    config = native_config(CONFIG, AdapterLayout(0), folder)
+    config = native_config(CONFIG, folder)
 
     def draw(shape: torch.Size) -> LazyTensor:
         return LazyTensor(shape, torch.float32, lambda: torch.randn(shape) * 0.02)

@@ -39,6 +39,7 @@ def measure(
 
     from benchmarks import workloads
     from internvl_chat.train.throughput import peak_memory_bytes
+    from internvl_chat.vision import moved
 
     workload = getattr(workloads, workload_name)
     workload = replace(workload.with_frames(frames or workload.frames), captions=captions or workload.captions)
@@ -53,9 +54,8 @@ def measure(
     batches = [workloads.shared_batch(workload)] if way == "shared" else workloads.separate_batches(workload)
 
     def to_device(batch: dict[str, Any]) -> dict[str, Any]:
-        moved = {k: v.to(device) if isinstance(v, torch.Tensor) else v for k, v in batch.items()}
-        moved["pixel_values"] = moved["pixel_values"].to(torch.bfloat16)
-        return moved
+        on_device = {k: v.to(device) if isinstance(v, torch.Tensor) else v for k, v in batch.items()}
+        return {**on_device, "vision": moved(batch["vision"], torch.device(device), torch.bfloat16)}
 
     batches = [to_device(batch) for batch in batches]
     seconds = []

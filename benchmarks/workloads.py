@@ -14,10 +14,11 @@ from internvl_chat.contracts import PackedFeatures
 from internvl_chat.data.prompts.encoder import SamplePlan
 from internvl_chat.data.training_set.collator import PackCollator
 from internvl_chat.data.training_set.packing import pack_answers
-from internvl_chat.model import IntentVCNetConfig, IntentVCNetForConditionalGeneration
+from internvl_chat.model.families.internvl import IntentVCNetConfig, IntentVCNetForConditionalGeneration
 from internvl_chat.model.recomputation import recompute_layers
 from internvl_chat.model.shared_prefix import use_shared_prefix_attention
 from internvl_chat.model.trainable import TrainablePart, lora_target_pattern
+from internvl_chat.vision import Vision
 
 IMAGE_TOKEN_ID = 151667
 LORA_RANK = 128
@@ -130,7 +131,7 @@ def build_model(workload: Workload, device: str, dtype: torch.dtype = torch.bflo
     return wrapped.train()
 
 
-def _plans(workload: Workload) -> tuple[list[SamplePlan], torch.Tensor]:
+def _plans(workload: Workload) -> tuple[list[SamplePlan], Vision]:
     rng = np.random.default_rng(0)
 
     def text(length: int) -> list[int]:
@@ -147,23 +148,23 @@ def _plans(workload: Workload) -> tuple[list[SamplePlan], torch.Tensor]:
         labels = [-100] * len(prompt) + answer
         plans.append(SamplePlan(prompt + answer, labels, np.arange(workload.frames), tensors))
     generator = torch.Generator().manual_seed(0)
-    return plans, torch.randn(workload.frames, 3, workload.tile_px, workload.tile_px, generator=generator)
+    pixels = torch.randn(workload.frames, 3, workload.tile_px, workload.tile_px, generator=generator)
+    return plans, {"pixel_values": pixels}
 
 
 def shared_batch(workload: Workload) -> PackedFeatures:
     """All captions in one pass."""
-    return PackCollator(workload.tile_px)([pack_answers(*_plans(workload), "token")])
+    return PackCollator({})([pack_answers(*_plans(workload), "token")])
 
 
-def separate_batches(workload: Workload) -> list[dict[str, torch.Tensor]]:
+def separate_batches(workload: Workload) -> list[dict[str, Any]]:
     """One caption a pass, as the native model takes them: with labels, and so with all logits."""
     plans, pixels = _plans(workload)
     return [
         {
             "input_ids": torch.tensor([plan.input_ids]),
             "labels": torch.tensor([plan.labels]),
-            "pixel_values": pixels,
-            "boxes": torch.from_numpy(plan.boxes),
+            "vision": {**pixels, **plan.tensors},
         }
         for plan in plans
     ]

@@ -1,4 +1,4 @@
-"""Names that InternVL's models, prompts and data files share. Ids are always looked up by these names."""
+"""Names that models, prompts and data files share. Ids are always looked up by these names."""
 
 IMG_START = "<img>"
 IMG_END = "</img>"
@@ -6,10 +6,10 @@ IMG_CONTEXT = "<IMG_CONTEXT>"
 REF_START, REF_END = "<ref>", "</ref>"
 BOX_START, BOX_END = "<box>", "</box>"
 
-# The order in which InternVL's tokenizers append them.
+# All that InternVL adds to a language model's tokens, in the order of its own tokenizers.
 SPECIAL_TOKENS = (IMG_START, IMG_END, IMG_CONTEXT, "<quad>", "</quad>", REF_START, REF_END, BOX_START, BOX_END)
 
-# What closes a message in the family's chats.
+# What closes a message in InternVL's chats.
 CHAT_END_TOKENS = ("<|im_end|>", "<|end|>")
 
 # Placeholders in annotations: one `<image>` an image or frame, one `<video>` a video.

@@ -1,6 +1,6 @@
-"""What the rooms hand each other: Sample -> Features -> Batch, and the error a user can act on.
+"""What the rooms hand each other: Sample -> Features -> PackedBatch, and the error a user can act on.
 
-Shape letters: L text positions, T tiles, S the tile's side, B samples of a batch, N supervised tokens.
+Shape letters: L text positions, T tiles, N supervised tokens.
 """
 
 from __future__ import annotations
@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypedDict
+
+from internvl_chat.vision import Vision
 
 if TYPE_CHECKING:
     import numpy as np
@@ -114,15 +116,15 @@ class Sample:
 
 
 class Features(TypedDict):
-    """One sample as tensors: input_ids [L] and labels [L] int64, pixel_values [T, 3, S, S], boxes [T, 4] int64.
+    """One sample as tensors: input_ids [L] and labels [L] int64, and what its family's tower is shown.
 
-    T counts tiles, none for text alone; a tile that no box points at has a box of zeros.
+    `vision` is empty for text alone. Of every family it holds `boxes` [T, 4] int64 beside its own tensors; a tile that
+    no box points at has a box of zeros.
     """
 
     input_ids: torch.Tensor
     labels: torch.Tensor
-    pixel_values: torch.Tensor
-    boxes: torch.Tensor
+    vision: Vision
 
 
 @dataclass(frozen=True)
@@ -146,7 +148,7 @@ class PackedFeatures(TypedDict):
 
     input_ids and position_ids [L]; position_ids restart at each sample, and at each answer after the prompt. `layout`
     has one entry a sample. The token `target_ids[n]` is to be predicted at row position `target_positions[n]`, and
-    counts `loss_weights[n]` (all [N]). pixel_values [F, 3, S, S] and boxes [F, 4] of all samples one after another.
+    counts `loss_weights[n]` (all [N]). `vision` has the tensors of all samples, one sample after another.
     """
 
     input_ids: torch.Tensor
@@ -155,8 +157,7 @@ class PackedFeatures(TypedDict):
     target_positions: torch.Tensor
     target_ids: torch.Tensor
     loss_weights: torch.Tensor
-    pixel_values: torch.Tensor
-    boxes: torch.Tensor
+    vision: Vision
 
 
 @dataclass(frozen=True)
@@ -171,13 +172,3 @@ class PackedBatch(PackedFeatures):
     """A packed row of a whole batch, every text tensor with a batch axis of one, and what is missing from it."""
 
     skipped: tuple[SkippedPass, ...]
-
-
-class Batch(TypedDict):
-    """Samples side by side: text [B, L], padded; frames and boxes of all samples one after another."""
-
-    input_ids: torch.Tensor
-    labels: torch.Tensor
-    attention_mask: torch.Tensor
-    pixel_values: torch.Tensor
-    boxes: torch.Tensor

@@ -42,10 +42,10 @@ from internvl_chat.boxes import thousandths_from_pixels
 from internvl_chat.constants import IGNORE_INDEX, IMG_CONTEXT, IMG_END, IMG_START, SPECIAL_TOKENS, VIDEO_PLACEHOLDER
 from internvl_chat.contracts import Turn
 from internvl_chat.data.controls.coordinates import Coordinates
+from internvl_chat.data.families.internvl import encode_conversation
+from internvl_chat.data.families.internvl_templates import CONVERSATION_TEMPLATES
 from internvl_chat.data.media.transforms import TileTransform
 from internvl_chat.data.prompts.conversation import (
-    CONVERSATION_TEMPLATES,
-    encode_conversation,
     expand_video,
 )
 from internvl_chat.data.prompts.wordings import WORDINGS, wording_named

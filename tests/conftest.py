@@ -21,7 +21,7 @@ from internvl_chat.data.prompts.encoder import PromptConfig, SampleEncoder  # no
 from internvl_chat.data.records.annotations import DatasetEntry, load_meta, read_captions  # noqa: E402
 from internvl_chat.data.records.box_files import PrepareReport, find_videos, prepare_boxes  # noqa: E402
 from internvl_chat.data.synthetic.shapes import write_dataset  # noqa: E402
-from internvl_chat.model import IntentVCNetConfig, IntentVCNetForConditionalGeneration  # noqa: E402
+from internvl_chat.model.families.internvl import IntentVCNetConfig, IntentVCNetForConditionalGeneration  # noqa: E402
 from tests.helpers import TILE_PX, TOKENS_PER_FRAME, byte_tokenizer, randomise, tiny_config  # noqa: E402
 
 torch.set_num_threads(1)

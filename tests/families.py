@@ -11,7 +11,7 @@ from tokenizers.processors import TemplateProcessing
 from transformers import PreTrainedTokenizerFast
 
 from internvl_chat.model.conversion.weight_files import LazyTensor, write_weights
-from internvl_chat.model.families.internvl.original import AdapterLayout, native_config, weight_map
+from internvl_chat.model.families.internvl.original import native_config, weight_map
 from internvl_chat.model.loading import expected_shapes
 from tests.helpers import byte_tokenizer
 from tests.model.original_reference import original_config
@@ -59,7 +59,7 @@ def write_family(folder: Path, name: str, with_weights: bool = True) -> Path:
     (folder / "config.json").write_text(json.dumps(fields))
     if with_weights:
         tokenizer.save_pretrained(folder)
-        config = native_config(fields, AdapterLayout(0), folder)
+        config = native_config(fields, folder)
         generator = torch.Generator().manual_seed(6)
         tensors = {
             path: LazyTensor(shape, torch.float32, lambda shape=shape: torch.randn(shape, generator=generator) * 0.1)

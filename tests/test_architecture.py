@@ -19,6 +19,8 @@ FLOOR_OF_ROOM = {
     "boxes": 0,
     "choices": 0,
     "constants": 0,
+    "vision": 0,
+    "families": 0,
     "contracts": 0,
     "files": 0,
     "grounding": 0,

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from internvl_chat.data.prompts.templates import CONVERSATION_TEMPLATES
+from internvl_chat.data.families.internvl_templates import CONVERSATION_TEMPLATES
 from internvl_chat.train.finetune_w_bboxes_ml import parse_arguments
 from tests.families import FAMILIES
 from tests.helpers import ROOT

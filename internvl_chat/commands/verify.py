@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel
 
+    from internvl_chat.vision import Vision
+
 TOLERANCE = 1e-5
 
 
@@ -57,18 +59,22 @@ def _run_case(folder: Path) -> bool:
 
 def _run_text_case(folder: Path) -> bool:
     from internvl_chat.contracts import Turn
-    from internvl_chat.data.prompts.conversation import encode_conversation
-    from internvl_chat.data.prompts.templates import template_named
+    from internvl_chat.data.media.tiling import WHOLE, View
+    from internvl_chat.data.prompts.prompt_config import PromptConfig
     from internvl_chat.data.prompts.tokenizer import load_tokenizer
+    from internvl_chat.families import family_of_style
     from internvl_chat.files import read_json
 
     case = read_json(folder / "text_case.json")
-    template = template_named(case["conv_style"])
-    tokenizer = load_tokenizer(folder / "tokenizer")
+    family = family_of_style(case["conv_style"])
+    # A tile a context token: what a picture shows is not asked here.
+    config = PromptConfig.of(case["conv_style"], 1, 1)
+    tokenizer = load_tokenizer(folder / "tokenizer", family)
     wrong = 0
     for record in case["records"]:
         turns = [Turn(turn["from"], turn["value"]) for turn in record["conversations"]]
-        encoded = encode_conversation(turns, tokenizer, template, record["num_image_tokens"])
+        views = [[View(number, WHOLE)] * count for number, count in enumerate(record["num_image_tokens"])]
+        encoded = family.data.encode(turns, tokenizer, config, views)
         for part, got, expected in (
             ("input_ids", encoded.input_ids, record["input_ids"]),
             ("labels", encoded.labels, record["labels"]),
@@ -98,11 +104,11 @@ def _run_checkpoint(args: argparse.Namespace) -> bool:
             merge_checkpoint(args.checkpoint_path, merged, base_path=args.model_name_or_path, dtype=dtype)
             convert_checkpoint(merged, exported, "original")
             model = load_captioner(args.checkpoint_path, base_path=args.model_name_or_path, dtype=dtype)
-            inputs = _question(model, args.checkpoint_path, args.num_frames)
-            reference = answer(model, inputs, args.max_new_tokens)
+            ids, vision = _question(model, args.checkpoint_path, args.num_frames)
+            reference = answer(model, ids, vision, args.max_new_tokens)
             del model
             for name, folder in (("merged", merged), ("exported", exported)):
-                other = answer(load_captioner(folder, dtype=dtype), inputs, args.max_new_tokens)
+                other = answer(load_captioner(folder, dtype=dtype), ids, vision, args.max_new_tokens)
                 differences = reference.compare(other)
                 holds &= differences.greedy_equal
                 sys.stdout.write(
@@ -113,33 +119,35 @@ def _run_checkpoint(args: argparse.Namespace) -> bool:
     return holds
 
 
-def _question(model: PreTrainedModel, folder: Path, num_frames: int) -> dict[str, torch.Tensor]:
-    """IntentVCNet's question about frames of noise; plain ids where the folder has no tokenizer."""
+def _question(model: PreTrainedModel, folder: Path, num_frames: int) -> tuple[torch.Tensor, Vision]:
+    """IntentVCNet's question about frames of noise: ids [1, L] and tensors; plain ids where there is no tokenizer."""
+    import numpy as np
     import torch
 
     from internvl_chat.contracts import Turn
     from internvl_chat.data.controls.base import Scene
     from internvl_chat.data.controls.coordinates import Coordinates
-    from internvl_chat.data.prompts.conversation import encode_conversation, expand_video
-    from internvl_chat.data.prompts.templates import template_named
+    from internvl_chat.data.media.sample_pictures import SamplePictures
     from internvl_chat.data.prompts.tokenizer import has_tokenizer, load_tokenizer
     from internvl_chat.data.prompts.wordings import question_turn, wording_named
-    from internvl_chat.model.families.internvl.original import template_of
+    from internvl_chat.families import family_of
+    from internvl_chat.inference.handle import prompt_config_of
 
-    generator = torch.Generator().manual_seed(0)
-    side_px = model.config.vision_config.image_size[0]
-    pixel_values = torch.randn(num_frames, 3, side_px, side_px, generator=generator)
-    corners = torch.randint(0, 500, (num_frames, 4), generator=generator)
-    boxes = corners + torch.tensor([0, 0, 501, 501])
-    image_tokens = [model.config.image_seq_length] * num_frames
+    config = prompt_config_of(model.config)
+    family, side_px = family_of(model.config), config.force_image_size
+    rng = np.random.default_rng(0)
+    frames = rng.integers(0, 256, (num_frames, side_px, side_px, 3), dtype=np.uint8)
+    boxes = rng.integers(0, 500, (num_frames, 4)) + np.array([0, 0, 501, 501])
+    views = family.data.views([(side_px, side_px)] * num_frames, config, 1, is_video=True)
+    vision = family.data.pixels(SamplePictures(lambda: frames), [view for one in views for view in one], config)
+    vision["boxes"] = torch.from_numpy(boxes)
     if has_tokenizer(folder):
         question = question_turn(f"<video>\n{wording_named('coordinates').asks('object')}")
-        text = Coordinates().words(question, Scene((("object", boxes.numpy()),), "Frame-1"))
-        turns = [Turn("human", expand_video(text, num_frames))]
-        template = template_named(template_of(model.config) or "internvl2_5")
-        ids = encode_conversation(turns, load_tokenizer(folder), template, image_tokens).input_ids
+        text = Coordinates().words(question, Scene((("object", boxes),), "Frame-1"))
+        turns = [Turn("human", family.data.expand_video(text, num_frames, config, ()))]
+        ids = family.data.encode(turns, load_tokenizer(folder, family), config, views).input_ids
     else:
-        words = torch.randint(0, model.config.text_config.vocab_size, (12,), generator=generator)
+        words = rng.integers(0, model.config.text_config.vocab_size, 12)
         words = words[words != model.config.image_token_id]
-        ids = [model.config.image_token_id] * sum(image_tokens) + words.tolist()
-    return {"input_ids": torch.tensor([ids]), "pixel_values": pixel_values, "boxes": boxes}
+        ids = [model.config.image_token_id] * (config.tokens_per_frame * num_frames) + words.tolist()
+    return torch.tensor([ids]), vision

@@ -29,6 +29,7 @@ from internvl_chat.grounding import LabelledBox
 from internvl_chat.inference.generation import caption_ends
 from internvl_chat.inference.handle import OpenedModel, open_model
 from internvl_chat.scoring.box_answers import parse_boxes
+from internvl_chat.vision import Vision, moved
 
 _NEW = Sample("question", (), "the conversation")
 
@@ -106,7 +107,7 @@ class Chat:
         sample = self._with_question(question, images, video, tracks)
         encoder = self.encoder
         plan = encoder.plan(sample, encoder.choose_frames(sample, self.num_frames, "centre"))
-        text = self._write(plan, encoder.pixels(sample, plan), on_text)
+        text = self._write(plan, {**encoder.pixels(sample, plan), **plan.tensors}, on_text)
         self.conversation = replace(sample, turns=(*sample.turns, Turn("gpt", text)))
         return Answer(text, parse_boxes(text).boxes, sample, plan)
 
@@ -165,15 +166,14 @@ class Chat:
             raise UserError("a box needs a picture to lie in: give an image or a video")
         return sample
 
-    def _write(self, plan: SamplePlan, pixel_values: torch.Tensor, on_text: Callable[[str], None] | None) -> str:
+    def _write(self, plan: SamplePlan, vision: Vision, on_text: Callable[[str], None] | None) -> str:
         model, tokenizer = self.model, self.encoder.tokenizer
         input_ids = torch.tensor([plan.input_ids], device=model.device)
         with torch.inference_mode():
             ids = model.generate(
                 input_ids=input_ids,
                 attention_mask=torch.ones_like(input_ids),
-                pixel_values=pixel_values.to(model.device, model.dtype),
-                boxes=torch.from_numpy(plan.boxes).to(model.device),
+                vision=moved(vision, model.device, model.dtype),
                 eos_token_id=caption_ends(self.encoder),
                 pad_token_id=tokenizer.pad_token_id,
                 streamer=None if on_text is None else _Pieces(tokenizer, on_text),

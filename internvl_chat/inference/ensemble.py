@@ -15,7 +15,6 @@ from transformers import Cache, DynamicCache, GenerationMixin, PreTrainedConfig,
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from internvl_chat.contracts import UserError
-from internvl_chat.model import IntentVCNetForConditionalGeneration
 from internvl_chat.model.shared_prompt import SharedPrompts, use_shared_prompts
 
 
@@ -54,9 +53,7 @@ class InStep(PreTrainedModel, GenerationMixin):
     config_class = PreTrainedConfig
     main_input_name = "input_ids"
 
-    def __init__(
-        self, members: Sequence[IntentVCNetForConditionalGeneration], weights: Sequence[float] | None = None
-    ) -> None:
+    def __init__(self, members: Sequence[PreTrainedModel], weights: Sequence[float] | None = None) -> None:
         # A configuration of its own: the members' generation settings are theirs, and are not inherited.
         super().__init__(PreTrainedConfig())
         self.members = tuple(members)
@@ -83,7 +80,7 @@ class InStep(PreTrainedModel, GenerationMixin):
             logits = member(
                 input_ids=input_ids,
                 attention_mask=no_mask,
-                position_ids=prompts.lengths.repeat_interleave(rows_per_ask)[:, None] + num_decoded,
+                position_ids=prompts.next_positions.repeat_interleave(rows_per_ask)[:, None] + num_decoded,
                 past_key_values=cache,
                 use_cache=True,
                 prompts=prompts,

@@ -30,6 +30,7 @@ from internvl_chat.inference.prefill import read_prompts
 from internvl_chat.inference.requests import EncodedClip, Viewpoint
 from internvl_chat.inference.rotary import RotaryLimit, apart
 from internvl_chat.model.shared_prompt import SharedPrompts
+from internvl_chat.vision import moved
 
 # Tokens that are summed in one go when one of them is drawn.
 _BLOCK = 512
@@ -80,8 +81,8 @@ def uniforms_of(ask_id: str, sample: int, decoding: Decoding) -> np.ndarray:
 def caption_ends(encoder: SampleEncoder) -> list[int]:
     """The tokens that end a caption: the chat's own end mark, whatever a base's generation settings say."""
     tokenizer = encoder.tokenizer
-    ends = {tokenizer.convert_tokens_to_ids(encoder.template.separator.strip()), tokenizer.eos_token_id}
-    return sorted(ends - {None})
+    marks = encoder.family.data.end_tokens(encoder.config)
+    return sorted({*map(tokenizer.convert_tokens_to_ids, marks), tokenizer.eos_token_id} - {None})
 
 
 # Not in inference mode: weights that ZeRO-3 gathers here may still serve the next training step.
@@ -99,8 +100,7 @@ def caption_plainly(model: PreTrainedModel, view: Viewpoint, sample: Sample, max
     out = model.generate(
         input_ids=ids,
         attention_mask=torch.ones_like(ids),
-        pixel_values=view.encoder.pixels(sample, plan).to(model.device, model.dtype),
-        boxes=torch.from_numpy(plan.boxes).to(model.device),
+        vision=moved({**view.encoder.pixels(sample, plan), **plan.tensors}, model.device, model.dtype),
         do_sample=False,
         max_new_tokens=max_new_tokens,
         eos_token_id=caption_ends(view.encoder),

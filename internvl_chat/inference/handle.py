@@ -6,21 +6,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from transformers import InternVLConfig, PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
 
 from internvl_chat.choices import VideoBackend
 from internvl_chat.data.prompts.encoder import SampleEncoder
 from internvl_chat.data.prompts.prompt_config import PROMPT_CONFIG_NAME, PromptConfig
 from internvl_chat.data.prompts.tokenizer import load_tokenizer
+from internvl_chat.families import check_style, family_of
 from internvl_chat.inference.ranks import ALONE, Ranks
 from internvl_chat.inference.weights import file_marks, load_weights
-from internvl_chat.model.checkpoint import load_config
-from internvl_chat.model.families.internvl.configuration import tokens_per_frame
-from internvl_chat.model.families.internvl.original import template_of
-from internvl_chat.model.loading import resolve_folder
-
-# What the config.json of an original checkpoint may say of its tiles.
-_TILING = ("dynamic_image_size", "use_thumbnail", "min_dynamic_patch", "max_dynamic_patch", "pad2square")
+from internvl_chat.model.loading import load_config, resolve_folder
 
 
 @dataclass(frozen=True)
@@ -56,8 +51,7 @@ def open_model(
 ) -> OpenedModel:
     """Find a model, and the prompts that it was trained with; no weights are read yet.
 
-    A folder without a prompt configuration, such as a base, is asked as InternVL's own chat asks it: images are cut
-    into up to 12 tiles.
+    A folder without a prompt configuration, such as a base, is asked as its family's own chat asks it.
 
     Args:
         model: folder or hub id, in either layout.
@@ -65,7 +59,7 @@ def open_model(
         conv_style: conversation template, where the files do not tell.
         max_dynamic_patch: most tiles of an image; 1 never cuts one. None is what the model was trained with.
     Raises:
-        UserError: nothing is there, or it is no InternVL with a tokenizer.
+        UserError: nothing is there, or it is of no known family, or has no tokenizer.
     """
     folder = resolve_folder(model)
     saved = PromptConfig.load(folder) if (folder / PROMPT_CONFIG_NAME).is_file() else None
@@ -75,6 +69,7 @@ def open_model(
     positions = getattr(model_config.text_config, "max_position_embeddings", 0)
     config = replace(config, max_seq_length=max(config.max_seq_length, positions))
     if conv_style is not None:
+        check_style(conv_style, None, family_of(model_config))
         config = replace(config, conv_style=conv_style)
     if max_dynamic_patch is not None:
         config = replace(
@@ -86,9 +81,6 @@ def open_model(
     return OpenedModel(folder, base_path, SampleEncoder(load_tokenizer(folder), config, video_backend), ranks)
 
 
-def prompt_config_of(config: InternVLConfig) -> PromptConfig:
-    """How a model is asked that does not say: as InternVL's own chat asks it."""
-    said = (getattr(config, "original", None) or {}).get("config", {})
-    tile_px = said.get("force_image_size") or config.vision_config.image_size[0]
-    tiling = {"dynamic_image_size": True, "use_thumbnail": True, **{k: said[k] for k in _TILING if k in said}}
-    return PromptConfig.of(template_of(config) or "internvl2_5", tile_px, tokens_per_frame(config, tile_px), **tiling)
+def prompt_config_of(config: PreTrainedConfig) -> PromptConfig:
+    """How a model is asked that does not say: as its family's own chat asks it."""
+    return PromptConfig.of(**family_of(config).parts.prompt_settings(config))

@@ -1,23 +1,24 @@
 """The prompt is read once: keys and values of what the asks of a clip have in common, then of what is their own.
 
-Shape letters: A asks, G groups of asks with the same beginning (clip and boxes), F tiles of all clips, E tiles of all
-groups, P positions of the beginnings, R positions of the rests, S the tile's side.
+Shape letters: A asks, G groups of asks with the same beginning (clip and boxes), P positions of the beginnings, R
+positions of the rests.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 import torch
 from torch.nn.utils.rnn import pad_sequence
-from transformers import DynamicCache
+from transformers import DynamicCache, PreTrainedModel
 
 from internvl_chat.contracts import UserError
-from internvl_chat.inference.requests import ViewedClip
-from internvl_chat.model import IntentVCNetForConditionalGeneration
+from internvl_chat.families import family_of
+from internvl_chat.inference.requests import ViewedClip, shown_length
 from internvl_chat.model.shared_prompt import SharedPrompts
+from internvl_chat.vision import Vision, joined, moved
 
 # Enough to keep a processor busy. More would only make larger what passes through the layers: memory that decoding does
 # not need, and on a CPU pages that the system hands out anew for every tensor.
@@ -29,8 +30,8 @@ class PromptBatch:
     """Prompts that are read in one pass, in two parts: a beginning that asks share, and a rest.
 
     The last token is in neither: decoding begins with it. Beginnings are padded on the right, rests on the left.
-    `tile_rows` [E] says which of the tiles each group shows, `boxes` [E, 4] where its object is in them, `group_of_ask`
-    [A] which beginning an ask continues.
+    `visions` has what each clip shows, `clip_of_group` which of them each group is about, `tensors` what is a group's
+    own; `group_of_ask` [A] says which beginning an ask continues.
     """
 
     beginning_ids: torch.Tensor  # [G, P]
@@ -38,35 +39,31 @@ class PromptBatch:
     rest_ids: torch.Tensor  # [A, R]
     rest_mask: torch.Tensor
     group_of_ask: torch.Tensor
-    pixel_values: torch.Tensor  # [F, 3, S, S]
-    tile_rows: torch.Tensor
-    boxes: torch.Tensor
+    visions: tuple[Vision, ...]
+    clip_of_group: tuple[int, ...]
+    tensors: Vision
 
     @staticmethod
-    def of(clips: Sequence[ViewedClip], image_token_id: int) -> PromptBatch:
+    def of(clips: Sequence[ViewedClip], placeholder_ids: Sequence[int]) -> PromptBatch:
         """Lay out the asks of these clips, in order; those share a beginning that agree up to their last tile."""
         beginnings: list[list[int]] = []
         rests: list[list[int]] = []
         group_of_ask: list[int] = []
-        tile_rows: list[torch.Tensor] = []
-        boxes: list[torch.Tensor] = []
-        num_tiles = 0
-        for clip in clips:
-            rows = torch.arange(num_tiles, num_tiles + len(clip.pixel_values))
-            num_tiles += len(rows)
+        clip_of_group: list[int] = []
+        tensors: list[Vision] = []
+        for clip_number, clip in enumerate(clips):
             groups: dict[tuple[object, ...], list[int]] = {}
             for number, prompt in enumerate(clip.prompts):
-                ids = prompt.input_ids
-                after_tiles = len(ids) - ids[::-1].index(image_token_id) if image_token_id in ids else 0
-                key = (prompt.boxes.tobytes(), *ids[:after_tiles])
+                own = (tensor.numpy().tobytes() for tensor in prompt.tensors.values())
+                key = (*own, *prompt.input_ids[: shown_length(prompt.input_ids, placeholder_ids)])
                 groups.setdefault(key, []).append(number)
             shared_of: dict[int, tuple[int, int]] = {}
             for numbers in groups.values():
                 shared = _shared_length([clip.prompts[n].input_ids for n in numbers])
                 shared_of |= {n: (len(beginnings), shared) for n in numbers}
                 beginnings.append(clip.prompts[numbers[0]].input_ids[:shared])
-                tile_rows.append(rows)
-                boxes.append(torch.from_numpy(clip.prompts[numbers[0]].boxes))
+                clip_of_group.append(clip_number)
+                tensors.append(clip.prompts[numbers[0]].tensors)
             for number, prompt in enumerate(clip.prompts):
                 group, shared = shared_of[number]
                 group_of_ask.append(group)
@@ -79,15 +76,18 @@ class PromptBatch:
             rest_ids,
             rest_mask,
             torch.tensor(group_of_ask),
-            torch.cat([clip.pixel_values for clip in clips]),
-            torch.cat(tile_rows),
-            torch.cat(boxes),
+            tuple(clip.vision for clip in clips),
+            tuple(clip_of_group),
+            joined(tensors),
         )
 
     def to(self, device: torch.device, dtype: torch.dtype) -> PromptBatch:
         """The batch on `device`, its pixels as `dtype`."""
-        moved = {name: tensor.to(device) for name, tensor in vars(self).items()}
-        return PromptBatch(**{**moved, "pixel_values": moved["pixel_values"].to(dtype)})
+        changed: dict[str, Any] = {
+            name: value.to(device) for name, value in vars(self).items() if isinstance(value, torch.Tensor)
+        }
+        changed["visions"] = tuple(moved(vision, device, dtype) for vision in self.visions)
+        return replace(self, **changed, tensors=moved(self.tensors, device, dtype))
 
 
 def _shared_length(prompts: Sequence[Sequence[int]]) -> int:
@@ -106,14 +106,7 @@ def _padded(rows: Sequence[Sequence[int]], side: Literal["left", "right"]) -> tu
     return ids, mask
 
 
-def _positions(mask: torch.Tensor) -> torch.Tensor:
-    """Position of each token among those that count."""
-    return (mask.cumsum(-1) - 1).clamp(min=0)
-
-
-def read_prompts(
-    model: IntentVCNetForConditionalGeneration, clips: Sequence[ViewedClip], max_new_tokens: int
-) -> SharedPrompts:
+def read_prompts(model: PreTrainedModel, clips: Sequence[ViewedClip], max_new_tokens: int) -> SharedPrompts:
     """Read everything but the last tokens of what is asked of these clips, in passes of about `PASS_TOKENS`.
 
     Raises:
@@ -126,7 +119,8 @@ def read_prompts(
             f"a prompt of {longest} tokens and an answer of {max_new_tokens}: this model attends to {window} tokens, "
             "and prompts are shared only where all of one is seen; give fewer frames (--num_frames)"
         )
-    batches = (PromptBatch.of(portion, model.config.image_token_id) for portion in _portions(clips))
+    placeholders = family_of(model.config).parts.placeholder_ids(model.config)
+    batches = (PromptBatch.of(portion, placeholders) for portion in _portions(clips))
     return SharedPrompts.joined([read_batch(model, batch.to(model.device, model.dtype)) for batch in batches])
 
 
@@ -143,18 +137,26 @@ def _portions(clips: Sequence[ViewedClip]) -> Iterator[list[ViewedClip]]:
     yield portion
 
 
-def read_batch(model: IntentVCNetForConditionalGeneration, batch: PromptBatch) -> SharedPrompts:
+def read_batch(model: PreTrainedModel, batch: PromptBatch) -> SharedPrompts:
     """Read the prompts of one pass.
 
-    The ViT's layers below the first adapter see a frame once, whatever the number of boxes on it; the language model
-    reads a beginning once, whatever the number of questions that follow it.
+    A tower's layers that no box reaches see a frame once, whatever the number of boxes on it; the language model reads
+    a beginning once, whatever the number of questions that follow it.
     """
-    core = model.model
-    embeds = _embeds(model, batch)
+    core: Any = model.model
+    vision = {**core.spread(batch.visions, batch.clip_of_group), **batch.tensors}
+    embeds, position_ids = core.embed_prompt(batch.beginning_ids, vision)
+    # Nothing of what the tower computed on the way is kept.
+    del vision
     cache = DynamicCache(config=model.config.text_config)
     mask = batch.beginning_mask
+    lengths = mask.sum(-1)
+    next_positions = lengths
+    if position_ids is not None:
+        next_positions = position_ids.gather(1, lengths[:, None] - 1)[:, 0] + 1
     # No token sees what is padded behind it, so that no mask is needed: attention then skips what is not seen at all.
-    core.language_model(inputs_embeds=embeds, past_key_values=cache, use_cache=True)
+    core.language_model(inputs_embeds=embeds, position_ids=position_ids, past_key_values=cache, use_cache=True)
+    next_positions = next_positions[batch.group_of_ask]
     if len(batch.group_of_ask) > len(mask):
         cache.batch_select_indices(batch.group_of_ask)
         mask = mask[batch.group_of_ask]
@@ -163,18 +165,9 @@ def read_batch(model: IntentVCNetForConditionalGeneration, batch: PromptBatch) -
         core.language_model(
             input_ids=batch.rest_ids,
             attention_mask=mask,
-            position_ids=_positions(mask)[:, -batch.rest_ids.shape[1] :],
+            position_ids=next_positions[:, None] + (batch.rest_mask.cumsum(-1) - 1).clamp(min=0),
             past_key_values=cache,
             use_cache=True,
         )
-    return SharedPrompts(cache, mask)
-
-
-def _embeds(model: IntentVCNetForConditionalGeneration, batch: PromptBatch) -> torch.Tensor:
-    """The beginnings, [G, P, width]. Nothing of what the ViT computed on the way is kept."""
-    tower, pixels, trunk = model.model.vision_tower, batch.pixel_values, None
-    if len(batch.tile_rows) > len(pixels):
-        if tower.box_adapters:
-            trunk = tower.trunk(pixels)[batch.tile_rows]
-        pixels = pixels[batch.tile_rows]
-    return model.model.embed_prompt(batch.beginning_ids, pixels, batch.boxes, trunk)
+        next_positions = next_positions + batch.rest_mask.sum(-1)
+    return SharedPrompts(cache, mask, next_positions)

@@ -1,6 +1,6 @@
 """What is asked of a model, and which asks can share work: the frames of a clip, and a batch.
 
-Shape letters: L text positions, T tiles (a frame is one), S the tile's side.
+Shape letter: L text positions.
 """
 
 from __future__ import annotations
@@ -11,10 +11,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
-import torch
 from torch.utils.data import DataLoader, Dataset
 
-from internvl_chat.boxes import BoxArray
 from internvl_chat.constants import VIDEO_PLACEHOLDER
 from internvl_chat.contracts import Sample, Track, TrackFile, UserError
 from internvl_chat.data.media.sources import content_mark
@@ -22,6 +20,7 @@ from internvl_chat.data.prompts.encoder import SampleEncoder, SamplePlan
 from internvl_chat.data.prompts.wordings import question_turn
 from internvl_chat.data.records.annotations import DatasetEntry
 from internvl_chat.data.records.intentvc import boxes_path_of, category_of, object_name_of, video_path_of
+from internvl_chat.vision import Vision
 
 _T = TypeVar("_T")
 
@@ -159,17 +158,22 @@ def plan_batches(
 
 @dataclass(frozen=True)
 class ViewedPrompt:
-    """One ask in one view: token ids [L] and boxes [T, 4]."""
+    """One ask in one view: token ids [L], and the tensors that are its own, such as boxes."""
 
     input_ids: list[int]
-    boxes: BoxArray
+    tensors: Vision
+
+
+def shown_length(input_ids: Sequence[int], placeholder_ids: Sequence[int]) -> int:
+    """Tokens of a prompt up to the last that stands for a picture; 0 where none does."""
+    return max((len(input_ids) - input_ids[::-1].index(i) for i in placeholder_ids if i in input_ids), default=0)
 
 
 @dataclass(frozen=True)
 class ViewedClip:
-    """A clip in one view: pixel_values [T, 3, S, S], read once, and the prompt of each of its asks."""
+    """A clip in one view: what its family's tower is shown, read once, and the prompt of each of its asks."""
 
-    pixel_values: torch.Tensor
+    vision: Vision
     prompts: tuple[ViewedPrompt, ...]
 
 
@@ -182,7 +186,7 @@ class EncodedClip:
 
     def only(self, asks: Sequence[int]) -> EncodedClip:
         """Some of the clip's asks, by their numbers."""
-        views = (ViewedClip(view.pixel_values, tuple(view.prompts[n] for n in asks)) for view in self.views)
+        views = (ViewedClip(view.vision, tuple(view.prompts[n] for n in asks)) for view in self.views)
         return EncodedClip(tuple(self.ids[n] for n in asks), tuple(views))
 
 
@@ -193,7 +197,7 @@ def encode_clip(asks: tuple[Ask, ...], views: Sequence[Viewpoint]) -> EncodedCli
         for number, view in enumerate(views):
             plans = [view.plan(ask.samples[number]) for ask in asks]
             pixels = view.encoder.pixels(asks[0].samples[number], plans[0])
-            viewed.append(ViewedClip(pixels, tuple(ViewedPrompt(p.input_ids, p.boxes) for p in plans)))
+            viewed.append(ViewedClip(pixels, tuple(ViewedPrompt(p.input_ids, p.tensors) for p in plans)))
     except UserError as error:
         return Unreadable(tuple(ask.id for ask in asks), str(error))
     return EncodedClip(tuple(ask.id for ask in asks), tuple(viewed))

@@ -14,7 +14,8 @@ from enum import Enum
 
 from transformers import PreTrainedConfig
 
-from internvl_chat.inference.requests import EncodedClip, ViewedPrompt
+from internvl_chat.families import family_of
+from internvl_chat.inference.requests import EncodedClip, ViewedPrompt, shown_length
 
 
 class Side(Enum):
@@ -34,7 +35,7 @@ class RotaryLimit:
 
     positions: int
     is_steady: bool
-    image_token_id: int
+    placeholder_ids: tuple[int, ...]
 
     @staticmethod
     def of(config: PreTrainedConfig) -> RotaryLimit | None:
@@ -42,10 +43,11 @@ class RotaryLimit:
         text = config.text_config
         rope = text.rope_parameters
         kind = rope.get("rope_type", "default")
+        placeholders = family_of(config).parts.placeholder_ids(config)
         if kind == "longrope":
-            return RotaryLimit(rope["original_max_position_embeddings"], True, config.image_token_id)
+            return RotaryLimit(rope["original_max_position_embeddings"], True, placeholders)
         if kind == "dynamic":
-            return RotaryLimit(text.max_position_embeddings, False, config.image_token_id)
+            return RotaryLimit(text.max_position_embeddings, False, placeholders)
         return None
 
     def side(self, prompt: ViewedPrompt, max_new_tokens: int) -> Side:
@@ -54,7 +56,7 @@ class RotaryLimit:
         if len(ids) + max_new_tokens <= self.positions:
             return Side.BELOW
         # What asks of a clip share, and is read before the rest, goes at least as far as the last tile.
-        shared = len(ids) - ids[::-1].index(self.image_token_id) if self.image_token_id in ids else 0
+        shared = shown_length(ids, self.placeholder_ids)
         return Side.BEHIND if self.is_steady and shared > self.positions else Side.ALONE
 
 

@@ -1,13 +1,1 @@
-"""Tensors to loss or tokens. Importing it registers the model with transformers' Auto classes."""
-
-from internvl_chat.model.families.internvl.configuration import IntentVCNetConfig, IntentVCNetVisionConfig
-from internvl_chat.model.families.internvl.model import IntentVCNetForConditionalGeneration, IntentVCNetModel
-from internvl_chat.model.families.internvl.vision import IntentVCNetVisionModel
-
-__all__ = [
-    "IntentVCNetConfig",
-    "IntentVCNetForConditionalGeneration",
-    "IntentVCNetModel",
-    "IntentVCNetVisionConfig",
-    "IntentVCNetVisionModel",
-]
+"""Tensors to loss or tokens. What belongs to one family of bases is in its folder of `families/`."""

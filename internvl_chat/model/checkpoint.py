@@ -15,26 +15,26 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from peft import PeftModel, get_peft_model_state_dict, set_peft_model_state_dict
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
-from transformers import PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
 
 from internvl_chat.contracts import UserError
+from internvl_chat.families import family_of
 from internvl_chat.files import replacing
 from internvl_chat.model.conversion.weight_files import open_safetensors
-from internvl_chat.model.families.internvl.configuration import IntentVCNetConfig
-from internvl_chat.model.families.internvl.model import IntentVCNetForConditionalGeneration
 from internvl_chat.model.loading import (
     base_fingerprint,
     load_config,
     load_weights,
     open_native,
+    own_config,
     resolve_folder,
-    with_image_size,
     with_vocabulary,
 )
 
@@ -135,10 +135,8 @@ def load_trained(model: PreTrainedModel | PeftModel, folder: Path) -> None:
         UserError: a file is missing or broken, its tensors do not fit the model, or it was trained on another base.
     """
     bare = model.get_base_model() if isinstance(model, PeftModel) else model
-    trained = load_config(folder)
-    if isinstance(trained, IntentVCNetConfig):
-        of_model = bare.config
-        _check_same_base(folder, trained, of_model.base_fingerprint, str(of_model.base_model_name_or_path))
+    of_model = bare.config
+    _check_same_base(folder, load_config(folder), of_model.base_fingerprint, str(of_model.base_model_name_or_path))
     _load_strictly(bare, _read_tensors(folder / TRAINED_MODULES_NAME), folder)
     if isinstance(model, PeftModel):
         try:
@@ -167,11 +165,12 @@ def _load_strictly(model: nn.Module, tensors: Mapping[str, torch.Tensor], folder
     own = dict(model.named_parameters())
     # With LoRA inside, a wrapped projection's own weight is called `<projection>.base_layer.weight`.
     unknown = [name for name in tensors if name not in own]
-    adapters_missing = [name for name in own if ".box_adapters." in name and name not in tensors]
-    if unknown or adapters_missing:
+    added = family_of(model.config).parts.NAMES.is_added
+    added_missing = [name for name in own if added(name) and name not in tensors]
+    if unknown or added_missing:
         raise UserError(
             f"{folder / TRAINED_MODULES_NAME}: does not fit the base model: {len(unknown)} tensors unknown "
-            f"(such as {unknown[:1]}), {len(adapters_missing)} of the box adapters missing"
+            f"(such as {unknown[:1]}), {len(added_missing)} of the added modules missing"
         )
     with torch.no_grad():
         for name, tensor in tensors.items():
@@ -192,8 +191,8 @@ def load_base(
     image_size_px: int | None = None,
     num_tokens: int | None = None,
     image_token_id: int | None = None,
-) -> IntentVCNetForConditionalGeneration:
-    """Load a base InternVL, in either layout, and add freshly initialised box adapters where it has none.
+) -> PreTrainedModel:
+    """Load a base, in either layout, and add freshly initialised box adapters where it has none.
 
     Args:
         model_path: local folder or hub id.
@@ -201,33 +200,27 @@ def load_base(
         image_size_px: side of the tiles it will see, if not the checkpoint's own.
         num_tokens, image_token_id: of the tokenizer it will be used with, if it may have more than the checkpoint's.
     Raises:
-        UserError: nothing is there, it is no InternVL, or its files are incomplete or do not fit each other.
+        UserError: nothing is there, it is of no known family, or its files are incomplete or do not fit each other.
     """
     folder = resolve_folder(model_path)
     config = load_config(folder)
-    own_adapters = getattr(config.vision_config, "num_adapter_layers", 0)
+    family = family_of(config)
+    own_adapters = family.configuration.num_adapters(config)
     if own_adapters not in (0, num_adapter_layers):
         raise UserError(
             f"{model_path}: has box adapters after {own_adapters} layers: expected {num_adapter_layers}; "
             f"give --num_adapter_layers {own_adapters}"
         )
-    if not own_adapters:
-        config = IntentVCNetConfig.from_base(config, num_adapter_layers)
-    _set_image_size(config, image_size_px)
+    config = family.configuration.captioner_config(config, num_adapter_layers)
+    family.parts.with_tile_side(config, image_size_px)
     if num_tokens is not None and image_token_id is not None:
         with_vocabulary(config, num_tokens, image_token_id)
     tensors = open_native(folder)
     config.base_model_name_or_path = str(folder.resolve()) if Path(model_path).is_dir() else model_path
-    config.base_fingerprint = base_fingerprint(tensors)
+    config.base_fingerprint = base_fingerprint(tensors, config)
     return load_weights(
         folder, config, tensors, dtype=dtype, adapters_may_lack=True, attn_implementation=attn_implementation
     )
-
-
-def _set_image_size(config: IntentVCNetConfig, image_size_px: int | None = None) -> None:
-    shown_px = image_size_px or (config.original or {}).get("config", {}).get("force_image_size")
-    if shown_px:
-        with_image_size(config, shown_px)
 
 
 def load_captioner(
@@ -241,11 +234,9 @@ def load_captioner(
     Raises:
         UserError: the folder is no checkpoint, its base is not found, or the two do not fit.
     """
-    config = load_config(checkpoint)
-    if not isinstance(config, IntentVCNetConfig):
-        config = IntentVCNetConfig.from_base(config, num_adapter_layers=0)
+    config = own_config(load_config(checkpoint))
     if not is_training_checkpoint(checkpoint):
-        _set_image_size(config)
+        family_of(config).parts.with_tile_side(config, None)
         return load_weights(checkpoint, config, open_native(checkpoint), dtype=dtype).eval()
 
     base = base_of(checkpoint, config, base_path)
@@ -259,7 +250,7 @@ def load_captioner(
     return model.eval()
 
 
-def base_of(checkpoint: Path, config: IntentVCNetConfig, base_path: str | None = None) -> Path:
+def base_of(checkpoint: Path, config: PreTrainedConfig, base_path: str | None = None) -> Path:
     """The folder of the base that a training checkpoint belongs to.
 
     Args:
@@ -268,7 +259,7 @@ def base_of(checkpoint: Path, config: IntentVCNetConfig, base_path: str | None =
     Raises:
         UserError: it is not there, or is another one.
     """
-    base_path = base_path or config.base_model_name_or_path
+    base_path = base_path or getattr(config, "base_model_name_or_path", None)
     if base_path is None:
         raise UserError(f"{checkpoint}: does not say which base it belongs to; give it as --model_name_or_path")
     if os.path.isabs(base_path) and not Path(base_path).is_dir():
@@ -277,13 +268,14 @@ def base_of(checkpoint: Path, config: IntentVCNetConfig, base_path: str | None =
             "give its new place as --model_name_or_path"
         )
     folder = resolve_folder(base_path)
-    _check_same_base(checkpoint, config, base_fingerprint(open_native(folder)), str(folder))
+    _check_same_base(checkpoint, config, base_fingerprint(open_native(folder), config), str(folder))
     return folder
 
 
-def _check_same_base(checkpoint: Path, trained: IntentVCNetConfig, fingerprint: str | None, base: str) -> None:
-    if None not in (trained.base_fingerprint, fingerprint) and trained.base_fingerprint != fingerprint:
+def _check_same_base(checkpoint: Path, trained: Any, fingerprint: str | None, base: str) -> None:
+    expected = getattr(trained, "base_fingerprint", None)
+    if None not in (expected, fingerprint) and expected != fingerprint:
         raise UserError(
-            f"{checkpoint}: was trained on another base: expected one with fingerprint {trained.base_fingerprint} "
+            f"{checkpoint}: was trained on another base: expected one with fingerprint {expected} "
             f"(then at {trained.base_model_name_or_path}), {base} has {fingerprint}; give its own base"
         )

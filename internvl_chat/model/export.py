@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from transformers import InternVLConfig
+from transformers import PreTrainedConfig
 
 from internvl_chat.contracts import UserError
+from internvl_chat.families import CONFIG_NAME, family_of
 from internvl_chat.model.checkpoint import (
     LORA_CONFIG_NAME,
     LORA_WEIGHTS_NAME,
@@ -20,10 +21,8 @@ from internvl_chat.model.checkpoint import (
     is_training_checkpoint,
 )
 from internvl_chat.model.conversion.weight_files import LazyTensor, open_safetensors, write_weights
-from internvl_chat.model.conversion.weight_map import fold_lora, native_to_hub
-from internvl_chat.model.families.internvl.configuration import IntentVCNetConfig
-from internvl_chat.model.families.internvl.original import original_config, weight_map
-from internvl_chat.model.loading import CONFIG_NAME, check_weights, fit_tables, load_config, open_native
+from internvl_chat.model.conversion.weight_map import fold_lora
+from internvl_chat.model.loading import check_weights, fit_tables, load_config, open_native
 
 Layout = Literal["original", "hf"]
 MAX_SHARD_BYTES = 5 * 10**9
@@ -80,7 +79,7 @@ def merge_checkpoint(
             tensors = fold_lora(tensors | _trained_lora(checkpoint), _lora_scale(checkpoint))
     else:
         tensors = fold_lora(_cast(open_native(checkpoint), dtype))
-    config = _without_lora(config)
+    _without_lora(config)
     check_weights(checkpoint, config, tensors)
     return _write(target, config, tensors, "hf", checkpoint, max_shard_bytes)
 
@@ -103,13 +102,11 @@ def _lora_scale(checkpoint: Path) -> float:
         raise UserError(f"{path}: is no LoRA configuration ({error!r})") from error
 
 
-def _without_lora(config: InternVLConfig) -> InternVLConfig:
-    if isinstance(config, IntentVCNetConfig):
+def _without_lora(config: Any) -> None:
+    if hasattr(config, "base_fingerprint"):
         config.base_model_name_or_path = config.base_fingerprint = None
         config.num_added_tokens = 0
-    if getattr(config, "original", None):
-        config.original["config"] |= {"use_llm_lora": 0, "use_backbone_lora": 0}
-    return config
+    family_of(config).parts.without_lora(config)
 
 
 def _cast(tensors: Mapping[str, LazyTensor], dtype: torch.dtype | None) -> dict[str, LazyTensor]:
@@ -121,7 +118,7 @@ def _cast(tensors: Mapping[str, LazyTensor], dtype: torch.dtype | None) -> dict[
 
 def _write(
     target: Path,
-    config: InternVLConfig,
+    config: PreTrainedConfig,
     tensors: Mapping[str, LazyTensor],
     layout: Layout,
     source: Path,
@@ -130,10 +127,13 @@ def _write(
     if target.exists() and any(target.iterdir()):
         raise UserError(f"{target}: is not empty; give a new folder")
     dtype = str(next(iter(tensors.values())).dtype).removeprefix("torch.")
+    original = family_of(config).original
     if layout == "original":
-        named, fields = weight_map(config).to_original(tensors), {**original_config(config), "torch_dtype": dtype}
+        named = original.weight_map(config).to_original(tensors)
+        fields = {**original.original_config(config), "torch_dtype": dtype}
     else:
-        named, fields = _hub_names(tensors), {**_hub_config(config, tensors), "dtype": dtype}
+        named = {original.native_to_hub(name): tensor for name, tensor in tensors.items()}
+        fields = {**_hub_config(config, tensors), "dtype": dtype}
     target.mkdir(parents=True, exist_ok=True)
     for path in sorted(source.iterdir()):
         copied = path.suffix in _COPIED_SUFFIXES and not path.name.endswith(".index.json")
@@ -145,20 +145,10 @@ def _write(
     return len(named)
 
 
-def _hub_names(tensors: Mapping[str, LazyTensor]) -> dict[str, LazyTensor]:
-    return {native_to_hub(name): tensor for name, tensor in tensors.items()}
-
-
-def _hub_config(config: InternVLConfig, tensors: Mapping[str, LazyTensor]) -> dict[str, Any]:
-    """A config.json that transformers' own InternVL reads, where nothing of ours is inside."""
+def _hub_config(config: Any, tensors: Mapping[str, LazyTensor]) -> dict[str, Any]:
+    """A config.json that transformers' own model reads, where nothing of ours is inside."""
+    family = family_of(config)
     tied = "lm_head.weight" not in tensors
     config.tie_word_embeddings = config.text_config.tie_word_embeddings = tied
-    fields = json.loads(config.to_json_string())
-    ours = getattr(config.vision_config, "num_adapter_layers", 0) or any(".lora_A." in name for name in tensors)
-    if isinstance(config, IntentVCNetConfig) and not ours:
-        vision = {k: v for k, v in fields["vision_config"].items() if k not in ("num_adapter_layers", "adapter_norm")}
-        fields |= {"model_type": "internvl", "vision_config": {**vision, "model_type": "internvl_vision"}}
-        fields["architectures"] = ["InternVLForConditionalGeneration"]
-    elif ours:
-        fields["architectures"] = ["IntentVCNetForConditionalGeneration"]
-    return fields
+    ours = any(family.parts.NAMES.is_added(name) or ".lora_A." in name for name in tensors)
+    return family.original.hub_config(config, is_plain=not ours)

@@ -12,12 +12,13 @@ from torch.nn.utils.rnn import pad_sequence
 
 from internvl_chat.constants import IGNORE_INDEX
 from internvl_chat.contracts import UserError
+from internvl_chat.families import family_of
 from internvl_chat.model.checkpoint import load_captioner
 from internvl_chat.model.conversion.weight_files import open_safetensors
+from internvl_chat.vision import Vision, moved
 
 CASE_NAME, CASE_CHECKPOINT_NAME = "case.safetensors", "checkpoint"
 CASE_TENSORS = (
-    "pixel_values",
     "input_ids",
     "labels",
     "expected_visual_tokens",
@@ -43,8 +44,8 @@ def check_case(folder: Path) -> Differences:
     """Compute in fp32 what a recorded case holds, from its checkpoint, and compare.
 
     Args:
-        folder: `checkpoint/` and `case.safetensors`: pixel_values [F, 3, S, S], input_ids and labels [1, L], bboxes
-            [F, 4] where the model has box adapters, and the expected results.
+        folder: `checkpoint/` and `case.safetensors`: input_ids and labels [1, L], what the family's tower is shown, and
+            the expected results.
     Raises:
         UserError: the folder is no case, or its checkpoint cannot be loaded.
     """
@@ -52,45 +53,34 @@ def check_case(folder: Path) -> Differences:
     absent = [name for name in CASE_TENSORS if name not in case]
     if absent:
         raise UserError(f"{folder / CASE_NAME}: lacks {', '.join(absent)}")
-    model = load_captioner(folder / CASE_CHECKPOINT_NAME, dtype=torch.float32)
-    model.config.image_token_id = _image_token_id(case, model.config.image_token_id)
-    boxes, expected_ids = case.get("bboxes"), case["expected_greedy_ids"]
-    prompt = case["input_ids"][:, : _prompt_length(case["labels"])]
-    text = model.config.text_config
+    model: Any = load_captioner(folder / CASE_CHECKPOINT_NAME, dtype=torch.float32)
+    family = family_of(model.config)
+    ids, vision = family.original.case_inputs(case, model.config)
+    places = torch.isin(ids, torch.tensor(family.parts.placeholder_ids(model.config)))
+    expected_ids, text = case["expected_greedy_ids"], model.config.text_config
+    prompt = ids[:, : _prompt_length(case["labels"])]
     with torch.inference_mode():
-        visual = model.model.get_image_features(case["pixel_values"], boxes=boxes, return_dict=True).pooler_output
-        result = model(
-            input_ids=case["input_ids"], pixel_values=case["pixel_values"], boxes=boxes, labels=case["labels"]
-        )
-        ids = model.generate(
+        embeds, position_ids = model.model.embed_prompt(ids, vision)
+        result = model(input_ids=ids, vision=vision, labels=case["labels"])
+        greedy_ids = model.generate(
             prompt,
-            pixel_values=case["pixel_values"],
-            boxes=boxes,
+            vision=vision,
             attention_mask=torch.ones_like(prompt),
             max_new_tokens=expected_ids.shape[1],
             do_sample=False,
             eos_token_id=text.eos_token_id,
             pad_token_id=text.pad_token_id or 0,
         )[:, prompt.shape[1] :]
-    padded = pad_sequence([expected_ids[0], ids[0]], batch_first=True, padding_value=text.pad_token_id or 0)
+    visual, expected_visual = embeds[places], case["expected_visual_tokens"]
+    computed = {"logits": result.logits, "loss": result.loss.reshape(case["expected_loss"].shape)}
+    computed["visual_tokens"] = visual.reshape(expected_visual.shape)
+    if "expected_position_ids" in case:
+        computed["position_ids"] = position_ids
+    padded = pad_sequence([expected_ids[0], greedy_ids[0]], batch_first=True, padding_value=text.pad_token_id or 0)
     return Differences(
-        {
-            "logits": _largest_difference(result.logits, case["expected_logits"]),
-            "loss": _largest_difference(result.loss.reshape(1), case["expected_loss"].reshape(1)),
-            "expected_visual_tokens": _largest_difference(visual, case["expected_visual_tokens"]),
-        },
+        {name: _largest_difference(tensor, case[f"expected_{name}"]) for name, tensor in computed.items()},
         greedy_equal=torch.equal(padded[0], padded[1]),
     )
-
-
-def _image_token_id(case: Mapping[str, torch.Tensor], configured: int) -> int:
-    """Cases speak token ids and bring no tokenizer: the image token is the one there is a visual token for."""
-    count = case["expected_visual_tokens"].shape[:-1].numel()
-    ids, counts = case["input_ids"].unique(return_counts=True)
-    fitting = ids[counts == count].tolist()
-    if not fitting:
-        raise UserError(f"{CASE_NAME}: no token occurs {count} times in input_ids, once for each visual token")
-    return configured if configured in fitting else int(fitting[0])
 
 
 def _prompt_length(labels: torch.Tensor) -> int:
@@ -115,15 +105,17 @@ class Answer:
         return Differences({"logits": _largest_difference(self.logits, other.logits)}, greedy_equal=same)
 
 
-def answer(model: Any, inputs: Mapping[str, torch.Tensor], max_new_tokens: int) -> Answer:
+def answer(model: Any, input_ids: torch.Tensor, vision: Vision, max_new_tokens: int) -> Answer:
     """Ask a model.
 
     Args:
-        inputs: input_ids [1, L], pixel_values [F, 3, S, S], boxes [F, 4].
+        input_ids: [1, L].
     """
     with torch.inference_mode():
-        inputs = {**inputs, "pixel_values": inputs["pixel_values"].to(model.dtype)}
-        logits = model(**inputs).logits.float()
-        mask = torch.ones_like(inputs["input_ids"])
-        ids = model.generate(**inputs, attention_mask=mask, max_new_tokens=max_new_tokens, do_sample=False)
+        shown = moved(vision, model.device, model.dtype)
+        logits = model(input_ids=input_ids, vision=shown).logits.float()
+        mask = torch.ones_like(input_ids)
+        ids = model.generate(
+            input_ids, vision=shown, attention_mask=mask, max_new_tokens=max_new_tokens, do_sample=False
+        )
     return Answer(logits, ids[0, mask.shape[1] :])

@@ -22,15 +22,14 @@ _NAME = "shared_prompt"
 
 @dataclass(frozen=True)
 class SharedPrompts:
-    """What a language model has read of each ask: keys and values [A, G, P, D] a layer, and which count, [A, P]."""
+    """What a language model has read of each ask: keys and values [A, G, P, D] a layer, and which count, [A, P].
+
+    `next_positions` [A] are the position ids that the tokens behind have, the first of them.
+    """
 
     cache: DynamicCache
     mask: torch.Tensor
-
-    @property
-    def lengths(self) -> torch.Tensor:
-        """Tokens read of each ask, [A]."""
-        return self.mask.sum(-1)
+    next_positions: torch.Tensor
 
     @staticmethod
     def joined(parts: Sequence[SharedPrompts]) -> SharedPrompts:
@@ -44,7 +43,8 @@ class SharedPrompts:
             layers[0].values = torch.cat([_filled(layer.values, longest, axis=2) for layer in layers])
             for layer in layers[1:]:
                 layer.reset()
-        return SharedPrompts(first.cache, torch.cat([_filled(part.mask, longest, axis=1) for part in parts]))
+        mask = torch.cat([_filled(part.mask, longest, axis=1) for part in parts])
+        return SharedPrompts(first.cache, mask, torch.cat([part.next_positions for part in parts]))
 
 
 def _filled(tensor: torch.Tensor, length: int, axis: int) -> torch.Tensor:

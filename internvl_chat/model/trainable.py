@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from peft import LoraConfig
 from torch import nn
 
+from internvl_chat.model.part_names import USUAL_NAMES, PartNames
+
 # What LoRA wraps in a language model, by its `model_type`.
 _LLAMA_TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 LORA_TARGETS = {
@@ -16,21 +18,18 @@ LORA_TARGETS = {
     "llama": _LLAMA_TARGETS,
     "phi3": ("qkv_proj", "o_proj", "gate_up_proj", "down_proj"),
 }
-# And in the ViT; the box adapters, trained whole, stand beside its encoder.
-VIT_LORA_TARGETS = ("q_proj", "k_proj", "v_proj", "projection_layer", "fc1", "fc2")
-_VIT_LORA_PATTERN = rf".*\.vision_tower\.encoder\..*\.({'|'.join(VIT_LORA_TARGETS)})"
-_VIT_LAYER = re.compile(r"\.vision_tower\.encoder\.layer\.(\d+)\.")
 
 
 @dataclass(frozen=True)
 class TrainablePart:
-    """What is trained: LoRA on the language model, or all of it; the projector; the ViT. Box adapters always are.
+    """What is trained: LoRA on the language model, or all of it; the projector; the ViT. Added modules always are.
 
     Args:
         use_llm_lora, use_backbone_lora: LoRA's rank in the language model and in the ViT, 0 for none; with LoRA the
             part's own weights stay frozen, but for what the next two name.
         unfrozen_vit_layers: ViT layers trained whole, whatever becomes of the others.
         unfreeze_lm_head: whether the output layer is trained whole.
+        names: of the model's parts.
     """
 
     use_llm_lora: int
@@ -40,15 +39,17 @@ class TrainablePart:
     use_backbone_lora: int = 0
     unfrozen_vit_layers: range = range(0)
     unfreeze_lm_head: bool = False
+    names: PartNames = USUAL_NAMES
 
     def __contains__(self, parameter_name: str) -> bool:
         """Whether the parameter of this name, in the bare or the LoRA-wrapped model, is trained and saved."""
-        if ".lora_" in parameter_name or ".box_adapters." in parameter_name:
+        names = self.names
+        if ".lora_" in parameter_name or names.is_added(parameter_name):
             return True
-        if ".multi_modal_projector." in parameter_name:
+        if f".{names.projector}." in parameter_name:
             return not self.freeze_mlp
-        if ".vision_tower." in parameter_name:
-            layer = _VIT_LAYER.search(parameter_name)
+        if f".{names.tower}." in parameter_name:
+            layer = re.search(rf"\.{re.escape(f'{names.tower}.{names.tower_layers}')}\.(\d+)\.", parameter_name)
             if layer and int(layer[1]) in self.unfrozen_vit_layers:
                 return True
             return not self.freeze_backbone and self.use_backbone_lora == 0
@@ -67,11 +68,14 @@ class TrainablePart:
         Raises:
             ValueError: no targets are known for this kind of language model.
         """
+        names = self.names
+        inside = names.tower_layers.partition(".")[0]
+        tower_pattern = rf".*\.{names.tower}\.{inside}\..*\.({'|'.join(names.tower_lora)})"
         patterns = []
         if self.use_llm_lora:
-            patterns.append(lora_target_pattern(language_model_type))
+            patterns.append(lora_target_pattern(language_model_type, self.names))
         if self.use_backbone_lora:
-            patterns.append(_VIT_LORA_PATTERN)
+            patterns.append(tower_pattern)
         if not patterns:
             return None
         rank = self.use_llm_lora or self.use_backbone_lora
@@ -81,8 +85,8 @@ class TrainablePart:
             lora_alpha=2 * rank,
             lora_dropout=dropout,
             target_modules="|".join(f"({pattern})" for pattern in patterns),
-            rank_pattern={_VIT_LORA_PATTERN: self.use_backbone_lora} if differs else {},
-            alpha_pattern={_VIT_LORA_PATTERN: 2 * self.use_backbone_lora} if differs else {},
+            rank_pattern={tower_pattern: self.use_backbone_lora} if differs else {},
+            alpha_pattern={tower_pattern: 2 * self.use_backbone_lora} if differs else {},
             task_type="CAUSAL_LM",
         )
 
@@ -98,7 +102,7 @@ def unfrozen_layers(first: int, num_layers: int) -> range:
     return range(num_layers)[first:] if first else range(0)
 
 
-def lora_target_pattern(language_model_type: str) -> str:
+def lora_target_pattern(language_model_type: str, names: PartNames = USUAL_NAMES) -> str:
     """A pattern for PEFT that matches the language model's projections and nothing of the ViT.
 
     Raises:
@@ -106,4 +110,4 @@ def lora_target_pattern(language_model_type: str) -> str:
     """
     if language_model_type not in LORA_TARGETS:
         raise ValueError(f"no LoRA targets known for {language_model_type!r}: known are {', '.join(LORA_TARGETS)}")
-    return rf".*\.language_model\..*\.({'|'.join(LORA_TARGETS[language_model_type])})"
+    return rf".*\.{names.language_model}\..*\.({'|'.join(LORA_TARGETS[language_model_type])})"

@@ -13,9 +13,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from internvl_chat.families import family_of
 from internvl_chat.model.controls.box_adapter import ROI_CELLS
 from internvl_chat.model.label_loss import CHUNK_TOKENS
-from internvl_chat.model.trainable import LORA_TARGETS, VIT_LORA_TARGETS, TrainablePart
+from internvl_chat.model.part_names import TowerSizes
+from internvl_chat.model.trainable import LORA_TARGETS, TrainablePart
 
 # IntentVCNet's prompt in Qwen2's tokens, beside those of the frames: `<img>` and `</img>`, "Frame-1: " and a coordinate
 # line a frame; the system message, the question and the chat's marks once.
@@ -37,7 +39,7 @@ def frames_within(config: Any, num_tokens: int) -> int:
 
 def _tokens_per_frame(config: Any, coordinates: bool) -> int:
     text = LABEL_TOKENS_PER_FRAME + COORDINATE_TOKENS_PER_FRAME * coordinates
-    return int(config.image_seq_length) + MARKS_PER_FRAME + text
+    return family_of(config).parts.tower_sizes(config).tokens + MARKS_PER_FRAME + text
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,7 @@ class Footprint:
     """Costs of passes through one model.
 
     Args:
-        config: of a native InternVL; only sizes are read.
+        config: the model's; only sizes are read.
         trained: which parts have trained weights.
         num_adapter_layers: box adapters on the ViT's last layers.
         lora_dropout: with it every LoRA matrix keeps its own copy of its input, and a mask.
@@ -72,10 +74,9 @@ class Footprint:
     element_bytes: int = 2
 
     @property
-    def patches_per_tile(self) -> int:
-        """ViT tokens of a tile, the class token among them."""
-        vision = self.config.vision_config
-        return 1 + (vision.image_size[0] // vision.patch_size[0]) * (vision.image_size[1] // vision.patch_size[1])
+    def tower(self) -> TowerSizes:
+        """Of the tower and the projector."""
+        return family_of(self.config).parts.tower_sizes(self.config)
 
     @property
     def _trains_llm(self) -> bool:
@@ -91,7 +92,7 @@ class Footprint:
     @property
     def _trunk_layers(self) -> int:
         """ViT layers that no gradient reaches."""
-        layers, own = self.config.vision_config.num_hidden_layers, self.trained.unfrozen_vit_layers
+        layers, own = self.tower.layers, self.trained.unfrozen_vit_layers
         if not self.trained.freeze_backbone or self.trained.use_backbone_lora:
             return 0
         before_adapters = layers - self.num_adapter_layers + 1 if self.num_adapter_layers else layers
@@ -114,9 +115,9 @@ class Footprint:
             recomputed_layers: of the language model, see `recompute_layers`; of them and of the ViT's only the input
                 is kept.
         """
-        text, vision, e = self.config.text_config, self.config.vision_config, self.element_bytes
-        width, vit_width = text.hidden_size, vision.hidden_size
-        passed = vision.num_hidden_layers - self._trunk_layers
+        text, tower, e = self.config.text_config, self.tower, self.element_bytes
+        width, vit_width = text.hidden_size, tower.width
+        passed = tower.layers - self._trunk_layers
         if recomputed_layers:
             adapted = e * vit_width * (passed + self.num_adapter_layers)
         else:
@@ -124,18 +125,18 @@ class Footprint:
         llm = e * width * recomputed_layers
         llm += self._llm_layer_bytes() * (text.num_hidden_layers - recomputed_layers)
         return {
-            "ViT adapted layers": shape.tiles * self.patches_per_tile * adapted,
-            "projector": shape.tiles * self.config.image_seq_length * e * (2 * 4 * vit_width + 3 * width),
+            "ViT adapted layers": shape.tiles * tower.patches * adapted,
+            "projector": shape.tiles * tower.tokens * e * tower.projector_kept,
             "LLM": shape.tokens * (llm + 2 * e * width),
         }
 
     def passing_bytes(self, shape: PassShape, recomputed_layers: int) -> dict[str, int]:
         """Bytes that exist for a moment, one part at a time, beside those that are kept."""
-        text, vision, e = self.config.text_config, self.config.vision_config, self.element_bytes
-        patches = shape.tiles * self.patches_per_tile
+        text, tower, e = self.config.text_config, self.tower, self.element_bytes
+        patches = shape.tiles * tower.patches
         llm_layer = e * (3 * text.intermediate_size + 2 * text.hidden_size)
-        vit_layer = e * (vision.intermediate_size + 2 * vision.hidden_size)
-        adapter = e * 8 * vision.hidden_size
+        vit_layer = e * (tower.inner + 2 * tower.width)
+        adapter = e * 8 * tower.width
         # When the first layer recomputes its inside, those that were kept, of the last layers, are gone.
         inside = shape.tokens * self._llm_layer_bytes()
         gone = inside * (text.num_hidden_layers - recomputed_layers)
@@ -143,9 +144,9 @@ class Footprint:
         def again(size: int) -> int:
             return max(0, size - gone) if recomputed_layers else 0
 
-        reached = vision.num_hidden_layers > self._trunk_layers
+        reached = tower.layers > self._trunk_layers
         return {
-            "ViT trunk": patches * e * (5 * vision.hidden_size + 2 * vision.intermediate_size),
+            "ViT trunk": patches * e * (5 * tower.width + 2 * tower.inner),
             "a ViT layer": (patches * vit_layer + again(patches * self._vit_layer_bytes())) * reached,
             "a box adapter": (patches * adapter + again(patches * self._adapter_bytes()))
             * bool(self.num_adapter_layers),
@@ -179,17 +180,18 @@ class Footprint:
 
     def _vit_layer_bytes(self) -> int:
         """A patch's in one layer that gradients pass: two norms, attention, GELU, inputs of trained matrices."""
-        vision, e = self.config.vision_config, self.element_bytes
-        width, inner = vision.hidden_size, vision.intermediate_size
+        tower, e = self.tower, self.element_bytes
+        width, inner = tower.width, tower.inner
         copied = e + _MASK_BYTES * bool(self.trained.use_backbone_lora and self.lora_dropout)
         inputs = 0
         if self._trains_vit or self.trained.use_backbone_lora:
-            inputs = copied * (5 * width + inner) + e * self.trained.use_backbone_lora * len(VIT_LORA_TARGETS)
+            matrices = len(self.trained.names.tower_lora)
+            inputs = copied * (5 * width + inner) + e * self.trained.use_backbone_lora * matrices
         return e * (6 * width + inner) + inputs
 
     def _adapter_bytes(self) -> int:
         """A patch's in one box adapter: norms in fp32 and their outputs, attention, the gated feed-forward."""
-        width, e = self.config.vision_config.hidden_size, self.element_bytes
+        width, e = self.tower.width, self.element_bytes
         return 2 * _FP32_BYTES * width + e * (4 + 3 + 4 + 4 + 2 + 2 + 2) * width
 
     def flops(self, shape: PassShape) -> dict[str, float]:
@@ -203,11 +205,11 @@ class Footprint:
         return sum(work.forward * again[work.layers] for work in self._work(shape))
 
     def _work(self, shape: PassShape) -> list[_Work]:
-        text, vision = self.config.text_config, self.config.vision_config
-        width, vit_width = text.hidden_size, vision.hidden_size
+        text, tower = self.config.text_config, self.tower
+        width, vit_width = text.hidden_size, tower.width
         queries, keys = self._attention_widths
-        patches = shape.tiles * self.patches_per_tile
-        passed = vision.num_hidden_layers - self._trunk_layers
+        patches = shape.tiles * tower.patches
+        passed = tower.layers - self._trunk_layers
 
         llm_attention = width * (2 * queries + 2 * keys)
         llm_ffn = 3 * width * text.intermediate_size
@@ -216,13 +218,13 @@ class Footprint:
         llm_tokens = 2.0 * shape.tokens * text.num_hidden_layers
         # The last layer's feed-forward sees the rows of the targets only.
         ffn_tokens = llm_tokens - 2.0 * (shape.tokens - shape.targets)
-        vit_layer = 2.0 * patches * (4 * vit_width**2 + 2 * vit_width * vision.intermediate_size)
-        vit_lora = 2.0 * patches * (2 * 5 * vit_width + 2 * vision.intermediate_size) * self.trained.use_backbone_lora
-        vit_attention = 4.0 * patches * self.patches_per_tile * vit_width
+        vit_layer = 2.0 * patches * (4 * vit_width**2 + 2 * vit_width * tower.inner)
+        vit_lora = 2.0 * patches * (2 * 5 * vit_width + 2 * tower.inner) * self.trained.use_backbone_lora
+        vit_attention = 4.0 * patches * tower.patches * vit_width
         # Query, output and feed-forward of the patches; convolution, projection, keys and values of the RoI cells.
         adapter = 2.0 * patches * (8 * vit_width**2 + 9 * 4 * vit_width)
         adapter += 2.0 * shape.tiles * ROI_CELLS**2 * 22 * vit_width**2
-        projector = 2.0 * shape.tiles * self.config.image_seq_length * (4 * vit_width * width + width**2)
+        projector = 2.0 * shape.tiles * tower.tokens * tower.projector_weights
 
         lora = llm_tokens * lora_attention + ffn_tokens * lora_ffn
         llm_factor = 3 if self._trains_llm else 2

@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import copy
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from peft import get_peft_model
 from torch import nn
-from transformers import InternVLConfig
+from transformers import PreTrainedConfig, PreTrainedModel
 from transformers import initialization as init
 from transformers.modeling_utils import set_zero3_state
 
+from internvl_chat.families import family_of, read_config_file
 from internvl_chat.model.checkpoint import LORA_WEIGHTS_NAME, TRAINED_MODULES_NAME, is_training_checkpoint
 from internvl_chat.model.conversion.weight_files import open_safetensors
-from internvl_chat.model.families.internvl.configuration import IntentVCNetConfig
-from internvl_chat.model.families.internvl.model import IntentVCNetForConditionalGeneration
-from internvl_chat.model.families.internvl.original import is_original, original_kind, template_of
 from internvl_chat.model.label_loss import CHUNK_TOKENS
-from internvl_chat.model.loading import load_config, read_config_file, resolve_folder
+from internvl_chat.model.loading import load_config, resolve_folder
+from internvl_chat.model.part_names import ADAPTERS, PartNames
 from internvl_chat.model.trainable import TrainablePart
 from internvl_chat.planning.footprint import Footprint, PassShape, prompt_tokens
 
@@ -28,19 +28,14 @@ GIB = 2**30
 WEIGHT_BYTES = 2
 GRADIENT_BYTES, OPTIMIZER_BYTES = 2, 3 * 4
 
-_PARTS = {
-    ".box_adapters.": "box adapters",
-    ".lora_": "LoRA",
-    "vision_tower.": "ViT",
-    "multi_modal_projector.": "projector",
-    "language_model.": "language model",
-    "lm_head.": "language model",
-}
 
-
-def part_of(parameter_name: str) -> str:
+def part_of(parameter_name: str, names: PartNames) -> str:
     """The part of the model that a parameter belongs to."""
-    return next(part for mark, part in _PARTS.items() if mark in parameter_name)
+    marks = {f".{ADAPTERS}.": "box adapters", ".lora_": "LoRA"}
+    marks |= {f".{module}.": module.replace("_", " ") for module in names.added if module != ADAPTERS}
+    marks |= {f"{names.tower}.": "ViT", f"{names.projector}.": "projector"}
+    marks |= {f"{names.language_model}.": "language model", "lm_head.": "language model"}
+    return next(part for mark, part in marks.items() if mark in parameter_name)
 
 
 @dataclass(frozen=True)
@@ -103,19 +98,20 @@ def inspect_checkpoint(
     """
     folder = resolve_folder(model_path)
     config = load_config(folder)
-    own_adapters = getattr(config.vision_config, "num_adapter_layers", 0)
-    own = _sizes(_meta_model(config, own_adapters))
+    family = family_of(config)
+    own_adapters = family.configuration.num_adapters(config)
+    own = _sizes(_meta_model(config, own_adapters), family.parts.NAMES)
     weights, trained_sizes = parameter_counts(config, trained, own_adapters or num_adapter_layers)
-    trained_sizes = _trained_sizes(folder) or trained_sizes
+    trained_sizes = _trained_sizes(folder, family.parts.NAMES) or trained_sizes
     tokens = prompt_tokens(config, num_frames)
-    footprint = Footprint(config, trained, own_adapters or num_adapter_layers)
+    footprint = Footprint(config, replace(trained, names=family.parts.NAMES), own_adapters or num_adapter_layers)
     shape = PassShape(num_frames, tokens, CHUNK_TOKENS)
-    layout = "original" if is_original(read_config_file(folder)) else "hf"
+    layout = "original" if family.original.is_original(read_config_file(folder)) else "hf"
     return Inspection(
         name=Path(model_path).name,
         layout="training checkpoint" if is_training_checkpoint(folder) else layout,
-        language_model=original_kind(config),
-        template=template_of(config),
+        language_model=family.original.language_model_kind(config),
+        template=family.parts.template_of(config),
         num_adapter_layers=own_adapters,
         sizes=own,
         trained=trained_sizes,
@@ -132,23 +128,26 @@ def inspect_checkpoint(
 
 
 def parameter_counts(
-    config: InternVLConfig, trained: TrainablePart, num_adapter_layers: int
+    config: PreTrainedConfig, trained: TrainablePart, num_adapter_layers: int
 ) -> tuple[dict[str, int], dict[str, int]]:
     """Parameters by part of the model that a run trains, LoRA among them: of all, and of what is trained."""
+    names = family_of(config).parts.NAMES
+    trained = replace(trained, names=names)
     wrapped = _with_lora(_meta_model(config, num_adapter_layers), trained)
-    return _sizes(wrapped), _sizes(wrapped, trained)
+    return _sizes(wrapped, names), _sizes(wrapped, names, trained)
 
 
-def _meta_model(config: InternVLConfig, num_adapter_layers: int) -> IntentVCNetForConditionalGeneration:
-    own = IntentVCNetConfig.from_base(config, num_adapter_layers)
+def _meta_model(config: PreTrainedConfig, num_adapter_layers: int) -> PreTrainedModel:
+    family = family_of(config)
+    own = family.configuration.captioner_config(copy.deepcopy(config), num_adapter_layers)
     # Marked as already under ZeRO-3's hand: it would partition the meta tensors of the inner models.
     with set_zero3_state(), init.no_init_weights(), torch.device("meta"):
-        model = IntentVCNetForConditionalGeneration(own)
+        model = family.model.Captioner(own)
     model.tie_weights()
     return model
 
 
-def _with_lora(model: IntentVCNetForConditionalGeneration, trained: TrainablePart) -> nn.Module:
+def _with_lora(model: PreTrainedModel, trained: TrainablePart) -> nn.Module:
     lora = trained.lora_config(model.config.text_config.model_type)
     if lora is None:
         return model
@@ -156,26 +155,28 @@ def _with_lora(model: IntentVCNetForConditionalGeneration, trained: TrainablePar
         return get_peft_model(model, lora, low_cpu_mem_usage=True)
 
 
-def _sizes(model: nn.Module, trained: TrainablePart | None = None) -> dict[str, int]:
+def _sizes(model: nn.Module, names: PartNames, trained: TrainablePart | None = None) -> dict[str, int]:
     sizes: dict[str, int] = {}
     for name, parameter in model.named_parameters():
         if trained is None or name in trained:
-            sizes[part_of(name)] = sizes.get(part_of(name), 0) + parameter.numel()
+            part = part_of(name, names)
+            sizes[part] = sizes.get(part, 0) + parameter.numel()
     return sizes
 
 
-def _trained_sizes(folder: Path) -> dict[str, int]:
+def _trained_sizes(folder: Path, names: PartNames) -> dict[str, int]:
     """What a training checkpoint holds; nothing for any other folder."""
     sizes: dict[str, int] = {}
     if is_training_checkpoint(folder):
         for file in (TRAINED_MODULES_NAME, LORA_WEIGHTS_NAME):
             tensors = open_safetensors(folder / file) if (folder / file).is_file() else {}
             for name, tensor in tensors.items():
-                sizes[part_of(name)] = sizes.get(part_of(name), 0) + tensor.shape.numel()
+                part = part_of(name, names)
+                sizes[part] = sizes.get(part, 0) + tensor.shape.numel()
     return sizes
 
 
-def _cache_bytes(config: InternVLConfig, tokens: int) -> int:
+def _cache_bytes(config: PreTrainedConfig, tokens: int) -> int:
     text = config.text_config
     head_dim = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
     return 2 * text.num_hidden_layers * text.num_key_value_heads * head_dim * tokens * WEIGHT_BYTES

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from transformers import InternVLConfig
+from transformers import PreTrainedConfig
 
 from internvl_chat.contracts import UserError
 from internvl_chat.model.trainable import TrainablePart
@@ -169,7 +169,7 @@ class _Planner:
 
     @classmethod
     def of(
-        cls, config: InternVLConfig, trained: TrainablePart, num_adapter_layers: int, lora_dropout: float
+        cls, config: PreTrainedConfig, trained: TrainablePart, num_adapter_layers: int, lora_dropout: float
     ) -> _Planner:
         everything, of_it_trained = parameter_counts(config, trained, num_adapter_layers)
         footprint = Footprint(config, trained, num_adapter_layers, lora_dropout, WEIGHT_BYTES)
@@ -251,7 +251,7 @@ class _Planner:
 
 
 def plan_as_set(
-    config: InternVLConfig,
+    config: PreTrainedConfig,
     trained: TrainablePart,
     num_adapter_layers: int,
     workload: Workload,
@@ -265,7 +265,7 @@ def plan_as_set(
 
 
 def plan_run(
-    config: InternVLConfig,
+    config: PreTrainedConfig,
     trained: TrainablePart,
     num_adapter_layers: int,
     workload: Workload,

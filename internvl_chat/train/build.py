@@ -12,12 +12,11 @@ from peft import get_peft_model
 from transformers import (
     AutoProcessor,
     AutoTokenizer,
-    InternVLConfig,
+    PreTrainedConfig,
     PreTrainedTokenizerBase,
     ProcessorMixin,
 )
 
-from internvl_chat.constants import IMG_CONTEXT
 from internvl_chat.contracts import Sample, SkippedPass, UserError
 from internvl_chat.data.media.frame_cache import FrameCache
 from internvl_chat.data.prompts.encoder import PromptConfig, SampleEncoder
@@ -25,13 +24,13 @@ from internvl_chat.data.prompts.tokenizer import add_special_tokens, load_tokeni
 from internvl_chat.data.records.annotations import load_meta, read_mix
 from internvl_chat.data.training_set.dataset import CaptionDataset
 from internvl_chat.data.training_set.packing import group_by_prompt
+from internvl_chat.families import family_in, family_of, read_config_file
 from internvl_chat.inference.generation import caption_plainly
 from internvl_chat.inference.requests import Viewpoint
 from internvl_chat.model.checkpoint import (
     load_base,
 )
-from internvl_chat.model.families.internvl.original import is_original
-from internvl_chat.model.loading import read_config_file, resolve_folder
+from internvl_chat.model.loading import resolve_folder
 from internvl_chat.model.recomputation import recompute_layers
 from internvl_chat.model.shared_prefix import use_shared_prefix_attention
 from internvl_chat.model.stochastic_depth import use_stochastic_depth
@@ -46,12 +45,13 @@ _PASSES_TRIED = 3
 
 
 def load_text_processing(args: ModelArguments) -> tuple[PreTrainedTokenizerBase, ProcessorMixin | None]:
-    """The base's tokenizer, with InternVL's special tokens, and its processor where it ships one."""
+    """The base's tokenizer, with its family's special tokens, and its processor where it ships one."""
     folder = resolve_folder(args.model_name_or_path)
-    if is_original(read_config_file(folder)):
-        return load_tokenizer(folder), None
+    family = family_in(folder)
+    if family.original.is_original(read_config_file(folder)):
+        return load_tokenizer(folder, family), None
     tokenizer = AutoTokenizer.from_pretrained(args.model_name_or_path, use_fast=args.use_fast_tokenizer)
-    add_special_tokens(tokenizer)
+    add_special_tokens(tokenizer, family.data.SPECIAL_TOKENS)
     try:
         processor = AutoProcessor.from_pretrained(args.model_name_or_path)
     except (OSError, ValueError, AttributeError):
@@ -60,14 +60,15 @@ def load_text_processing(args: ModelArguments) -> tuple[PreTrainedTokenizerBase,
     return tokenizer, processor
 
 
-def trainable_part(args: ModelArguments, config: InternVLConfig) -> TrainablePart:
+def trainable_part(args: ModelArguments, config: PreTrainedConfig) -> TrainablePart:
     """What the flags train of a model.
 
     Raises:
         UserError: they name a ViT layer, or an output layer, that the model does not have.
     """
+    parts = family_of(config).parts
     try:
-        vit_layers = unfrozen_layers(args.unfreeze_vit_layers, config.vision_config.num_hidden_layers)
+        vit_layers = unfrozen_layers(args.unfreeze_vit_layers, parts.tower_sizes(config).layers)
     except ValueError as error:
         raise UserError(f"--{error}, the ViT's layers") from error
     if args.unfreeze_lm_head and config.tie_word_embeddings:
@@ -80,6 +81,7 @@ def trainable_part(args: ModelArguments, config: InternVLConfig) -> TrainablePar
         args.use_backbone_lora,
         vit_layers,
         args.unfreeze_lm_head,
+        parts.NAMES,
     )
 
 
@@ -98,7 +100,7 @@ def build_model(
         attn_implementation=args.attn_implementation,
         image_size_px=image_size_px,
         num_tokens=len(tokenizer) if tokenizer else None,
-        image_token_id=tokenizer.convert_tokens_to_ids(IMG_CONTEXT) if tokenizer else None,
+        image_token_id=_image_token_id(tokenizer, args) if tokenizer else None,
     )
     model.config.use_cache = False
     use_shared_prefix_attention(model)
@@ -112,6 +114,11 @@ def build_model(
         wrapped = get_peft_model(model, lora, autocast_adapter_dtype=False)
     trained.mark(wrapped)
     return wrapped, trained
+
+
+def _image_token_id(tokenizer: PreTrainedTokenizerBase, args: ModelArguments) -> int:
+    name = family_in(resolve_folder(args.model_name_or_path)).data.IMAGE_TOKEN
+    return tokenizer.convert_tokens_to_ids(name)
 
 
 def check_first_pass(dataset: CaptionDataset) -> None:

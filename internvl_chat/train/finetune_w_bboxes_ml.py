@@ -1,4 +1,4 @@
-"""Fine-tune InternVL with LoRA and box adapters; started by the scripts in `shell/` under torchrun.
+"""Fine-tune a base with LoRA and box adapters; started by the scripts in `shell/` under torchrun.
 
     torchrun --nproc_per_node 4 internvl_chat/train/finetune_w_bboxes_ml.py --model_name_or_path ... --meta_path ...
 
@@ -25,14 +25,12 @@ from transformers import (
 
 from internvl_chat.contracts import UserError
 from internvl_chat.data.prompts.encoder import PromptConfig
-from internvl_chat.data.prompts.templates import template_named
 from internvl_chat.data.training_set.collator import PackCollator
+from internvl_chat.families import check_style, family_of
 from internvl_chat.files import read_json, write_json
 from internvl_chat.model.checkpoint import (
     load_config,
 )
-from internvl_chat.model.families.internvl.configuration import tokens_per_frame
-from internvl_chat.model.families.internvl.original import template_of
 from internvl_chat.planning.footprint import Footprint
 from internvl_chat.train.arguments import RunArguments
 from internvl_chat.train.build import (
@@ -125,14 +123,15 @@ def train(run: RunArguments) -> None:
     set_seed(args.seed)
 
     config = load_config(model_args.model_name_or_path)
-    if data_args.down_sample_ratio != config.downsample_ratio:
+    family = family_of(config)
+    made_for = family.parts.downsample_ratio(config)
+    if made_for not in (None, data_args.down_sample_ratio):
         raise UserError(
             f"--down_sample_ratio {data_args.down_sample_ratio}: the projector of {model_args.model_name_or_path} "
-            f"was made for {config.downsample_ratio}"
+            f"was made for {made_for}"
         )
-    template_named(run.prompt.conv_style, template_of(config))
-    tile_px = run.prompt.force_image_size
-    prompt_config = run.prompt_config(tokens_per_frame(config, tile_px))
+    check_style(run.prompt.conv_style, family.parts.template_of(config), family)
+    prompt_config = run.prompt_config(family.parts.tokens_per_tile(config, run.prompt.force_image_size))
     if args.dry_run:
         sys.stdout.write(describe_run(run, prompt_config, trainable_part(model_args, config)))
         return
@@ -143,13 +142,13 @@ def train(run: RunArguments) -> None:
     dtype = torch.bfloat16 if args.bf16 else torch.float32
     part = trainable_part(model_args, config)
     recomputed_layers = settle_recomputation(run, prompt_config, config, part, dataset.passes)
-    model, trained = build_model(model_args, dtype, tokenizer, tile_px, recomputed_layers)
+    model, trained = build_model(model_args, dtype, tokenizer, run.prompt.force_image_size, recomputed_layers)
     footprint = Footprint(model.config, trained, model_args.num_adapter_layers, model_args.lora_dropout, dtype.itemsize)
     trainer = BoxCaptionTrainer(
         model=model,
         args=args,
         train_dataset=dataset,
-        data_collator=PackCollator(tile_px),
+        data_collator=PackCollator(family.data.blank(prompt_config)),
         processing_class=tokenizer if processor is None else processor,
         trained=trained,
         prompt_config=prompt_config,

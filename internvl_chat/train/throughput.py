@@ -4,23 +4,31 @@ from __future__ import annotations
 
 import resource
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 
 from internvl_chat.contracts import PackedBatch
 from internvl_chat.planning.footprint import Footprint, PassShape
+from internvl_chat.vision import Vision
 
 
 class Throughput:
     """Counts what a rank trained on between two log lines.
 
     Args:
+        num_tiles: counts the tiles of a batch.
         footprint: what a pass costs in FLOPs, what checkpointing computes again not counted; None leaves them out.
         peak_flops: of one GPU; with it the log has the MFU, the share of the peak that those FLOPs come to.
     """
 
-    def __init__(self, footprint: Footprint | None = None, peak_flops: float | None = None) -> None:
+    def __init__(
+        self,
+        num_tiles: Callable[[Vision], int],
+        footprint: Footprint | None = None,
+        peak_flops: float | None = None,
+    ) -> None:
+        self.num_tiles = num_tiles
         self.footprint = footprint
         self.peak_flops = peak_flops
         self._reset()
@@ -36,7 +44,7 @@ class Throughput:
         for batch in batches:
             self.captions += sum(len(prefix.answer_lengths) or 1 for prefix in batch["layout"])
             self.tokens += batch["input_ids"].numel()
-            self.tiles += len(batch["pixel_values"])
+            self.tiles += self.num_tiles(batch["vision"])
             self.targets += batch["target_ids"].numel()
             self.samples += len(batch["layout"])
 

@@ -17,6 +17,7 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from internvl_chat.data.prompts.encoder import PromptConfig
 from internvl_chat.data.training_set.dataset import CaptionDataset, EpochSampler, PackSampler
+from internvl_chat.families import family_of_style
 from internvl_chat.model.checkpoint import COMPLETION_MARK_NAME, list_files, load_trained, save_trained
 from internvl_chat.model.trainable import TrainablePart
 from internvl_chat.planning.footprint import Footprint
@@ -54,7 +55,8 @@ class BoxCaptionTrainer(Trainer):
         self.prompt_config = prompt_config
         self.max_packed_tokens = max_packed_tokens
         self.tile_cost = tile_cost(footprint) if footprint else 0.0
-        self.throughput = Throughput(footprint, peak_flops())
+        num_tiles = family_of_style(prompt_config.conv_style).data.num_tiles
+        self.throughput = Throughput(num_tiles, footprint, peak_flops())
         answers = list(map(len, self.train_dataset.passes))
         self.faults = FaultLog(sum(answers), max_bad_fraction, max(answers))
         self.add_callback(RememberFaults(self.faults))

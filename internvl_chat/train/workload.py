@@ -13,7 +13,7 @@ from typing import Any
 
 import psutil
 import torch
-from transformers import InternVLConfig
+from transformers import PreTrainedConfig
 
 from internvl_chat.contracts import Sample, UserError
 from internvl_chat.data.prompts.prompt_config import PromptConfig
@@ -137,7 +137,7 @@ def layers_to_recompute(flag: str, layers: int) -> int | None:
 def settle_recomputation(
     run: RunArguments,
     prompt_config: PromptConfig,
-    config: InternVLConfig,
+    config: PreTrainedConfig,
     trained: TrainablePart,
     passes: Sequence[Sequence[Sample]],
 ) -> int:

@@ -58,8 +58,7 @@ def test_an_old_checkpoint_says_the_same(media: Path) -> None:
         said = model.generate(
             input_ids=ids,
             attention_mask=torch.ones_like(ids),
-            pixel_values=features["pixel_values"],
-            boxes=features["boxes"],
+            vision=features["vision"],
             do_sample=False,
             max_new_tokens=40,
         )

@@ -17,6 +17,8 @@ from tests.families import family_tokenizer
 from tests.golden.frozen import OLD, check_frozen, digest
 
 GEOMETRY = {"force_image_size": 28, "tokens_per_frame": 3}
+# What the tensors of text alone were before they were left out.
+NOTHING_SHOWN = {"pixel_values": torch.empty(0, 3, 28, 28), "boxes": torch.empty(0, 4)}
 COORDINATES = "<video>\nDescribe this video in one sentence, and focus on cup located in the coordinate list."
 RED_BOX = "<video>\nDescribe this video in one sentence, and focus on the cup in the red coordinate box."
 RED_BOX_COORDINATES = f"{RED_BOX[:-1]}, whose coordinates at each frame are:"
@@ -135,7 +137,8 @@ def encoded(case: Case, config: PromptConfig, root: Path) -> Features:
 
 def lines_of(name: str, features: Features) -> list[str]:
     """What is frozen of a sample; lengths and boxes are written out, so that a change can be read."""
-    ids, labels, pixels = features["input_ids"], features["labels"], features["pixel_values"]
+    ids, labels, vision = features["input_ids"], features["labels"], features["vision"] or NOTHING_SHOWN
+    pixels = vision["pixel_values"]
     # In thousandths, so that the last bit of a division does not count.
     rounded = (pixels * 1000).round().to(torch.int32)
     mean = f"{pixels.double().mean():.3f}" if len(pixels) else "none"
@@ -144,7 +147,7 @@ def lines_of(name: str, features: Features) -> list[str]:
         f"  ids     {len(ids)} {digest(ids.numpy().tobytes())}",
         f"  labels  {int((labels != -100).sum())} learned {digest(labels.numpy().tobytes())}",
         f"  pixels  {list(pixels.shape)} mean {mean} {digest(rounded.numpy().tobytes())}",
-        f"  boxes   {features['boxes'].tolist()}",
+        f"  boxes   {vision['boxes'].tolist()}",
     ]
 
 

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from transformers import PreTrainedTokenizerFast
@@ -32,11 +31,11 @@ from internvl_chat.inference.requests import (
     with_tracks,
 )
 from internvl_chat.inference.rotary import RotaryLimit, apart
-from internvl_chat.model import IntentVCNetConfig, IntentVCNetForConditionalGeneration
 from internvl_chat.model.checkpoint import load_captioner
+from internvl_chat.model.families.internvl import IntentVCNetConfig, IntentVCNetForConditionalGeneration
 from internvl_chat.model.shared_prompt import attend_to_shared_prompts
 from tests.helpers import TILE_PX, TOKENS_PER_FRAME, randomise, tiny_config
-from tests.model.inputs import inputs_of
+from tests.model.inputs import boxed, inputs_of
 
 NEW_TOKENS = 7
 
@@ -102,8 +101,7 @@ def plain(
     out = model.generate(
         input_ids=ids,
         attention_mask=torch.ones_like(ids),
-        pixel_values=features["pixel_values"],
-        boxes=features["boxes"],
+        vision=features["vision"],
         max_new_tokens=NEW_TOKENS,
         do_sample=False,
         eos_token_id=tokenizer.eos_token_id,
@@ -156,10 +154,10 @@ def test_every_language_model_of_the_family_shares_its_prompts(family: str, num_
     for seed in (1, 4):
         inputs = inputs_of(num_frames=seed, seed=seed)
         boxes = torch.tensor([[100, 200, 500, 900]] * seed)
-        prompt = ViewedPrompt(inputs["input_ids"][0].tolist(), boxes.numpy())
-        clips.append(EncodedClip((str(seed),), (ViewedClip(inputs["pixel_values"], (prompt,)),)))
+        prompt = ViewedPrompt(inputs["input_ids"][0].tolist(), {"boxes": boxes})
+        clips.append(EncodedClip((str(seed),), (ViewedClip(inputs["vision"], (prompt,)),)))
         settings = {"max_new_tokens": NEW_TOKENS, "num_beams": num_beams, "do_sample": False, "pad_token_id": 0}
-        out = model.generate(**inputs, boxes=boxes, eos_token_id=9, **settings)
+        out = model.generate(**boxed(inputs, boxes), eos_token_id=9, **settings)
         alone.append(NumbersAsText().batch_decode(out[:, inputs["input_ids"].shape[1] :]))
     decoding = Decoding(num_beams=num_beams, max_new_tokens=NEW_TOKENS)
     together = Captioners(InStep([model]), [0], NumbersAsText(), [9], decoding)(clips)
@@ -177,10 +175,10 @@ def clip_of_length(name: str, length: int, num_asks: int, config: IntentVCNetCon
     places = [config.image_token_id] * (2 * TOKENS_PER_FRAME)
     words = torch.randint(10, 50, (length - len(places) - 7,), generator=generator).tolist()
     rests = torch.randint(10, 50, (num_asks, 7), generator=generator).tolist()
-    boxes = np.array([[100, 200, 500, 900]] * 2)
-    prompts = tuple(ViewedPrompt([*words, *places, *rest], boxes) for rest in rests)
+    boxes = torch.tensor([[100, 200, 500, 900]] * 2)
+    prompts = tuple(ViewedPrompt([*words, *places, *rest], {"boxes": boxes}) for rest in rests)
     pixels = torch.randn(2, 3, TILE_PX, TILE_PX, generator=generator)
-    return EncodedClip(tuple(f"{name}{n}" for n in range(num_asks)), (ViewedClip(pixels, prompts),))
+    return EncodedClip(tuple(f"{name}{n}" for n in range(num_asks)), (ViewedClip({"pixel_values": pixels}, prompts),))
 
 
 def model_with_rope(**text: object) -> IntentVCNetForConditionalGeneration:
@@ -205,8 +203,7 @@ def test_prompts_on_both_sides_of_a_rotary_limit_are_answered_as_each_alone() ->
             out = model.generate(
                 input_ids=ids,
                 attention_mask=torch.ones_like(ids),
-                pixel_values=clip.views[0].pixel_values,
-                boxes=torch.from_numpy(prompt.boxes),
+                vision={**clip.views[0].vision, **prompt.tensors},
                 max_new_tokens=9,
                 do_sample=False,
                 eos_token_id=60,
@@ -240,9 +237,11 @@ def test_a_clip_is_read_once_whatever_is_asked_about_it(
     model: IntentVCNetForConditionalGeneration, views: list[Viewpoint], samples: list[list[Sample]]
 ) -> None:
     clips = clips_of(samples, views[:1])
-    batch = PromptBatch.of([clip.views[0] for clip in clips], model.config.image_token_id)
+    batch = PromptBatch.of([clip.views[0] for clip in clips], [model.config.image_token_id])
     # Two clips of four frames; the first with two tracks, one of which has three questions.
-    assert (len(batch.pixel_values), len(batch.tile_rows), len(batch.beginning_ids)) == (8, 12, 3)
+    tiles = [len(vision["pixel_values"]) for vision in batch.visions]
+    assert (tiles, batch.clip_of_group, len(batch.tensors["boxes"])) == ([4, 4], (0, 0, 1), 12)
+    assert len(batch.beginning_ids) == 3
     assert batch.group_of_ask.tolist() == [0, 0, 0, 1, 2]
     seen = {"first": 0, "last": 0}
     read: list[tuple[int, ...]] = []
@@ -262,7 +261,7 @@ def test_a_clip_is_read_once_whatever_is_asked_about_it(
         hook.remove()
     assert (seen["first"], seen["last"]) == (8, 12)
     lengths = [len(prompt.input_ids) for clip in clips for prompt in clip.views[0].prompts]
-    assert prompts.lengths.tolist() == [length - 1 for length in lengths]
+    assert prompts.next_positions.tolist() == [length - 1 for length in lengths]
     assert read == [batch.beginning_ids.shape, batch.rest_ids.shape]
     assert batch.beginning_mask.sum() + batch.rest_mask.sum() < 0.8 * sum(lengths)
 
@@ -282,10 +281,10 @@ def test_asks_of_several_passes_are_joined_in_order(
     hook = model.model.vision_tower.register_forward_pre_hook(lambda *_: calls.append(1))
     with torch.inference_mode():
         prompts = read_prompts(model, clips, NEW_TOKENS)
-        alone = [read_batch(model, PromptBatch.of([clip], model.config.image_token_id)) for clip in clips]
+        alone = [read_batch(model, PromptBatch.of([clip], [model.config.image_token_id])) for clip in clips]
     hook.remove()
     assert len(calls) == passes + len(clips)
-    assert prompts.lengths.tolist() == torch.cat([one.lengths for one in alone]).tolist()
+    assert prompts.next_positions.tolist() == torch.cat([one.next_positions for one in alone]).tolist()
     for number, layer in enumerate(prompts.cache.layers):
         rows = list(zip(layer.keys, layer.values, prompts.mask.bool(), strict=True))
         for one in alone:
@@ -402,9 +401,7 @@ def test_members_choose_by_the_weighted_mean_of_their_log_probabilities(
             clip = clips[0].views[view]
             ids = torch.tensor([clip.prompts[0].input_ids + chosen])
             with torch.inference_mode():
-                logits = member(
-                    input_ids=ids, pixel_values=clip.pixel_values, boxes=torch.from_numpy(clip.prompts[0].boxes)
-                ).logits[0, -1]
+                logits = member(input_ids=ids, vision={**clip.vision, **clip.prompts[0].tensors}).logits[0, -1]
             mixed += weight * logits.log_softmax(-1)
         chosen.append(int(mixed.argmax()))
         if chosen[-1] == tokenizer.eos_token_id:

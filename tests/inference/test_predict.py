@@ -63,7 +63,7 @@ class Writer:
             raise KeyboardInterrupt
         self.calls.append(ids)
         prompts = [prompt for clip in clips for prompt in clip.views[0].prompts]
-        return [[f"seen {sum(prompt.input_ids)} {prompt.boxes.sum()}"] for prompt in prompts]
+        return [[f"seen {sum(prompt.input_ids)} {prompt.tensors['boxes'].sum()}"] for prompt in prompts]
 
 
 def run(

@@ -27,7 +27,7 @@ from internvl_chat.model.checkpoint import (
 from internvl_chat.model.export import merge_checkpoint
 from internvl_chat.model.trainable import TrainablePart
 from tests.helpers import randomise, tiny_base
-from tests.model.inputs import BOXES, inputs_of
+from tests.model.inputs import BOXES, boxed, inputs_of, plain_inputs
 
 SCRIPT = TrainablePart(use_llm_lora=4, freeze_llm=False, freeze_mlp=False, freeze_backbone=True)
 FULL_LLM = TrainablePart(use_llm_lora=0, freeze_llm=False, freeze_mlp=False, freeze_backbone=True)
@@ -55,8 +55,8 @@ def saved(model: Any, part: TrainablePart, folder: Path) -> Path:
 @torch.no_grad()
 def logits_of(model: Any, dtype: torch.dtype = torch.float32) -> torch.Tensor:
     inputs = inputs_of()
-    inputs["pixel_values"] = inputs["pixel_values"].to(dtype)
-    return model(**inputs, boxes=BOXES).logits
+    inputs["vision"] = {"pixel_values": inputs["vision"]["pixel_values"].to(dtype)}
+    return model(**boxed(inputs, BOXES)).logits
 
 
 @pytest.fixture(scope="module")
@@ -200,7 +200,7 @@ def test_a_plain_base_is_opened_without_adapters(base_folder: Path) -> None:
     model = load_captioner(base_folder, dtype=torch.float32)
     assert not [n for n, _ in model.named_parameters() if ".box_adapters." in n]
     with torch.no_grad():
-        assert torch.equal(logits_of(model), tiny_base()(**inputs_of()).logits)
+        assert torch.equal(logits_of(model), tiny_base()(**plain_inputs()).logits)
 
 
 def test_a_folder_without_a_model_is_named(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from internvl_chat.contracts import UserError
 from internvl_chat.model.checkpoint import load_base, load_captioner
-from internvl_chat.model.loading import resize_positions
+from internvl_chat.model.families.internvl.parts import resize_positions
 from internvl_chat.model.trainable import TrainablePart
 from internvl_chat.planning.inspection import inspect_checkpoint
 from tests.model.original_reference import GRID, IMAGE_ID, TILE_PX, VOCAB, WIDTH, D, inputs, write_checkpoint
@@ -113,8 +113,8 @@ def test_boxes_reach_adapters_of_a_plain_base(tmp_path: Path) -> None:
     given = inputs()
     with torch.no_grad():
         plain, adapted = (
-            model(input_ids=given["input_ids"], pixel_values=given["pixel_values"], boxes=boxes).logits
-            for boxes in (None, given["bboxes"])
+            model(input_ids=given["input_ids"], vision={"pixel_values": given["pixel_values"], **boxes}).logits
+            for boxes in ({}, {"boxes": given["bboxes"]})
         )
     assert torch.equal(plain, adapted), "a fresh adapter adds nothing"
 

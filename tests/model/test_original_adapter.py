@@ -10,8 +10,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from internvl_chat.model import IntentVCNetConfig, IntentVCNetForConditionalGeneration
 from internvl_chat.model.controls.box_adapter import ChannelRMSNorm
+from internvl_chat.model.families.internvl import IntentVCNetConfig, IntentVCNetForConditionalGeneration
 from tests.helpers import shared, tiny_config
 
 VIT_WIDTH, VIT_LAYERS, LLM_WIDTH, NUM_ADAPTERS = 64, 7, 48, 5

@@ -17,6 +17,7 @@ from internvl_chat.data.training_set.packing import LossReduction, pack_answers
 from internvl_chat.model.checkpoint import load_base
 from internvl_chat.model.recomputation import recompute_layers
 from internvl_chat.model.shared_prefix import answer_mask, use_shared_prefix_attention
+from internvl_chat.vision import Vision
 from tests.helpers import IMAGE_TOKEN_ID, TILE_PX, TOKENS_PER_FRAME, randomise
 
 # (tiles, boxes, answers' lengths): a video with three answers, an image, a text with two answers, a video with one.
@@ -28,7 +29,10 @@ RECORDS = [
 ]
 
 
-def plans_and_pixels(number: int) -> tuple[list[SamplePlan], torch.Tensor]:
+BLANK = {"pixel_values": torch.zeros(1, 3, TILE_PX, TILE_PX), "boxes": torch.zeros(1, 4, dtype=torch.int64)}
+
+
+def plans_and_pixels(number: int) -> tuple[list[SamplePlan], Vision]:
     tiles, boxes, answer_lengths = RECORDS[number]
     generator = torch.Generator().manual_seed(number)
 
@@ -41,8 +45,9 @@ def plans_and_pixels(number: int) -> tuple[list[SamplePlan], torch.Tensor]:
     for length in answer_lengths:
         answer = text(length)
         ids, labels = prompt + answer + [19], [-100] * len(prompt) + answer + [-100]
-        plans.append(SamplePlan(ids, labels, np.arange(tiles), {"boxes": torch.from_numpy(rows)}))
-    return plans, torch.randn(tiles, 3, TILE_PX, TILE_PX, generator=generator)
+        plans.append(SamplePlan(ids, labels, np.arange(tiles), {"boxes": torch.from_numpy(rows)} if tiles else {}))
+    pixels = torch.randn(tiles, 3, TILE_PX, TILE_PX, generator=generator)
+    return plans, {"pixel_values": pixels} if tiles else {}
 
 
 def packed(number: int, reduction: LossReduction = "token") -> PackedFeatures:
@@ -71,7 +76,7 @@ def model(base_folder: Path, request: pytest.FixtureRequest) -> PreTrainedModel:
 def loss_and_gradients(model: nn.Module, rows: list[list[PackedFeatures]]) -> tuple[float, dict[str, torch.Tensor]]:
     """The loss of rows, divided by the weight of all that they supervise, and what it asks of every parameter."""
     model.zero_grad()
-    collate = PackCollator(TILE_PX)
+    collate = PackCollator(BLANK)
     batches = [collate(row) for row in rows]
     total = sum(float(batch["loss_weights"].sum()) for batch in batches)
     losses = [model(**batch, num_items_in_batch=total).loss for batch in batches]
@@ -117,17 +122,20 @@ def test_recomputing_layers_changes_nothing(layers: int, model: PreTrainedModel)
 
 def test_a_packed_row_of_one_sample_has_the_native_models_loss(model: PreTrainedModel, base_folder: Path) -> None:
     (plan,), pixels = plans_and_pixels(3)
-    row = PackCollator(TILE_PX)([pack_answers([plan], pixels, "token")])
+    row = PackCollator(BLANK)([pack_answers([plan], pixels, "token")])
     native = load_base(str(base_folder), num_adapter_layers=2, dtype=torch.float32)
     native.load_state_dict(model.state_dict())
-    batch = {"pixel_values": pixels, "boxes": torch.from_numpy(plan.boxes)}
-    expected = native(input_ids=torch.tensor([plan.input_ids]), labels=torch.tensor([plan.labels]), **batch).loss
+    expected = native(
+        input_ids=torch.tensor([plan.input_ids]),
+        labels=torch.tensor([plan.labels]),
+        vision={**pixels, **plan.tensors},
+    ).loss
     assert float(model(**row).loss.detach()) == pytest.approx(float(expected.detach()), rel=1e-6)
 
 
 def test_a_row_of_text_alone_gives_every_trained_layer_a_gradient(model: PreTrainedModel) -> None:
-    batch = PackCollator(TILE_PX)([packed(2)])
-    assert batch["pixel_values"].shape == (1, 3, TILE_PX, TILE_PX) and not batch["boxes"].any()
+    batch = PackCollator(BLANK)([packed(2)])
+    assert batch["vision"]["pixel_values"].shape == (1, 3, TILE_PX, TILE_PX) and not batch["vision"]["boxes"].any()
     model(**batch).loss.backward()
     names = [name for name, p in model.named_parameters() if p.grad is None]
     assert names == []
@@ -145,14 +153,14 @@ def test_frozen_trunk_keeps_no_autograd_state(model: PreTrainedModel) -> None:
 
 
 def test_a_model_set_up_for_packed_rows_still_generates_as_before(base_folder: Path) -> None:
-    from tests.model.inputs import BOXES, inputs_of
+    from tests.model.inputs import BOXES, boxed, inputs_of
 
     captioner = load_base(str(base_folder), num_adapter_layers=2, dtype=torch.float32).eval()
     inputs = inputs_of()
     inputs["attention_mask"][:, :2] = 0
-    wanted = captioner.generate(**inputs, boxes=BOXES, max_new_tokens=6, do_sample=False)
+    wanted = captioner.generate(**boxed(inputs, BOXES), max_new_tokens=6, do_sample=False)
     use_shared_prefix_attention(captioner)
-    assert torch.equal(captioner.generate(**inputs, boxes=BOXES, max_new_tokens=6, do_sample=False), wanted)
+    assert torch.equal(captioner.generate(**boxed(inputs, BOXES), max_new_tokens=6, do_sample=False), wanted)
 
 
 def test_attention_without_a_packed_form_is_named(base_folder: Path) -> None:

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from internvl_chat.contracts import UserError
-from internvl_chat.model import IntentVCNetForConditionalGeneration
 from internvl_chat.model.checkpoint import load_base
+from internvl_chat.model.families.internvl import IntentVCNetForConditionalGeneration
 from internvl_chat.model.stochastic_depth import use_stochastic_depth
 from internvl_chat.train.finetune_w_bboxes_ml import parse_arguments
 from tests.helpers import TILE_PX, VIT_LAYERS

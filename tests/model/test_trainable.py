@@ -8,10 +8,10 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 
-from internvl_chat.model import IntentVCNetConfig, IntentVCNetForConditionalGeneration
+from internvl_chat.model.families.internvl import IntentVCNetConfig, IntentVCNetForConditionalGeneration
+from internvl_chat.model.part_names import USUAL_NAMES
 from internvl_chat.model.trainable import (
     LORA_TARGETS,
-    VIT_LORA_TARGETS,
     TrainablePart,
     lora_target_pattern,
     unfrozen_layers,
@@ -77,8 +77,8 @@ def test_lora_on_the_vit_wraps_every_projection_of_every_layer() -> None:
     lora = TrainablePart(0, True, True, True, use_backbone_lora=2).lora_config("qwen2")
     assert lora is not None
     names = [name for name, _ in get_peft_model(tiny_captioner(), lora).named_parameters() if ".lora_A." in name]
-    assert len(names) == VIT_LAYERS * len(VIT_LORA_TARGETS)
-    assert {name.split(".lora_A")[0].rsplit(".", 1)[1] for name in names} == set(VIT_LORA_TARGETS)
+    assert len(names) == VIT_LAYERS * len(USUAL_NAMES.tower_lora)
+    assert {name.split(".lora_A")[0].rsplit(".", 1)[1] for name in names} == set(USUAL_NAMES.tower_lora)
 
 
 @pytest.mark.parametrize(("first", "expected"), [(0, []), (-2, [3, 4]), (3, [3, 4]), (-5, [0, 1, 2, 3, 4])])

@@ -94,8 +94,10 @@ def one_pass(trained: TrainablePart, tiles: int, recomputed: int, dropout: float
     targets = torch.arange(prompt, ids.shape[1])[None]
     given = {
         "input_ids": ids,
-        "pixel_values": torch.randn(tiles, 3, TILE_PX, TILE_PX).bfloat16(),
-        "boxes": torch.tensor([[100, 200, 700, 900]] * tiles),
+        "vision": {
+            "pixel_values": torch.randn(tiles, 3, TILE_PX, TILE_PX).bfloat16(),
+            "boxes": torch.tensor([[100, 200, 700, 900]] * tiles),
+        },
         "position_ids": torch.arange(ids.shape[1])[None],
         "layout": (SharedPrefix(prompt, (ANSWER_TOKENS,) * ANSWERS),),
         "target_positions": targets - 1,
@@ -163,10 +165,10 @@ def test_flops_are_those_that_torch_counts(trained: TrainablePart) -> None:
     """But for attention, of which torch counts whole squares, and the backward pass of grouped convolutions."""
     matrices, convolutions = counted_flops(trained, recomputed=0)
     footprint = Footprint(config(), trained, ADAPTERS)
-    patches, width = 12 * (footprint.patches_per_tile - 1), config().vision_config.hidden_size
+    patches, width = 12 * (footprint.tower.patches - 1), config().vision_config.hidden_size
     embedding = 2 * patches * 3 * PATCH_PX**2 * width
     parts = footprint.flops(shape_of(12))
-    trunk_attention = 4 * 12 * footprint.patches_per_tile**2 * width * {LORA: 4, UPPER_VIT: 2}.get(trained, 0)
+    trunk_attention = 4 * 12 * footprint.tower.patches**2 * width * {LORA: 4, UPPER_VIT: 2}.get(trained, 0)
     attention = parts.pop("ViT attention in them") + parts.pop("LLM attention")
     assert attention > 0
     assert sum(parts.values()) - trunk_attention == pytest.approx(matrices + 3 * (convolutions - embedding), rel=0.01)

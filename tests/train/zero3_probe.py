@@ -39,8 +39,10 @@ def main(base: str, out: Path) -> None:
     batch = {
         "input_ids": ids,
         "labels": torch.where(ids == image_token, -100, ids),
-        "pixel_values": torch.randn(frames, 3, 80, 80, generator=generator),
-        "boxes": torch.tensor([[100, 200, 600, 700], [0, 0, 0, 0], [300, 0, 1000, 500]]),
+        "vision": {
+            "pixel_values": torch.randn(frames, 3, 80, 80, generator=generator),
+            "boxes": torch.tensor([[100, 200, 600, 700], [0, 0, 0, 0], [300, 0, 1000, 500]]),
+        },
     }
     # Branches that start at zero pass no gradient to what stands before them until their last layer has moved.
     gradients: dict[str, torch.Tensor] = {}

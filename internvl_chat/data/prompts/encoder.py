@@ -1,5 +1,7 @@
 """A sample to tensors: one encoder for training, prediction and pictures, whatever the sample shows.
 
+What is a matter of the base (tiles, tensors, template, tokens) is its family's.
+
 Shape letters: L text positions, F pictures shown (frames or images), T tiles, S the tile's side.
 """
 
@@ -7,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import groupby
 
 import numpy as np
 import numpy.typing as npt
@@ -21,24 +22,17 @@ from internvl_chat.contracts import Features, Sample, Turn, UserError
 from internvl_chat.data.controls.base import Control, ExtraView, Scene
 from internvl_chat.data.media.frame_cache import FrameCache
 from internvl_chat.data.media.retouch import JPEG_QUALITIES, recompressed
+from internvl_chat.data.media.sample_pictures import Picture, Resize, SamplePictures
 from internvl_chat.data.media.sampling import FrameSampling, clip_window, sample_frames
 from internvl_chat.data.media.sources import MediaHeader, Pictures, read_media_header, read_pictures
-from internvl_chat.data.media.tiling import (
-    WHOLE,
-    View,
-    choose_grid,
-    cut_grid,
-    cut_tile,
-    grid_views,
-    squared_part,
-)
-from internvl_chat.data.media.transforms import TileTransform, normalise
+from internvl_chat.data.media.tiling import WHOLE, View
 from internvl_chat.data.media.video import stream_frames
-from internvl_chat.data.prompts.conversation import CONVERSATION_TEMPLATES, encode_conversation, expand_video
 from internvl_chat.data.prompts.prompt_config import PROMPT_CONFIG_NAME as PROMPT_CONFIG_NAME
 from internvl_chat.data.prompts.prompt_config import PromptConfig
 from internvl_chat.data.prompts.wordings import reworded
 from internvl_chat.data.records.tracks import boxes_at
+from internvl_chat.families import family_of_style
+from internvl_chat.vision import Vision
 
 
 @dataclass(frozen=True)
@@ -53,16 +47,18 @@ class SamplePlan:
         painters: the controls that alter the pictures.
         painted: boxes [F, 4] that they go by, one array an object; none without a painter.
         jpeg_qualities: the quality each of the F pictures is compressed at; none are without augmentation.
+        position_ids: [L]; None where they count the tokens.
     """
 
     input_ids: list[int]
     labels: list[int]
     frame_indices: npt.NDArray[np.integer]
-    tensors: dict[str, torch.Tensor]
+    tensors: Vision
     views: tuple[View, ...] = ()
     painters: tuple[Control, ...] = ()
     painted: tuple[BoxArray, ...] = ()
     jpeg_qualities: tuple[int, ...] = ()
+    position_ids: list[int] | None = None
 
     @property
     def boxes(self) -> BoxArray:
@@ -84,8 +80,7 @@ class SampleEncoder:
         self.frame_cache = frame_cache
         self.config = config
         self.video_backend = video_backend
-        self.template = CONVERSATION_TEMPLATES[config.conv_style]
-        self.transform = TileTransform(config.force_image_size, config.normalize_type)
+        self.family = family_of_style(config.conv_style)
         self._last_header: tuple[object, MediaHeader] | None = None
 
     def choose_frames(
@@ -127,8 +122,7 @@ class SampleEncoder:
         views = [*self._views_of_pictures(sample, header, frame_indices), *([view] for _, view in extra)]
         try:
             turns, painters = self._conversation(sample, scene, len(frame_indices), extra)
-            image_tokens = [self.config.tokens_per_frame * len(of_picture) for of_picture in views]
-            encoded = encode_conversation(turns, self.tokenizer, self.template, image_tokens)
+            encoded = self.family.data.encode(turns, self.tokenizer, self.config, views)
         except ValueError as error:
             raise UserError(f"{sample.source}: sample {sample.id!r}: {error}") from error
         tiles = tuple(view for of_picture in views for view in of_picture)
@@ -150,47 +144,36 @@ class SampleEncoder:
             painters,
             tuple(boxes for _, boxes in scene.tracks) if painters else (),
             tuple(qualities),
+            encoded.position_ids,
         )
 
-    def pixels(self, sample: Sample, plan: SamplePlan) -> torch.Tensor:
-        """Decode what `plan` shows of the sample: [T, 3, S, S], T = 0 for text alone.
+    def pixels(self, sample: Sample, plan: SamplePlan) -> Vision:
+        """Decode what `plan` shows of the sample: its family's tensors, none for text alone.
 
         Raises:
             UserError: a picture or video cannot be decoded.
         """
-        side_px = self.config.force_image_size
         if not plan.views:
-            return torch.empty(0, 3, side_px, side_px)
+            return {}
+        pictures = SamplePictures(lambda: self.pictures(sample, plan))
         if _is_plain_video(sample, plan):
-            return normalise(self._video_tiles(sample, plan), self.config.normalize_type)
-        pictures = self.pictures(sample, plan)
-        tiles = []
-        for (grid, is_whole, _), run in groupby(plan.views, key=_drawn_alike):
-            views = list(run)
-            if grid is not None:
-                tiles.append(self.transform(cut_grid(pictures[views[0].picture], grid, side_px)))
-            elif not is_whole:
-                cut = [cut_tile(pictures[v.picture], v.part, side_px, self.config.fill_colour) for v in views]
-                tiles.append(self.transform(np.stack(cut)))
-            elif isinstance(pictures, np.ndarray) and len(views) == len(pictures):
-                tiles.append(self.transform(pictures))
-            else:
-                tiles += [self.transform(pictures[view.picture][None]) for view in views]
-        return torch.cat(tiles)
+            pictures = replace(pictures, frame_tiles=lambda resize: self._video_tiles(sample, plan, resize))
+        return self.family.data.pixels(pictures, plan.views, self.config)
 
-    def _video_tiles(self, sample: Sample, plan: SamplePlan) -> npt.NDArray[np.uint8]:
+    def _video_tiles(self, sample: Sample, plan: SamplePlan, resize: Resize) -> Picture:
         """The tiles [F, S, S, 3] of a video file, from the cache where there is one."""
         video = sample.video_path
         assert video is not None
 
-        def decode() -> npt.NDArray[np.uint8]:
+        def decode() -> Picture:
             if plan.painters:
-                return self.transform.tiles(self.pictures(sample, plan))
-            return self.transform.tiles(stream_frames(video, plan.frame_indices, self.video_backend))
+                return resize(self.pictures(sample, plan))
+            return resize(stream_frames(video, plan.frame_indices, self.video_backend))
 
         if self.frame_cache is None:
             return decode()
-        variant = str((plan.painters, [boxes.tolist() for boxes in plan.painted])) if plan.painters else ""
+        drawn = (plan.painters, [boxes.tolist() for boxes in plan.painted]) if plan.painters else ()
+        variant = f"{self.family.name} {drawn}"
         return self.frame_cache.tiles(
             video, plan.frame_indices, self.config.force_image_size, self.video_backend, decode, variant
         )
@@ -220,8 +203,7 @@ class SampleEncoder:
         return {
             "input_ids": torch.tensor(plan.input_ids),
             "labels": torch.tensor(plan.labels),
-            "pixel_values": self.pixels(sample, plan),
-            "boxes": torch.from_numpy(plan.boxes),
+            "vision": {**self.pixels(sample, plan), **plan.tensors},
         }
 
     def _header(self, sample: Sample) -> MediaHeader:
@@ -234,21 +216,14 @@ class SampleEncoder:
     def _views_of_pictures(
         self, sample: Sample, header: MediaHeader, frame_indices: npt.NDArray[np.integer]
     ) -> list[list[View]]:
-        """The tiles of each picture shown: of an image its grid, of a frame always one."""
-        config = self.config
-        most = config.max_dynamic_patch if sample.max_dynamic_patch is None else sample.max_dynamic_patch
+        """The tiles of each picture shown; the images of a sample share the most that are allowed."""
+        most = self.config.max_dynamic_patch if sample.max_dynamic_patch is None else sample.max_dynamic_patch
         most = max(1, most // max(1, len(sample.image_paths)))
-        views = []
-        for number, size_px in enumerate(header.sizes_at(frame_indices).tolist()):
-            if sample.image_paths and config.dynamic_image_size:
-                grid = choose_grid(size_px, min(config.min_dynamic_patch, most), most, config.force_image_size)
-                views.append(grid_views(number, *grid, config.use_thumbnail))
-            else:
-                views.append([View(number, squared_part(size_px) if config.pad2square else WHOLE)])
-        return views
+        sizes_px = header.sizes_at(frame_indices).tolist()
+        return self.family.data.views(sizes_px, self.config, most, is_video=not sample.image_paths)
 
-    def _tensors(self, scene: Scene, tiles: Sequence[View]) -> dict[str, torch.Tensor]:
-        tensors: dict[str, torch.Tensor] = {}
+    def _tensors(self, scene: Scene, tiles: Sequence[View]) -> Vision:
+        tensors: Vision = {}
         for control in self.config.controls if tiles else ():
             tensors |= control.tensors(scene, tiles)
         return tensors
@@ -272,7 +247,8 @@ class SampleEncoder:
                 if sample.video_path is None and VIDEO_PLACEHOLDER in turn.text:
                     raise ValueError(f"the question holds {VIDEO_PLACEHOLDER}, but the record has no video")
                 if sample.video_path is not None and (is_first or VIDEO_PLACEHOLDER in turn.text):
-                    turn = replace(turn, text=expand_video(turn.text, num_pictures, self.config.frame_label, lines))
+                    text = self.family.data.expand_video(turn.text, num_pictures, self.config, lines)
+                    turn = replace(turn, text=text)
                 is_first = False
             turns.append(turn)
         if sample.image_paths and extra:
@@ -298,11 +274,6 @@ def _is_plain_video(sample: Sample, plan: SamplePlan) -> bool:
     if sample.video_path is None or sample.video_path.is_dir() or plan.jpeg_qualities:
         return False
     return len(plan.views) == len(plan.frame_indices) and all(view.part == WHOLE for view in plan.views)
-
-
-def _drawn_alike(view: View) -> tuple[tuple[int, int] | None, bool, int]:
-    """Neighbours that share it are drawn in one go: the cells of one picture's grid, whole pictures, other parts."""
-    return view.grid, view.part == WHOLE, -1 if view.grid is None else view.picture
 
 
 def _with_extra_images(turns: Sequence[Turn], lines: Sequence[str]) -> list[Turn]:

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from internvl_chat.constants import NORMALISATIONS
 from internvl_chat.contracts import UserError
 from internvl_chat.data.controls.base import Control, control_kinds, default_controls
-from internvl_chat.data.prompts.templates import CONVERSATION_TEMPLATES
+from internvl_chat.families import family_of_style
 from internvl_chat.files import read_json, write_json
 from internvl_chat.settings import check_settings, setting
 
@@ -39,9 +39,7 @@ class PromptSettings:
     normalize_type: Normalisation = setting("imagenet", "Mean and deviation of the pixels; must be the checkpoint's.")
 
     def __post_init__(self) -> None:
-        if self.conv_style not in CONVERSATION_TEMPLATES:
-            known = ", ".join(CONVERSATION_TEMPLATES)
-            raise UserError(f"unknown --conv_style {self.conv_style!r}: expected one of {known}")
+        family_of_style(self.conv_style)
         check_settings(self, {"min_dynamic_patch": 1, "max_dynamic_patch": 1})
         if self.min_dynamic_patch > self.max_dynamic_patch:
             raise UserError(

@@ -1,4 +1,4 @@
-"""Tokenizers from whatever files a checkpoint ships, with InternVL's special tokens in them. No remote code."""
+"""Tokenizers from whatever files a checkpoint ships, with its family's special tokens in them. No remote code."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ from transformers import (
     Qwen2Tokenizer,
 )
 
-from internvl_chat.constants import BOX_END, BOX_START, REF_END, REF_START, SPECIAL_TOKENS
+from internvl_chat.constants import BOX_END, BOX_START, REF_END, REF_START
 from internvl_chat.contracts import UserError
+from internvl_chat.families import Family, family_in
 
 _FILES = (("tokenizer.json",), ("vocab.json", "merges.txt"), ("tokenizer.model",))
 
@@ -29,13 +30,15 @@ def has_tokenizer(folder: Path) -> bool:
     return _shipped(folder) is not None
 
 
-def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
+def load_tokenizer(folder: Path, family: Family | None = None) -> PreTrainedTokenizerBase:
     """The tokenizer of a checkpoint folder: tokenizer.json, vocab.json with merges.txt, or tokenizer.model.
 
-    Special tokens of InternVL that it lacks are appended, in the family's order.
+    Special tokens of the family that it lacks are appended, in the family's order.
 
+    Args:
+        family: whose tokenizer it is; None is the one that the folder's config.json tells.
     Raises:
-        UserError: the folder holds none of them, or they cannot be read.
+        UserError: the folder holds none of them, they cannot be read, or nothing tells the family.
     """
     shipped = _shipped(folder)
     if shipped is None:
@@ -51,7 +54,7 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
             tokenizer = Qwen2Tokenizer.from_pretrained(folder)
     except (OSError, ValueError, KeyError) as error:
         raise UserError(f"{folder}: its {' and '.join(shipped)} cannot be read ({error})") from error
-    add_special_tokens(tokenizer)
+    add_special_tokens(tokenizer, (family or family_in(folder)).data.SPECIAL_TOKENS)
     return tokenizer
 
 
@@ -74,14 +77,14 @@ def rewrite_tokenizer(source: Path, target: Path) -> None:
         load_tokenizer(source).save_pretrained(target)
 
 
-def add_special_tokens(tokenizer: PreTrainedTokenizerBase) -> int:
-    """Append those of InternVL's special tokens that are missing, looked up by name.
+def add_special_tokens(tokenizer: PreTrainedTokenizerBase, names: Sequence[str]) -> int:
+    """Append those of a family's special tokens that are missing, looked up by name.
 
     Returns:
         How many were added.
     """
     known = tokenizer.get_vocab()
-    missing = [AddedToken(name, special=True, normalized=False) for name in SPECIAL_TOKENS if name not in known]
+    missing = [AddedToken(name, special=True, normalized=False) for name in names if name not in known]
     return tokenizer.add_tokens(missing, special_tokens=True) if missing else 0
 
 

@@ -109,7 +109,7 @@ class CaptionDataset(Dataset[PackedFeatures | SkippedPass]):
         return tokens
 
     def _layout(self, plans: Sequence[SamplePlan]) -> SharedPrefix:
-        return pack_answers(plans, torch.empty(0), self.loss_reduction)["layout"][0]
+        return pack_answers(plans, {}, self.loss_reduction)["layout"][0]
 
     def __getitem__(self, index: int) -> PackedFeatures | SkippedPass:
         try:

@@ -16,6 +16,7 @@ import torch
 from internvl_chat.constants import IGNORE_INDEX
 from internvl_chat.contracts import PackedFeatures, Sample, SharedPrefix
 from internvl_chat.data.prompts.encoder import SamplePlan
+from internvl_chat.vision import Vision
 
 LossReduction = Literal["token", "sample", "square"]
 
@@ -54,14 +55,14 @@ def supervised_weight(num_tokens: int, reduction: LossReduction) -> float:
     return 1 / num_tokens if reduction == "sample" else num_tokens**-0.5
 
 
-def pack_answers(plans: Sequence[SamplePlan], pixels: torch.Tensor, reduction: LossReduction) -> PackedFeatures:
+def pack_answers(plans: Sequence[SamplePlan], pixels: Vision, reduction: LossReduction) -> PackedFeatures:
     """One sample's answers in one row: the prompt once, then what each adds to it.
 
     What follows the last supervised token of an answer is left out: nothing depends on it.
 
     Args:
         plans: of samples that differ in their last answer alone, at the same frames.
-        pixels: [F, 3, S, S].
+        pixels: what is shown, the same for all.
     """
     # An answer of which nothing is learned adds nothing to the others.
     plans = [plan for plan in plans if any(label != IGNORE_INDEX for label in plan.labels[1:])] or plans[:1]
@@ -74,12 +75,12 @@ def pack_answers(plans: Sequence[SamplePlan], pixels: torch.Tensor, reduction: L
         prompt_length = _common_length([plan.input_ids[: i[0]] for plan, i in zip(plans, learned, strict=True)])
 
     ids = plans[0].input_ids[:prompt_length]
-    positions = list(range(prompt_length))
+    positions = list(_positions(plans[0], 0, prompt_length))
     target_positions, target_ids, weights = [], [], []
     for plan, supervised, end in zip(plans, learned, ends, strict=True):
         shift = len(ids) - prompt_length
         ids = ids + plan.input_ids[prompt_length:end]
-        positions += range(prompt_length, end)
+        positions += _positions(plan, prompt_length, end)
         # A token is predicted where its predecessor stands; that of an answer's first token is the prompt's last.
         target_positions += [i - 1 if i <= prompt_length else i - 1 + shift for i in supervised]
         target_ids += [plan.labels[i] for i in supervised]
@@ -92,9 +93,12 @@ def pack_answers(plans: Sequence[SamplePlan], pixels: torch.Tensor, reduction: L
         "target_positions": torch.tensor(target_positions, dtype=torch.int64),
         "target_ids": torch.tensor(target_ids, dtype=torch.int64),
         "loss_weights": torch.tensor(weights, dtype=torch.float32),
-        "pixel_values": pixels,
-        "boxes": torch.from_numpy(plans[0].boxes),
+        "vision": {**pixels, **plans[0].tensors},
     }
+
+
+def _positions(plan: SamplePlan, start: int, stop: int) -> Sequence[int]:
+    return range(start, stop) if plan.position_ids is None else plan.position_ids[start:stop]
 
 
 def _common_length(rows: Sequence[Sequence[int]]) -> int:

@@ -20,9 +20,7 @@ from internvl_chat.model.conversion.weight_files import LazyTensor
 # What the original's training sets: alpha is twice the rank, and the update is scaled by alpha / rank.
 ORIGINAL_LORA_SCALE = 2.0
 
-MULTI_ADAPTER_PREFIX = "vision_model.encoder.box_attentions."
-SINGLE_ADAPTER = re.compile(r"^((?:.*\.)?box_attention)\.")
-_PEFT_PREFIX = "base_model.model."
+PEFT_PREFIX = "base_model.model."
 
 
 @dataclass(frozen=True)
@@ -68,90 +66,6 @@ class Rule:
     pointwise: bool = False
 
 
-_PROJECTOR = {"0": "layer_norm", "1": "linear_1", "3": "linear_2"}
-_VIT_EMBEDDINGS = {
-    "class_embedding": "cls_token",
-    "patch_embedding": "patch_embeddings.projection",
-    "position_embedding": "position_embeddings",
-}
-_VIT_LAYER = {
-    "attn.proj": "attention.projection_layer",
-    "attn.q_norm": "attention.q_norm",
-    "attn.k_norm": "attention.k_norm",
-    "norm1": "layernorm_before",
-    "norm2": "layernorm_after",
-    "ls1": "lambda_1",
-    "ls2": "lambda_2",
-    "mlp.fc1": "mlp.fc1",
-    "mlp.fc2": "mlp.fc2",
-}
-_ADAPTER = {
-    "norm1": "attention_norm",
-    "norm2": "ffn_norm",
-    "roi_mlp.0": "roi_conv",
-    "ffn.dwconv": "ffn_depthwise",
-}
-_ADAPTER_POINTWISE = {
-    "roi_mlp.2": "roi_proj",
-    "attention.query_conv": "query",
-    "attention.key_conv": "key",
-    "attention.value_conv": "value",
-    "attn_out": "attention_out",
-    "ffn.project_in": "ffn_in",
-    "ffn.project_out": "ffn_out",
-}
-_INTERNLM2_LAYER = {
-    "attention.wo": "self_attn.o_proj",
-    "feed_forward.w1": "mlp.gate_proj",
-    "feed_forward.w2": "mlp.down_proj",
-    "feed_forward.w3": "mlp.up_proj",
-    "attention_norm": "input_layernorm",
-    "ffn_norm": "post_attention_layernorm",
-}
-
-
-def vision_rules(hidden_size: int) -> list[Rule]:
-    """The ViT with its box adapters, and the projector."""
-    vit, layer, adapter = "model.vision_tower.", "encoder.layer.{n}.", "box_adapters.{n}."
-    rules = [Rule(f"mlp1.{a}", (f"model.multi_modal_projector.{b}",)) for a, b in _PROJECTOR.items()]
-    rules += [Rule(f"vision_model.embeddings.{a}", (f"{vit}embeddings.{b}",)) for a, b in _VIT_EMBEDDINGS.items()]
-    rules += [Rule(f"vision_model.encoder.layers.{{n}}.{a}", (vit + layer + b,)) for a, b in _VIT_LAYER.items()]
-    rules += [
-        Rule(
-            "vision_model.encoder.layers.{n}.attn.qkv",
-            tuple(f"{vit}{layer}attention.{part}_proj" for part in "qkv"),
-            fused=FusedRows(groups=1, heads_per_group=1, head_dim=hidden_size),
-        )
-    ]
-    for names, pointwise in ((_ADAPTER, False), (_ADAPTER_POINTWISE, True)):
-        rules += [
-            Rule(f"{MULTI_ADAPTER_PREFIX}{{n}}.{a}", (vit + adapter + b,), pointwise=pointwise)
-            for a, b in names.items()
-        ]
-    return rules
-
-
-def language_rules() -> list[Rule]:
-    """A language model that the original already names as transformers does: Qwen, Llama, Phi3."""
-    return [Rule("language_model.model", ("model.language_model",)), Rule("language_model.lm_head", ("lm_head",))]
-
-
-def internlm2_rules(num_heads: int, num_key_value_heads: int, head_dim: int) -> list[Rule]:
-    """InternLM2 as Llama."""
-    source, target = "language_model.model.layers.{n}.", "model.language_model.layers.{n}."
-    return [
-        Rule("language_model.model.tok_embeddings", ("model.language_model.embed_tokens",)),
-        Rule("language_model.model.norm", ("model.language_model.norm",)),
-        Rule("language_model.output", ("lm_head",)),
-        *(Rule(source + a, (target + b,)) for a, b in _INTERNLM2_LAYER.items()),
-        Rule(
-            source + "attention.wqkv",
-            tuple(f"{target}self_attn.{part}_proj" for part in "qkv"),
-            fused=FusedRows(num_key_value_heads, num_heads // num_key_value_heads, head_dim),
-        ),
-    ]
-
-
 def _pattern(path: str) -> re.Pattern[str]:
     return re.compile("^" + re.escape(path).replace(r"\{n\}", r"(?P<n>\d+)") + r"(?P<leaf>\..+)?$")
 
@@ -161,13 +75,10 @@ class WeightMap:
 
     Args:
         rules: every tensor of the model falls under exactly one.
-        single_adapter_prefix: where the original keeps its single box adapter (`box_attention`); None for adapters in
-            a numbered list.
     """
 
-    def __init__(self, rules: Iterable[Rule], single_adapter_prefix: str | None = None) -> None:
+    def __init__(self, rules: Iterable[Rule]) -> None:
         rules = list(rules)
-        self.single_adapter_prefix = single_adapter_prefix
         self._by_original = [(_pattern(rule.original), rule) for rule in rules]
         self._by_native = [(_pattern(path), rule, part) for rule in rules for part, path in enumerate(rule.native)]
 
@@ -185,14 +96,20 @@ class WeightMap:
         return native
 
     def _find_original(self, name: str) -> tuple[Rule, str, str]:
-        bare = name.replace(_PEFT_PREFIX, "", 1)
-        if self.single_adapter_prefix is not None:
-            bare = SINGLE_ADAPTER.sub(f"{MULTI_ADAPTER_PREFIX}0.", bare)
+        bare = self.bare(name)
         for pattern, rule in self._by_original:
             match = pattern.match(bare)
             if match:
                 return rule, match.groupdict().get("n") or "", match["leaf"] or ""
-        raise UserError(f"unknown tensor {name}: this is no InternVL checkpoint of a known kind")
+        raise UserError(f"unknown tensor {name}: this is no checkpoint of a known kind")
+
+    def bare(self, name: str) -> str:
+        """An original name as the rules have it: without the prefix that PEFT puts into it."""
+        return name.replace(PEFT_PREFIX, "", 1)
+
+    def dressed(self, name: str, wrapped: set[str]) -> str:
+        """The inverse of `bare`; `wrapped` are the native parts that have LoRA inside."""
+        return name
 
     def to_original(self, tensors: Mapping[str, LazyTensor]) -> dict[str, LazyTensor]:
         """The inverse of `to_native`.
@@ -204,7 +121,7 @@ class WeightMap:
         found: dict[str, tuple[Rule, str, dict[int, LazyTensor]]] = {}
         for name, tensor in tensors.items():
             rule, part, number, leaf = self._find_native(name)
-            original = self._original_name(rule, number, wrapped) + leaf
+            original = self.dressed(rule.original.replace("{n}", number), wrapped) + leaf
             found.setdefault(original, (rule, leaf, {}))[2][part] = tensor
         return {name: _to_original(name, *item) for name, item in found.items()}
 
@@ -214,15 +131,6 @@ class WeightMap:
             if match:
                 return rule, part, match.groupdict().get("n") or "", match["leaf"] or ""
         raise UserError(f"unknown tensor {name}: the original layout has no place for it")
-
-    def _original_name(self, rule: Rule, number: str, wrapped: set[str]) -> str:
-        name = rule.original.replace("{n}", number)
-        if self.single_adapter_prefix is not None and name.startswith(MULTI_ADAPTER_PREFIX):
-            return name.replace(f"{MULTI_ADAPTER_PREFIX}{number}", self.single_adapter_prefix, 1)
-        for part, native in (("language_model", "language_model"), ("vision_model", "vision_tower")):
-            if native in wrapped and name.startswith(part + "."):
-                return name.replace(part + ".", f"{part}.{_PEFT_PREFIX}", 1)
-        return name
 
 
 def _to_native(name: str, tensor: LazyTensor, rule: Rule, part: int, leaf: str) -> LazyTensor:
@@ -249,34 +157,6 @@ def _to_original(name: str, rule: Rule, leaf: str, parts: dict[int, LazyTensor])
     ordered = [parts[i] for i in range(len(parts))]
     shape = torch.Size((fused.rows, *first.shape[1:]))
     return LazyTensor(shape, first.dtype, lambda: fused.join(part.read() for part in ordered))
-
-
-# The names in `-hf` files, and those that transformers wrote at one time or another, to those in memory. The first of
-# each native path is what is written.
-_HUB_PREFIXES = (
-    ("language_model.lm_head", "lm_head"),
-    ("language_model.model", "model.language_model"),
-    ("vision_tower", "model.vision_tower"),
-    ("multi_modal_projector", "model.multi_modal_projector"),
-    ("model.language_model.model", "model.language_model"),
-    ("language_model", "model.language_model"),
-)
-
-
-def hub_to_native(name: str) -> str:
-    """The name in memory of a tensor in a `-hf` file."""
-    for hub, native in _HUB_PREFIXES:
-        if name.startswith(hub + "."):
-            return native + name.removeprefix(hub)
-    return name
-
-
-def native_to_hub(name: str) -> str:
-    """The name that `-hf` files on the hub have for a tensor in memory."""
-    for hub, native in _HUB_PREFIXES:
-        if name.startswith(native + "."):
-            return hub + name.removeprefix(native)
-    return name
 
 
 def fold_lora(tensors: Mapping[str, LazyTensor], scale: float = ORIGINAL_LORA_SCALE) -> dict[str, LazyTensor]:

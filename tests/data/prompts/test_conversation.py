@@ -14,10 +14,9 @@ from internvl_chat.constants import IGNORE_INDEX
 from internvl_chat.contracts import Turn
 from internvl_chat.data.controls.base import Scene
 from internvl_chat.data.controls.coordinates import Coordinates
+from internvl_chat.data.families.internvl import encode_conversation
+from internvl_chat.data.families.internvl_templates import CONVERSATION_TEMPLATES
 from internvl_chat.data.prompts.conversation import (
-    CONVERSATION_TEMPLATES,
-    encode_conversation,
-    expand_images,
     expand_video,
 )
 from internvl_chat.data.prompts.wordings import question_turn, recognised, reworded, wording_named
@@ -106,9 +105,11 @@ def test_a_question_must_hold_one_video_line(text: str) -> None:
         expand_video(text, 3)
 
 
-def test_each_image_gets_its_own_number_of_context_tokens() -> None:
+def test_each_image_gets_its_own_number_of_context_tokens(tokenizer: PreTrainedTokenizerFast) -> None:
     context = "<IMG_CONTEXT>"
-    assert expand_images("a <image> b <image>", [2, 1]) == f"a <img>{context * 2}</img> b <img>{context}</img>"
+    turns = [Turn("human", "a <image> b <image>")]
+    text = tokenizer.decode(encode_conversation(turns, tokenizer, TEMPLATE, [2, 1]).input_ids)
+    assert f"a <img>{context * 2}</img> b <img>{context}</img><|im_end|>" in text
 
 
 @pytest.mark.parametrize("image_tokens", [[], [4], [4, 4, 4]])

@@ -57,8 +57,7 @@ def shown(encoder: SampleEncoder, sample: Sample, num_frames: int = 4) -> Featur
 def test_text_alone_has_no_tiles(encode: Callable[..., SampleEncoder], tmp_path: Path) -> None:
     encoder = encode()
     features = shown(encoder, sample_of(tmp_path, "What is 2 + 2?", "4"))
-    assert features["pixel_values"].shape == (0, 3, SIDE, SIDE) and features["pixel_values"].dtype == torch.float32
-    assert features["boxes"].shape == (0, 4) and features["boxes"].dtype == torch.int64
+    assert features["vision"] == {}
     assert question_of(features, encoder) == "What is 2 + 2?"
     learned = features["labels"][features["labels"] != IGNORE_INDEX]
     assert encoder.tokenizer.decode(learned) == "4<|im_end|>"
@@ -68,9 +67,9 @@ def test_an_image_is_one_tile_without_tiling(encode: Callable[..., SampleEncoder
     encoder = encode()
     features = shown(encoder, sample_of(media_root, "what?", image="wide.png"))
     picture = np.array(Image.open(media_root / "wide.png"))
-    assert torch.equal(features["pixel_values"], TileTransform(SIDE)(picture[None]))
+    assert torch.equal(features["vision"]["pixel_values"], TileTransform(SIDE)(picture[None]))
     assert question_of(features, encoder) == f"{IMAGE}\nwhat?"
-    assert features["boxes"].tolist() == [[0, 0, 0, 0]]
+    assert features["vision"]["boxes"].tolist() == [[0, 0, 0, 0]]
 
 
 @pytest.mark.parametrize(("use_thumbnail", "num_tiles"), [(False, 3), (True, 4)])
@@ -82,8 +81,8 @@ def test_an_image_is_cut_into_tiles(
     image = Image.open(media_root / "wide.png")
     cells = np.asarray(image.resize((3 * SIDE, SIDE), Image.Resampling.BICUBIC)).reshape(SIDE, 3, SIDE, 3)
     expected = TileTransform(SIDE)(cells.swapaxes(0, 1))
-    assert len(features["pixel_values"]) == len(features["boxes"]) == num_tiles
-    assert torch.equal(features["pixel_values"][:3], expected)
+    assert len(features["vision"]["pixel_values"]) == len(features["vision"]["boxes"]) == num_tiles
+    assert torch.equal(features["vision"]["pixel_values"][:3], expected)
     assert question_of(features, encoder) == f"<img>{IMG_CONTEXT * TOKENS * num_tiles}</img>\nwhat?"
 
 
@@ -94,9 +93,9 @@ def test_several_images_share_the_tiles(encode: Callable[..., SampleEncoder], me
     features = shown(encoder, sample)
     tall = IMG_CONTEXT * TOKENS * 2
     assert question_of(features, encoder) == f"<img>{IMG_CONTEXT * TOKENS * 3}</img> and <img>{tall}</img>?"
-    assert len(features["pixel_values"]) == 5
-    assert len(shown(encode(dynamic_image_size=True, max_dynamic_patch=2), sample)["pixel_values"]) == 2
-    assert len(shown(encoder, replace(sample, max_dynamic_patch=1))["pixel_values"]) == 2
+    assert len(features["vision"]["pixel_values"]) == 5
+    assert len(shown(encode(dynamic_image_size=True, max_dynamic_patch=2), sample)["vision"]["pixel_values"]) == 2
+    assert len(shown(encoder, replace(sample, max_dynamic_patch=1))["vision"]["pixel_values"]) == 2
 
 
 def test_grounding_answers_pass_through_unchanged(encode: Callable[..., SampleEncoder], media_root: Path) -> None:
@@ -120,9 +119,9 @@ def test_a_plain_video_is_frames_without_boxes(
     indices = encoder.choose_frames(sample, 3, "middle")
     assert indices[-1] < num_frames
     frames = np.asarray(read_pictures(sample, indices))
-    assert torch.equal(features["pixel_values"], TileTransform(SIDE)(frames))
+    assert torch.equal(features["vision"]["pixel_values"], TileTransform(SIDE)(frames))
     assert question_of(features, encoder) == f"Frame-1: {IMAGE}\nFrame-2: {IMAGE}\nFrame-3: {IMAGE}\nwhat?"
-    assert not features["boxes"].any() and features["boxes"].shape == (3, 4)
+    assert not features["vision"]["boxes"].any() and features["vision"]["boxes"].shape == (3, 4)
 
 
 def test_a_clip_shows_its_seconds(encode: Callable[..., SampleEncoder], media_root: Path) -> None:
@@ -148,7 +147,7 @@ def test_a_tracked_video_is_the_specifications_text(encode: Callable[..., Sample
         "The coordinates in each frame are:\n1. <ref>dog</ref><box>[[100, 200, 500, 600]]</box>\n"
         "2. <ref>dog</ref>absent\n3. <ref>dog</ref><box>[[200, 200, 400, 400]]</box>\n."
     )
-    assert features["boxes"].tolist() == [[100, 200, 500, 600], [0] * 4, [200, 200, 400, 400]]
+    assert features["vision"]["boxes"].tolist() == [[100, 200, 500, 600], [0] * 4, [200, 200, 400, 400]]
 
 
 def test_several_objects_are_all_named_and_the_first_is_pointed_at(
@@ -160,18 +159,23 @@ def test_several_objects_are_all_named_and_the_first_is_pointed_at(
         "\n1. <ref>dog</ref><box>[[100, 200, 500, 600]]</box>, <ref>cat</ref>absent\n"
         "2. <ref>dog</ref>absent, <ref>cat</ref><box>[[0, 0, 500, 1000]]</box>\n."
     )
-    assert features["boxes"].tolist() == [[100, 200, 500, 600], [0] * 4]
+    assert features["vision"]["boxes"].tolist() == [[100, 200, 500, 600], [0] * 4]
 
 
 def test_boxes_on_an_image_reach_the_tiles_they_meet(encode: Callable[..., SampleEncoder], media_root: Path) -> None:
     track = {**DOG, "boxes": [[0, 100, 500, 700]]}
     sample = sample_of(media_root, "what?", image="wide.png", tracks=[track])
     features = shown(encode(dynamic_image_size=True, max_dynamic_patch=5, use_thumbnail=True), sample)
-    assert features["boxes"].tolist() == [[0, 100, 1000, 700], [0, 100, 500, 700], [0] * 4, [0, 100, 500, 700]]
+    assert features["vision"]["boxes"].tolist() == [
+        [0, 100, 1000, 700],
+        [0, 100, 500, 700],
+        [0] * 4,
+        [0, 100, 500, 700],
+    ]
     padded = shown(encode(pad2square=True), sample)  # 120 x 40: the picture is the middle third of the square
-    assert padded["boxes"].tolist() == [[0, 367, 500, 567]]
+    assert padded["vision"]["boxes"].tolist() == [[0, 367, 500, 567]]
     fill = (np.array([123, 116, 103]) / 255 - NORMALISATIONS["imagenet"][0]) / NORMALISATIONS["imagenet"][1]
-    assert np.allclose(padded["pixel_values"][0, :, 0, 0], fill, atol=1e-5)
+    assert np.allclose(padded["vision"]["pixel_values"][0, :, 0, 0], fill, atol=1e-5)
 
 
 def text_with(encode: Callable[..., SampleEncoder], sample: Sample, **settings: Any) -> str:
@@ -189,7 +193,8 @@ def test_any_question_of_the_forms_becomes_the_one_that_goes_with_the_settings(
     direct = sample_of(media_root, f"<video>\n{target.asks('dog')}", video="frames", tracks=[DOG])
     settings = {"coordinates": "on" if lists else "off", "red_box": "on" if paints else "off"}
     switched, written = (e(s, np.array([0, 2])) for e, s in ((encode(**settings), sample), (encode(), direct)))
-    assert all(torch.equal(switched[key], written[key]) for key in written)
+    assert all(torch.equal(switched[key], written[key]) for key in ("input_ids", "labels"))
+    assert all(torch.equal(switched["vision"][key], written["vision"][key]) for key in ("pixel_values", "boxes"))
 
 
 def test_a_question_of_the_users_own_gets_its_list_at_the_end(
@@ -246,10 +251,11 @@ def test_crops_follow_the_frames(encode: Callable[..., SampleEncoder], media_roo
     )
     frame = read_pictures(sample, np.array([0]))[0]  # 192 x 144, the box is 19.2 28.8 96 86.4
     image = Image.fromarray(frame).resize((SIDE, SIDE), Image.Resampling.BICUBIC, box=(19.2, 28.8, 96, 86.4))
-    assert torch.equal(features["pixel_values"][3], TileTransform(SIDE)(np.asarray(image)[None])[0])
-    assert features["boxes"].tolist()[3:] == [[0, 0, 1000, 1000]] * 2
-    assert len(encode(crop_frames=1)(sample, np.array([0, 1, 2]))["boxes"]) == 4
-    assert len(encode(crop_frames=9)(sample, np.array([1, 3]))["boxes"]) == 2  # nothing to be seen, nothing to crop
+    assert torch.equal(features["vision"]["pixel_values"][3], TileTransform(SIDE)(np.asarray(image)[None])[0])
+    assert features["vision"]["boxes"].tolist()[3:] == [[0, 0, 1000, 1000]] * 2
+    assert len(encode(crop_frames=1)(sample, np.array([0, 1, 2]))["vision"]["boxes"]) == 4
+    # Nothing to be seen, nothing to crop.
+    assert len(encode(crop_frames=9)(sample, np.array([1, 3]))["vision"]["boxes"]) == 2
 
 
 def test_crops_of_images_follow_the_last_of_them(encode: Callable[..., SampleEncoder], media_root: Path) -> None:
@@ -260,7 +266,7 @@ def test_crops_of_images_follow_the_last_of_them(encode: Callable[..., SampleEnc
     assert question_of(features, encoder) == (
         f"{IMAGE} or {IMAGE}\nCrop of Image-1: {IMAGE}\nCrop of Image-2: {IMAGE}\nwhich?"
     )
-    assert features["boxes"].tolist() == [
+    assert features["vision"]["boxes"].tolist() == [
         [0, 0, 500, 500],
         [100, 100, 200, 300],
         [0, 0, 800, 800],
@@ -271,8 +277,9 @@ def test_crops_of_images_follow_the_last_of_them(encode: Callable[..., SampleEnc
 def test_without_the_adapter_no_tile_has_a_box(encode: Callable[..., SampleEncoder], media_root: Path) -> None:
     sample = sample_of(media_root, QUESTION, video="frames", tracks=[DOG])
     with_boxes, without = (encode(box_adapter=on)(sample, np.array([0, 2])) for on in (True, False))
-    assert with_boxes["boxes"].any() and not without["boxes"].any()
-    assert all(torch.equal(with_boxes[key], without[key]) for key in ("input_ids", "labels", "pixel_values"))
+    assert with_boxes["vision"]["boxes"].any() and not without["vision"]["boxes"].any()
+    assert all(torch.equal(with_boxes[key], without[key]) for key in ("input_ids", "labels"))
+    assert torch.equal(with_boxes["vision"]["pixel_values"], without["vision"]["pixel_values"])
 
 
 def test_everything_together(encode: Callable[..., SampleEncoder], media_root: Path) -> None:
@@ -288,7 +295,7 @@ def test_everything_together(encode: Callable[..., SampleEncoder], media_root: P
     assert np.array_equal(np.stack(encoder.pictures(sample, plan)), np.stack(painted))
     assert not np.array_equal(plain, np.stack(painted))
     features = encoder(sample, indices)
-    assert len(features["pixel_values"]) == len(features["boxes"]) == 3
+    assert len(features["vision"]["pixel_values"]) == len(features["vision"]["boxes"]) == 3
     assert int((features["input_ids"] == encoder.tokenizer.convert_tokens_to_ids(IMG_CONTEXT)).sum()) == 3 * TOKENS
     assert "Crop of Frame-1: " in question_of(features, encoder)
     assert "<ref>cat</ref><box>[[0, 0, 500, 1000]]</box>" in question_of(features, encoder)
@@ -301,7 +308,7 @@ def test_a_plan_has_the_length_and_the_boxes_of_what_it_becomes(
     encoder = encode(dynamic_image_size=True, use_thumbnail=True, crop_frames=1)
     plan, features = encoder.plan(sample, np.array([0])), encoder(sample, np.array([0]))
     assert plan.input_ids == features["input_ids"].tolist() and plan.labels == features["labels"].tolist()
-    assert len(plan.views) == len(plan.boxes) == len(features["pixel_values"])
+    assert len(plan.views) == len(plan.boxes) == len(features["vision"]["pixel_values"])
 
 
 def test_augmentation_draws_from_the_samples_generator_alone(
@@ -328,8 +335,10 @@ def test_augmentation_draws_from_the_samples_generator_alone(
 @pytest.mark.parametrize("name", sorted(NORMALISATIONS))
 def test_normalisation_is_that_of_the_config(name: str, encode: Callable[..., SampleEncoder], media_root: Path) -> None:
     mean, std = NORMALISATIONS[name]
-    pixels = shown(encode(normalize_type=name), sample_of(media_root, "what?", image="wide.png"))["pixel_values"]
-    plain = shown(encode(), sample_of(media_root, "what?", image="wide.png"))["pixel_values"]
+    sample = sample_of(media_root, "what?", image="wide.png")
+    pixels, plain = (
+        shown(encoder, sample)["vision"]["pixel_values"] for encoder in (encode(normalize_type=name), encode())
+    )
     base_mean, base_std = (torch.tensor(v)[:, None, None] for v in NORMALISATIONS["imagenet"])
     expected = (plain * base_std + base_mean - torch.tensor(mean)[:, None, None]) / torch.tensor(std)[:, None, None]
     assert torch.allclose(pixels, expected, atol=1e-5)

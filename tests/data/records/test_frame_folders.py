@@ -60,7 +60,7 @@ def test_folders_hold_the_frames_that_training_reads_of_the_videos(
         both = [encoder(folder, encoder.choose_frames(folder, 1, "middle"))]
         both.append(encoder(file, encoder.choose_frames(file, 99, "fps2")))
         assert torch.equal(both[0]["input_ids"], both[1]["input_ids"])
-        assert torch.equal(both[0]["pixel_values"], both[1]["pixel_values"])
+        assert torch.equal(both[0]["vision"]["pixel_values"], both[1]["vision"]["pixel_values"])
         frames = np.stack([np.asarray(decode_all(video)[i]) for i in frames_at_rate(video, 2)])
         assert np.array_equal(frames, _read(folder))
 

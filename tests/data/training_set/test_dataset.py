@@ -30,21 +30,25 @@ def dataset_of(entry: DatasetEntry, encoder: SampleEncoder, **changes: object) -
 
 
 def same(a: PackedFeatures, b: PackedFeatures) -> bool:
-    tensors = {key for key in a if key != "layout"}
-    return a["layout"] == b["layout"] and all(torch.equal(a[key], b[key]) for key in tensors)
+    one, other = ({**row, **row["vision"]} for row in (a, b))
+    tensors = {key for key in one if key not in ("layout", "vision")}
+    return a["layout"] == b["layout"] and all(torch.equal(one[key], other[key]) for key in tensors)
 
 
 def frame_numbers_of(dataset: CaptionDataset, index: int) -> list[int]:
     """Which frames a sample shows, read off its pixels."""
     (sample,), encoder = dataset.passes[index], dataset.encoder
-    every = encoder.transform(read_frames(sample.video_path, np.arange(24)))
-    return [int((every - tile).flatten(1).abs().sum(1).argmin()) for tile in dataset[index]["pixel_values"]]
+    every = TileTransform(encoder.config.force_image_size)(read_frames(sample.video_path, np.arange(24)))
+    return [int((every - tile).flatten(1).abs().sum(1).argmin()) for tile in dataset[index]["vision"]["pixel_values"]]
 
 
 def test_features_have_the_shapes_of_the_contract(shapes_entry: DatasetEntry, encoder: SampleEncoder) -> None:
     features = dataset_of(shapes_entry, encoder, min_num_frame=4, max_num_frame=4)[0]
-    assert features["pixel_values"].shape == (4, 3, 28, 28) and features["pixel_values"].dtype == torch.float32
-    assert features["boxes"].shape == (4, 4) and features["boxes"].dtype == torch.int64
+    assert (
+        features["vision"]["pixel_values"].shape == (4, 3, 28, 28)
+        and features["vision"]["pixel_values"].dtype == torch.float32
+    )
+    assert features["vision"]["boxes"].shape == (4, 4) and features["vision"]["boxes"].dtype == torch.int64
     assert features["input_ids"].shape == features["position_ids"].shape and features["input_ids"].dtype == torch.int64
     assert features["layout"][0].length == len(features["input_ids"])
     assert features["target_positions"].shape == features["target_ids"].shape == features["loss_weights"].shape
@@ -57,7 +61,7 @@ def test_text_of_a_sample_is_its_annotation_with_frames_and_boxes(
 ) -> None:
     dataset = dataset_of(shapes_entry, encoder, min_num_frame=2, max_num_frame=2)
     features, (sample,) = dataset[7], dataset.passes[7]
-    first, second = (f"[[{', '.join(map(str, row))}]]" for row in features["boxes"].tolist())
+    first, second = (f"[[{', '.join(map(str, row))}]]" for row in features["vision"]["boxes"].tolist())
     text = encoder.tokenizer.decode(features["input_ids"])
     image = f"<img>{IMG_CONTEXT * 3}</img>"
     name = sample.object_name
@@ -85,7 +89,7 @@ def test_boxes_are_the_npy_rows_of_the_frames_shown(shapes_entry: DatasetEntry, 
     dataset = dataset_of(shapes_entry, encoder)
     for index in (0, 13, 29):
         rows = load_boxes(dataset.passes[index][0].tracks[0].path)[frame_numbers_of(dataset, index)]
-        assert dataset[index]["boxes"].tolist() == rows.tolist()
+        assert dataset[index]["vision"]["boxes"].tolist() == rows.tolist()
 
 
 def test_a_sample_repeats_itself_within_an_epoch(shapes_entry: DatasetEntry, encoder: SampleEncoder) -> None:
@@ -117,7 +121,7 @@ def test_number_of_frames_takes_every_value_of_its_range(shapes_entry: DatasetEn
     dataset = dataset_of(shapes_entry, encoder)
     tiles = [size.tiles for size in dataset.sizes(epoch=0)]
     assert set(tiles) == {2, 3, 4, 5}
-    assert [len(dataset[index]["boxes"]) for index in range(4)] == tiles[:4]
+    assert [len(dataset[index]["vision"]["boxes"]) for index in range(4)] == tiles[:4]
 
 
 @pytest.mark.parametrize(("low", "high"), [(0, 5), (6, 5)])

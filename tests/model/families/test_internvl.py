@@ -10,16 +10,17 @@ import torch
 from transformers import AutoConfig, AutoModel, AutoModelForImageTextToText, InternVLForConditionalGeneration
 
 from internvl_chat.contracts import UserError
-from internvl_chat.model import (
+from internvl_chat.model.checkpoint import load_base
+from internvl_chat.model.controls.box_adapter import BoxAdapter
+from internvl_chat.model.families.internvl import (
     IntentVCNetConfig,
     IntentVCNetForConditionalGeneration,
     IntentVCNetModel,
     IntentVCNetVisionConfig,
 )
-from internvl_chat.model.checkpoint import load_base
-from internvl_chat.model.controls.box_adapter import BoxAdapter
+from internvl_chat.vision import joined
 from tests.helpers import VIT_LAYERS, VIT_WIDTH, randomise, tiny_base, tiny_config
-from tests.model.inputs import ALL_ABSENT, BOXES, OTHER_BOXES, inputs_of
+from tests.model.inputs import ALL_ABSENT, BOXES, OTHER_BOXES, boxed, inputs_of, plain_inputs
 
 
 def load(folder: Path, num_adapter_layers: int = 2, dtype: torch.dtype = torch.float32):  # noqa: ANN201
@@ -37,8 +38,9 @@ def out_layers(model: torch.nn.Module) -> list[torch.nn.Parameter]:
 
 @torch.no_grad()
 def logits_of(model: torch.nn.Module, boxes: torch.Tensor | None = None, **sizes: int) -> torch.Tensor:
-    extra = {} if boxes is None else {"boxes": boxes}
-    return model(**inputs_of(**sizes), **extra).logits
+    if boxes is None:
+        return model(**plain_inputs(**sizes)).logits
+    return model(**boxed(inputs_of(**sizes), boxes)).logits
 
 
 @pytest.fixture
@@ -91,11 +93,11 @@ def test_adapters_are_initialised_in_bfloat16_too(base_folder: Path) -> None:
     model = load(base_folder, dtype=torch.bfloat16)
     assert {p.dtype for p in model.parameters()} == {torch.bfloat16}
     inputs = inputs_of()
-    inputs["pixel_values"] = inputs["pixel_values"].bfloat16()
+    inputs["vision"]["pixel_values"] = inputs["vision"]["pixel_values"].bfloat16()
     with torch.no_grad():
-        assert torch.equal(model(**inputs, boxes=BOXES).logits, model(**inputs).logits)
+        assert torch.equal(model(**boxed(inputs, BOXES)).logits, model(**inputs).logits)
         randomise(out_layers(model))
-        logits = model(**inputs, boxes=BOXES).logits
+        logits = model(**boxed(inputs, BOXES)).logits
     assert bool(logits.isfinite().all())
     assert float(next(adapters_of(model)).query.weight.detach().float().std()) == pytest.approx(
         VIT_WIDTH**-0.5, rel=0.1
@@ -115,7 +117,7 @@ def test_boxes_change_what_it_says(trained: IntentVCNetForConditionalGeneration)
 
 
 def test_a_box_changes_the_tokens_of_its_own_frame_only(trained: IntentVCNetForConditionalGeneration) -> None:
-    tower, pixels = trained.model.vision_tower, inputs_of()["pixel_values"]
+    tower, pixels = trained.model.vision_tower, inputs_of()["vision"]["pixel_values"]
     with torch.no_grad():
         plain, boxed = tower(pixels).last_hidden_state, tower(pixels, boxes=BOXES).last_hidden_state
     assert [torch.equal(a, b) for a, b in zip(plain, boxed, strict=True)] == [False, True, False]
@@ -124,7 +126,7 @@ def test_a_box_changes_the_tokens_of_its_own_frame_only(trained: IntentVCNetForC
 def test_single_adapter_leaves_the_class_token(base_folder: Path) -> None:
     model = load(base_folder, num_adapter_layers=1)
     randomise(out_layers(model))
-    tower, pixels = model.model.vision_tower, inputs_of()["pixel_values"]
+    tower, pixels = model.model.vision_tower, inputs_of()["vision"]["pixel_values"]
     with torch.no_grad():
         plain, boxed = tower(pixels).last_hidden_state, tower(pixels, boxes=BOXES).last_hidden_state
     assert torch.equal(plain[:, 0], boxed[:, 0])
@@ -143,7 +145,7 @@ def test_every_adapter_parameter_gets_a_gradient(base_folder: Path) -> None:
 
     def with_gradient() -> set[str]:
         optimizer.zero_grad()
-        model(**inputs, labels=inputs["input_ids"], boxes=BOXES).loss.backward()
+        model(**boxed(inputs, BOXES), labels=inputs["input_ids"]).loss.backward()
         return {n for n, p in parameters.items() if p.grad is not None and float(p.grad.abs().max()) > 1e-7}
 
     assert with_gradient() == {n for n in parameters if ".attention_out." in n or ".ffn_out." in n}
@@ -160,7 +162,7 @@ def test_gradient_checkpointing_gives_the_same_gradients(base_folder: Path) -> N
             model.gradient_checkpointing_enable({"use_reentrant": False})
             assert all(a.gradient_checkpointing for a in adapters_of(model))
         inputs = inputs_of()
-        model(**inputs, labels=inputs["input_ids"], boxes=BOXES).loss.backward()
+        model(**boxed(inputs, BOXES), labels=inputs["input_ids"]).loss.backward()
         gradients.append(next(adapters_of(model)).query.weight.grad)
     torch.testing.assert_close(gradients[0], gradients[1], rtol=1e-5, atol=1e-8)
 
@@ -178,22 +180,23 @@ def test_saved_model_comes_back_through_the_auto_classes(
     headless = AutoModel.from_pretrained(tmp_path, dtype=torch.float32).eval()
     assert isinstance(headless, IntentVCNetModel)
     with torch.no_grad():
-        hidden = headless(**inputs_of(), boxes=BOXES).last_hidden_state
+        inputs = boxed(inputs_of(), BOXES)
+        embeds, position_ids = headless.embed_prompt(inputs["input_ids"], inputs["vision"])
+        assert position_ids is None
+        hidden = headless.language_model(inputs_embeds=embeds).last_hidden_state
         assert torch.equal(trained.lm_head(hidden), logits_of(trained, BOXES))
 
 
 def test_greedy_generation_follows_the_logits(trained: IntentVCNetForConditionalGeneration) -> None:
     inputs = inputs_of()
-    generated = trained.generate(**inputs, boxes=BOXES, max_new_tokens=4, do_sample=False, pad_token_id=0)
+    generated = trained.generate(**boxed(inputs, BOXES), max_new_tokens=4, do_sample=False, pad_token_id=0)
     ids = inputs["input_ids"]
     assert torch.equal(generated[:, : ids.shape[1]], ids)
     generated = generated[:, ids.shape[1] :]
     for step in range(generated.shape[1]):
         mask = torch.ones_like(ids)
         with torch.no_grad():
-            logits = trained(
-                input_ids=ids, attention_mask=mask, pixel_values=inputs["pixel_values"], boxes=BOXES
-            ).logits
+            logits = trained(**boxed({**inputs, "input_ids": ids, "attention_mask": mask}, BOXES)).logits
         assert int(logits[0, -1].argmax()) == int(generated[0, step])
         ids = torch.cat([ids, generated[:, step : step + 1]], dim=1)
 
@@ -201,7 +204,7 @@ def test_greedy_generation_follows_the_logits(trained: IntentVCNetForConditional
 def test_generation_takes_logits_of_the_last_position_alone(trained: IntentVCNetForConditionalGeneration) -> None:
     positions = []
     trained.lm_head.register_forward_hook(lambda _head, inputs, _logits: positions.append(inputs[0].shape[1]))
-    trained.generate(**inputs_of(), boxes=BOXES, max_new_tokens=3, min_new_tokens=3, do_sample=False, pad_token_id=0)
+    trained.generate(**boxed(inputs_of(), BOXES), max_new_tokens=3, min_new_tokens=3, do_sample=False, pad_token_id=0)
     assert positions == [1, 1, 1]
 
 
@@ -214,7 +217,7 @@ def test_a_batch_is_answered_as_each_of_its_samples_alone(
     settings = {"num_beams": num_beams, "max_new_tokens": 6, "do_sample": False, "pad_token_id": 0}
     lengths = [s["input_ids"].shape[1] for s in samples]
     alone = [
-        trained.generate(**s, boxes=b, **settings)[0, length:].tolist()
+        trained.generate(**boxed(s, b), **settings)[0, length:].tolist()
         for s, b, length in zip(samples, boxes, lengths, strict=True)
     ]
     longest = max(lengths)
@@ -225,8 +228,7 @@ def test_a_batch_is_answered_as_each_of_its_samples_alone(
     together = trained.generate(
         input_ids=padded("input_ids"),
         attention_mask=padded("attention_mask"),
-        pixel_values=torch.cat([s["pixel_values"] for s in samples]),
-        boxes=torch.cat(boxes),
+        vision=joined(boxed(s, b)["vision"] for s, b in zip(samples, boxes, strict=True)),
         **settings,
     )[:, longest:].tolist()
     assert [row[: len(a)] for row, a in zip(together, alone, strict=True)] == alone
@@ -236,12 +238,12 @@ def test_a_batch_is_answered_as_each_of_its_samples_alone(
 def test_frames_and_their_places_must_be_as_many(trained: IntentVCNetForConditionalGeneration) -> None:
     inputs = inputs_of()
     with pytest.raises(ValueError, match="[Ii]mage"):
-        trained(**{**inputs, "pixel_values": inputs["pixel_values"][:2]}, boxes=BOXES[:2])
+        trained(**{**inputs, "vision": {"pixel_values": inputs["vision"]["pixel_values"][:2], "boxes": BOXES[:2]}})
 
 
 def test_frames_and_boxes_must_be_as_many(trained: IntentVCNetForConditionalGeneration) -> None:
     with pytest.raises(ValueError, match="box a frame"):
-        trained(**inputs_of(), boxes=BOXES[:2])
+        trained(**boxed(inputs_of(), BOXES[:2]))
 
 
 @pytest.mark.parametrize("num_adapter_layers", [-1, VIT_LAYERS + 1])

@@ -6,8 +6,6 @@ from typing import Any, Literal
 
 from transformers import AutoConfig, InternVLConfig, InternVLVisionConfig
 
-from internvl_chat.contracts import UserError
-
 
 class IntentVCNetVisionConfig(InternVLVisionConfig):
     """InternViT with box adapters.
@@ -73,17 +71,16 @@ class IntentVCNetConfig(InternVLConfig):
         return cls(**fields)
 
 
-def tokens_per_frame(config: InternVLConfig, image_size_px: int) -> int:
-    """`<IMG_CONTEXT>` tokens of one tile: the patch grid after pixel shuffle.
+def captioner_config(base: InternVLConfig, num_adapter_layers: int) -> IntentVCNetConfig:
+    """The configuration of `base` with so many box adapters; one that already has them is taken as it is."""
+    if isinstance(base, IntentVCNetConfig) and num_adapters(base) == num_adapter_layers:
+        return base
+    return IntentVCNetConfig.from_base(base, num_adapter_layers)
 
-    Raises:
-        UserError: the tile is no whole number of shuffled patches.
-    """
-    patch_px = config.vision_config.patch_size[0]
-    cell_px = round(patch_px / config.downsample_ratio)
-    if image_size_px % cell_px:
-        raise UserError(f"--force_image_size {image_size_px}: expected a multiple of {cell_px} pixels for this model")
-    return (image_size_px // cell_px) ** 2
+
+def num_adapters(config: InternVLConfig) -> int:
+    """Box adapters of a model; InternVL's own has none."""
+    return int(getattr(config.vision_config, "num_adapter_layers", 0))
 
 
 AutoConfig.register(IntentVCNetConfig.model_type, IntentVCNetConfig)

@@ -9,23 +9,28 @@ from __future__ import annotations
 import copy
 import dataclasses
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from transformers import CONFIG_MAPPING, InternVLConfig, PreTrainedConfig
 
 from internvl_chat.constants import CHAT_END_TOKENS, IMG_CONTEXT, SPECIAL_TOKENS
 from internvl_chat.contracts import UserError
-from internvl_chat.model.conversion.weight_map import (
-    MULTI_ADAPTER_PREFIX,
-    SINGLE_ADAPTER,
-    WeightMap,
+from internvl_chat.model.conversion.weight_files import open_weights
+from internvl_chat.model.families.internvl.configuration import IntentVCNetConfig, IntentVCNetVisionConfig
+from internvl_chat.model.families.internvl.original_names import (
+    MULTI_ADAPTER_CLASS,
+    AdapterLayout,
+    InternVLWeightMap,
     internlm2_rules,
     language_rules,
     vision_rules,
 )
-from internvl_chat.model.families.internvl.configuration import IntentVCNetConfig, IntentVCNetVisionConfig
+from internvl_chat.model.families.internvl.original_names import hub_to_native as hub_to_native
+from internvl_chat.model.families.internvl.original_names import native_to_hub as native_to_hub
+from internvl_chat.vision import Vision
 
 ORIGINAL_MODEL_TYPE = "internvl_chat"
 # The language models of the family: the class that the original names, and what it is here.
@@ -37,9 +42,6 @@ _LANGUAGE_MODELS = {
     "Phi3ForCausalLM": "phi3",
 }
 _ARCHITECTURES = {kind: name for name, kind in _LANGUAGE_MODELS.items()}
-# How many adapters the original's classes build, for a config.json without its weights.
-_ADAPTERS_OF_CLASS = {"InternVLChatModelWBboxML": 5, "InternVLChatModelWBbox": 1}
-_MULTI_ADAPTER_CLASS, _SINGLE_ADAPTER_CLASS = _ADAPTERS_OF_CLASS
 _PLAIN_CLASS = "InternVLChatModel"
 
 # Our own addition to the original's vision_config, written where the adapters are not the original's.
@@ -77,43 +79,23 @@ _VISION_DEFAULTS = {
 }
 
 
-@dataclasses.dataclass(frozen=True)
-class AdapterLayout:
-    """How many box adapters a checkpoint has, and where the original keeps a single one (None: in a numbered list)."""
-
-    count: int
-    single_prefix: str | None = None
-
-    @staticmethod
-    def of_names(names: Iterable[str]) -> AdapterLayout:
-        """Read it off an original checkpoint's tensor names."""
-        numbers = set()
-        for name in names:
-            bare = name.replace("base_model.model.", "", 1)
-            if bare.startswith(MULTI_ADAPTER_PREFIX):
-                numbers.add(bare.removeprefix(MULTI_ADAPTER_PREFIX).partition(".")[0])
-            single = SINGLE_ADAPTER.match(bare)
-            if single:
-                return AdapterLayout(1, single[1])
-        return AdapterLayout(len(numbers))
-
-    @staticmethod
-    def of_class(original: dict[str, Any]) -> AdapterLayout:
-        """Guess it from the class that config.json names."""
-        names = original.get("architectures") or [""]
-        return AdapterLayout(_ADAPTERS_OF_CLASS.get(names[0], 0), _single_prefix(names[0]))
-
-
-def _single_prefix(class_name: str) -> str | None:
-    return "box_attention" if class_name == _SINGLE_ADAPTER_CLASS else None
-
-
-def is_original(config: dict[str, Any]) -> bool:
+def is_original(fields: Mapping[str, Any]) -> bool:
     """Whether a config.json is in the original layout."""
-    return config.get("model_type") == ORIGINAL_MODEL_TYPE
+    return fields.get("model_type") == ORIGINAL_MODEL_TYPE
 
 
-def language_model_kind(llm_config: dict[str, Any], where: str) -> str:
+def native_config(fields: dict[str, Any], folder: Path) -> IntentVCNetConfig:
+    """The native configuration of an original config.json: box adapters as the weights beside it have them.
+
+    Raises:
+        UserError: an unknown language model, or a field that the native model cannot follow.
+    """
+    has_weights = any(folder.glob("*.safetensors")) or any(folder.glob("*.bin"))
+    adapters = AdapterLayout.of_names(open_weights(folder)) if has_weights else AdapterLayout.of_class(fields)
+    return config_of(fields, adapters, folder)
+
+
+def _kind_of_fields(llm_config: dict[str, Any], where: str) -> str:
     """`qwen2`, `qwen3`, `internlm2`, `llama` or `phi3`.
 
     Raises:
@@ -131,7 +113,7 @@ def language_model_kind(llm_config: dict[str, Any], where: str) -> str:
     return kind
 
 
-def native_config(original: dict[str, Any], adapters: AdapterLayout, folder: Path) -> IntentVCNetConfig:
+def config_of(original: dict[str, Any], adapters: AdapterLayout, folder: Path) -> IntentVCNetConfig:
     """The native configuration of an original config.json.
 
     Args:
@@ -149,7 +131,7 @@ def native_config(original: dict[str, Any], adapters: AdapterLayout, folder: Pat
         raise UserError(f"{where}: ps_version is {original['ps_version']!r}: only 'v2' pixel shuffle is computed here")
     vision = _native_vision(original["vision_config"], adapters.count)
     llm = original["llm_config"]
-    text = _native_text(llm, language_model_kind(llm, where))
+    text = _native_text(llm, _kind_of_fields(llm, where))
     token_ids = _token_ids(folder)
     # A chat ends with its own token; what the language model was first trained to end with is another.
     ends = {token_ids[name] for name in CHAT_END_TOKENS if name in token_ids}
@@ -230,23 +212,23 @@ _TOKEN_FILES: dict[str, Callable[[dict[str, Any]], dict[str, int]]] = {
 }
 
 
-def weight_map(config: InternVLConfig) -> WeightMap:
+def weight_map(config: InternVLConfig) -> InternVLWeightMap:
     """The table of names for a model of this configuration."""
     kept = getattr(config, "original", None) or {}
     text, vision = config.text_config, config.vision_config
-    if text.model_type == "llama" and original_kind(config) == "internlm2":
+    if text.model_type == "llama" and language_model_kind(config) == "internlm2":
         head_dim = text.hidden_size // text.num_attention_heads
         rules = internlm2_rules(text.num_attention_heads, text.num_key_value_heads, head_dim)
     else:
         rules = language_rules()
-    return WeightMap([*vision_rules(vision.hidden_size), *rules], kept.get("single_adapter_prefix"))
+    return InternVLWeightMap([*vision_rules(vision.hidden_size), *rules], kept.get("single_adapter_prefix"))
 
 
-def original_kind(config: InternVLConfig) -> str:
+def language_model_kind(config: InternVLConfig) -> str:
     """The kind of language model that the original layout has, or would have, for this configuration."""
     kept = getattr(config, "original", None)
     if kept:
-        return language_model_kind(kept["config"]["llm_config"], "config.json")
+        return _kind_of_fields(kept["config"]["llm_config"], "config.json")
     return config.text_config.model_type
 
 
@@ -260,7 +242,7 @@ def original_config(config: InternVLConfig) -> dict[str, Any]:
     original: dict[str, Any] = copy.deepcopy(kept["config"]) if kept else _computed_config(config)
     count = getattr(config.vision_config, "num_adapter_layers", 0)
     if count and not AdapterLayout.of_class(original).count:
-        original["architectures"] = [_MULTI_ADAPTER_CLASS]
+        original["architectures"] = [MULTI_ADAPTER_CLASS]
     if count and config.vision_config.adapter_norm == "channel":
         original["vision_config"][_NORM_FIELD] = "channel"
     return original
@@ -268,7 +250,7 @@ def original_config(config: InternVLConfig) -> dict[str, Any]:
 
 def _computed_config(config: InternVLConfig) -> dict[str, Any]:
     text, vision = config.text_config, config.vision_config
-    kind = original_kind(config)
+    kind = language_model_kind(config)
     if kind not in _ARCHITECTURES:
         raise UserError(f"the original layout has no {kind!r} language model: expected one of {list(_LANGUAGE_MODELS)}")
     llm = {k: v for k, v in text.to_dict().items() if v is not None and k not in ("rope_parameters", "layer_types")}
@@ -310,3 +292,36 @@ def template_of(config: InternVLConfig) -> str | None:
 
 # For `-hf` files, which do not say; Llama stands for InternLM2 or Llama of several generations, so it tells nothing.
 _TEMPLATE_OF_KIND = {"qwen2": "internvl2_5", "qwen3": "internvl2_5", "phi3": "phi3-chat"}
+
+
+def hub_config(config: InternVLConfig, is_plain: bool) -> dict[str, Any]:
+    """A config.json that transformers' own InternVL reads, where nothing of ours is inside."""
+    fields: dict[str, Any] = json.loads(config.to_json_string())
+    if isinstance(config, IntentVCNetConfig) and is_plain:
+        vision = {k: v for k, v in fields["vision_config"].items() if k not in ("num_adapter_layers", "adapter_norm")}
+        fields |= {"model_type": "internvl", "vision_config": {**vision, "model_type": "internvl_vision"}}
+        fields["architectures"] = ["InternVLForConditionalGeneration"]
+    elif not is_plain:
+        fields["architectures"] = ["IntentVCNetForConditionalGeneration"]
+    return fields
+
+
+def case_inputs(case: Mapping[str, torch.Tensor], config: InternVLConfig) -> tuple[torch.Tensor, Vision]:
+    """`pixel_values` [F, 3, S, S], and `bboxes` [F, 4] where the model has box adapters.
+
+    Raises:
+        UserError: no token stands for pictures.
+    """
+    config.image_token_id = _image_token_id(case, config.image_token_id)
+    vision = {"pixel_values": case["pixel_values"]}
+    return case["input_ids"], vision | ({"boxes": case["bboxes"]} if "bboxes" in case else {})
+
+
+def _image_token_id(case: Mapping[str, torch.Tensor], configured: int) -> int:
+    """Cases speak token ids and bring no tokenizer: the image token is the one there is a visual token for."""
+    count = case["expected_visual_tokens"].shape[:-1].numel()
+    ids, counts = case["input_ids"].unique(return_counts=True)
+    fitting = ids[counts == count].tolist()
+    if not fitting:
+        raise UserError(f"no token occurs {count} times in input_ids, once for each visual token")
+    return configured if configured in fitting else int(fitting[0])

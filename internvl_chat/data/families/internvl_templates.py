@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from internvl_chat.constants import IGNORE_INDEX
-from internvl_chat.contracts import UserError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -164,21 +163,3 @@ CONVERSATION_TEMPLATES = {
         never_learned="<|endoftext|>",
     ),
 }
-
-
-def template_named(conv_style: str, of_checkpoint: str | None = None) -> ConversationTemplate:
-    """The template of a name.
-
-    Args:
-        of_checkpoint: the name of the template that the checkpoint was trained with, if it says so.
-    Raises:
-        UserError: there is none of that name, or the checkpoint was trained with another.
-    """
-    if conv_style not in CONVERSATION_TEMPLATES:
-        raise UserError(f"unknown --conv_style {conv_style!r}: expected one of {', '.join(CONVERSATION_TEMPLATES)}")
-    if of_checkpoint not in (None, conv_style):
-        raise UserError(
-            f"--conv_style {conv_style}: the checkpoint was trained with {of_checkpoint!r}; "
-            f"give --conv_style {of_checkpoint}"
-        )
-    return CONVERSATION_TEMPLATES[conv_style]

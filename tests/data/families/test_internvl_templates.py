@@ -10,9 +10,10 @@ from transformers import PreTrainedTokenizerFast
 
 from internvl_chat.constants import IGNORE_INDEX, SPECIAL_TOKENS
 from internvl_chat.contracts import Turn, UserError
-from internvl_chat.data.prompts.conversation import encode_conversation
-from internvl_chat.data.prompts.templates import CONVERSATION_TEMPLATES, template_named
+from internvl_chat.data.families.internvl import encode_conversation
+from internvl_chat.data.families.internvl_templates import CONVERSATION_TEMPLATES
 from internvl_chat.data.prompts.tokenizer import load_tokenizer
+from internvl_chat.families import check_style, family_of_style
 from tests.families import family_tokenizer
 
 TURNS = (
@@ -79,11 +80,13 @@ def test_lengths_that_do_not_add_up_teach_nothing(caplog: pytest.LogCaptureFixtu
 
 
 def test_the_style_is_checked_against_the_checkpoint() -> None:
-    assert template_named("Hermes-2", of_checkpoint="Hermes-2") is CONVERSATION_TEMPLATES["Hermes-2"]
+    family = family_of_style("Hermes-2")
+    assert family.conv_styles == tuple(CONVERSATION_TEMPLATES)
+    check_style("Hermes-2", "Hermes-2", family)
     with pytest.raises(UserError, match="trained with 'internlm2-chat'; give --conv_style internlm2-chat"):
-        template_named("internvl2_5", of_checkpoint="internlm2-chat")
+        check_style("internvl2_5", "internlm2-chat", family)
     with pytest.raises(UserError, match="unknown --conv_style 'vicuna': expected one of internvl2_5"):
-        template_named("vicuna")
+        check_style("vicuna", None, family)
 
 
 def test_a_tokenizer_from_any_of_its_files(tmp_path: Path) -> None:
@@ -102,7 +105,8 @@ def test_a_tokenizer_from_any_of_its_files(tmp_path: Path) -> None:
         normalization_rule_name="identity",
         minloglevel=2,
     )
-    made = load_tokenizer(tmp_path)
+    family = family_of_style("internvl2_5")
+    made = load_tokenizer(tmp_path, family)
     reference = sentencepiece.SentencePieceProcessor(model_file=str(tmp_path / "tokenizer.model"))
     for text in ("a quick  video", " fox", "你好\n"):
         assert made(text)["input_ids"] == [reference.bos_id(), *reference.encode(text)]
