@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from internvl_chat.inference.generation import Captioners, caption_ends
 from internvl_chat.inference.handle import open_model
 from internvl_chat.inference.predict import predict
 from internvl_chat.inference.requests import Ask, Viewpoint, question_sample
+from tests.helpers import ROOT
 
 
 @pytest.fixture(scope="module")
@@ -179,6 +181,19 @@ def test_what_cannot_be_used_is_said(
 def test_a_clip_that_is_not_there_is_said(captioner: Captioner) -> None:
     with pytest.raises(UserError, match="missing.mp4: not found"):
         captioner.caption("missing.mp4")
+
+
+def test_the_lines_of_the_readme(
+    captioner_folder: Path, video: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    shutil.copyfile(video, tmp_path / "clip.mp4")
+    shutil.copyfile(video.with_name("object_bboxes.txt"), tmp_path / "object_bboxes.txt")
+    monkeypatch.chdir(tmp_path)
+    (block,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+    exec(block.replace("CKPT", str(captioner_folder)), {})
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1] == f"own box:       {lines[0]}"
+    assert lines[2].startswith("no box:")
 
 
 def test_a_caption_prints_itself() -> None:

@@ -194,10 +194,10 @@ def test_fewer_tiles_than_in_training(captioner_folder: Path, tmp_path: Path) ->
     assert open_model(captioner_folder).encoder.config.force_image_size == TILE_PX
 
 
-def test_the_three_lines_of_the_readme(
+def test_the_lines_of_the_page_on_chats(
     captioner_folder: Path, images: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    block = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)[0]
+    block = re.findall(r"```python\n(.*?)```", (ROOT / "docs/grounding.md").read_text(encoding="utf-8"), re.DOTALL)[0]
     monkeypatch.chdir(tmp_path)
     exec(block.replace("CKPT", str(captioner_folder)), {})
     assert images[0] == tmp_path / "a.png" and Image.open("boxes.png").width > 300
