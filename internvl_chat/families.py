@@ -102,6 +102,9 @@ class ModelModule(Protocol):
 class OriginalModule(Protocol):
     """What `model/families/<name>/original.py` holds: files in the original's layout, and on the hub, to names here."""
 
+    # Whether there is a layout beside transformers'; where there is none the first four are never called, or refuse.
+    HAS_ORIGINAL_LAYOUT: bool
+
     def is_original(self, fields: Mapping[str, Any]) -> bool:
         """Whether a config.json is in the original layout."""
 
@@ -136,7 +139,6 @@ class PartsModule(Protocol):
     NAMES: Any  # a `PartNames`
     FINGERPRINTED: tuple[str, ...]  # native names of small tensors that no two bases share
     DROP_SLOTS: tuple[str, ...]  # a tower layer's idle dropouts, one a branch; none: no stochastic depth
-    SUPPORTED_FLAGS: Mapping[str, object]  # flags of the training script of which the family computes one value only
 
     def placeholder_ids(self, config: Any) -> tuple[int, ...]:
         """Ids in whose places embeddings of pictures, or of what is in them, stand."""

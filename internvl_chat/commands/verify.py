@@ -93,6 +93,7 @@ def _run_checkpoint(args: argparse.Namespace) -> bool:
 
     import torch
 
+    from internvl_chat.families import family_in
     from internvl_chat.model.checkpoint import load_captioner
     from internvl_chat.model.export import convert_checkpoint, merge_checkpoint
     from internvl_chat.model.parity import answer
@@ -102,12 +103,15 @@ def _run_checkpoint(args: argparse.Namespace) -> bool:
         with TemporaryDirectory(prefix="verify-") as scratch:
             merged, exported = Path(scratch, "merged"), Path(scratch, "exported")
             merge_checkpoint(args.checkpoint_path, merged, base_path=args.model_name_or_path, dtype=dtype)
-            convert_checkpoint(merged, exported, "original")
+            folders = {"merged": merged}
+            if family_in(merged).original.HAS_ORIGINAL_LAYOUT:
+                convert_checkpoint(merged, exported, "original")
+                folders["exported"] = exported
             model = load_captioner(args.checkpoint_path, base_path=args.model_name_or_path, dtype=dtype)
             ids, vision = _question(model, args.checkpoint_path, args.num_frames)
             reference = answer(model, ids, vision, args.max_new_tokens)
             del model
-            for name, folder in (("merged", merged), ("exported", exported)):
+            for name, folder in folders.items():
                 other = answer(load_captioner(folder, dtype=dtype), ids, vision, args.max_new_tokens)
                 differences = reference.compare(other)
                 holds &= differences.greedy_equal

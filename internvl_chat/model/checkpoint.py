@@ -219,7 +219,7 @@ def load_base(
     config.base_model_name_or_path = str(folder.resolve()) if Path(model_path).is_dir() else model_path
     config.base_fingerprint = base_fingerprint(tensors, config)
     return load_weights(
-        folder, config, tensors, dtype=dtype, adapters_may_lack=True, attn_implementation=attn_implementation
+        folder, config, tensors, dtype=dtype, added_may_lack=True, attn_implementation=attn_implementation
     )
 
 
@@ -240,9 +240,7 @@ def load_captioner(
         return load_weights(checkpoint, config, open_native(checkpoint), dtype=dtype).eval()
 
     base = base_of(checkpoint, config, base_path)
-    model: PreTrainedModel | PeftModel = load_weights(
-        base, config, open_native(base), dtype=dtype, adapters_may_lack=True
-    )
+    model: PreTrainedModel | PeftModel = load_weights(base, config, open_native(base), dtype=dtype, added_may_lack=True)
     if (checkpoint / LORA_CONFIG_NAME).is_file():
         open_safetensors(checkpoint / LORA_WEIGHTS_NAME)  # its header names a missing or broken file before PEFT does
         model = PeftModel.from_pretrained(model, str(checkpoint), autocast_adapter_dtype=False)

@@ -25,13 +25,11 @@ from internvl_chat.contracts import UserError
 from internvl_chat.families import CONFIG_NAME, family_in, family_of, family_of_fields, read_config_file
 from internvl_chat.model.conversion.weight_files import LazyTensor, open_weights
 from internvl_chat.model.conversion.weight_map import fold_lora
-from internvl_chat.model.part_names import ADAPTERS
 
 logger = logging.getLogger(__name__)
 
 _HUB_FILES = ("*.json", "*.safetensors", "*.bin", "*.model", "*.txt", "*.jinja")
 _HEAD = "lm_head.weight"
-_ADAPTER_MARK = f".{ADAPTERS}."
 
 
 def resolve_folder(model_path: str | Path) -> Path:
@@ -101,10 +99,11 @@ def base_fingerprint(tensors: Mapping[str, LazyTensor], config: PreTrainedConfig
     Args:
         config: says of which family the tensors are, and so which of them are read.
     """
+    parts = family_of(config).parts
     digest = hashlib.sha256()
-    for name in sorted(name for name in tensors if _ADAPTER_MARK not in name and ".lora_" not in name):
+    for name in sorted(name for name in tensors if not parts.NAMES.is_added(name) and ".lora_" not in name):
         digest.update(f"{name.replace('.base_layer.', '.')} {list(tensors[name].shape)}\n".encode())
-    for name in family_of(config).parts.FINGERPRINTED:
+    for name in parts.FINGERPRINTED:
         tensor = tensors.get(name, tensors.get(name.replace(".weight", ".base_layer.weight")))
         if tensor is not None:
             digest.update(tensor.read().to(torch.float32).contiguous().numpy().tobytes())
@@ -129,13 +128,13 @@ def load_weights(
     tensors: Mapping[str, LazyTensor],
     *,
     dtype: torch.dtype,
-    adapters_may_lack: bool = False,
+    added_may_lack: bool = False,
     attn_implementation: str | None = None,
 ) -> PreTrainedModel:
     """Build the model of `config` from the native `tensors` of `folder`, one tensor at a time.
 
     Args:
-        adapters_may_lack: box adapters that the files do not have are initialised.
+        added_may_lack: added modules that the files do not have are initialised.
     Raises:
         UserError: tensors are missing, unknown, or of another shape than the configuration says.
     """
@@ -145,7 +144,7 @@ def load_weights(
     config.tie_word_embeddings = config.text_config.tie_word_embeddings = tied
     expected = expected_shapes(config)
     _fit_tables(tensors, config, expected)
-    _check_fit(tensors, expected, folder, adapters_may_lack, tied)
+    _check_fit(tensors, expected, folder, config, tied, added_may_lack)
     with _without_load_report():
         model = family_of(config).model.Captioner.from_pretrained(
             None, config=config, state_dict=tensors, dtype=dtype, attn_implementation=attn_implementation
@@ -177,7 +176,7 @@ def check_weights(folder: Path, config: PreTrainedConfig, tensors: Mapping[str, 
     """
     config = own_config(config)
     folded = fold_lora(tensors)
-    _check_fit(folded, expected_shapes(config), folder, adapters_may_lack=False, tied=_HEAD not in folded)
+    _check_fit(folded, expected_shapes(config), folder, config, tied=_HEAD not in folded)
 
 
 def fit_tables(tensors: Mapping[str, LazyTensor], config: Any) -> dict[str, LazyTensor]:
@@ -199,11 +198,14 @@ def _check_fit(
     tensors: Mapping[str, LazyTensor],
     expected: Mapping[str, torch.Size],
     folder: Path,
-    adapters_may_lack: bool,
+    config: PreTrainedConfig,
     tied: bool,
+    added_may_lack: bool = False,
 ) -> None:
+    is_added = family_of(config).parts.NAMES.is_added
+
     def optional(name: str) -> bool:
-        return (adapters_may_lack and _ADAPTER_MARK in name) or (tied and name == _HEAD)
+        return (added_may_lack and is_added(name)) or (tied and name == _HEAD)
 
     missing = sorted(name for name in expected.keys() - tensors.keys() if not optional(name))
     if missing:

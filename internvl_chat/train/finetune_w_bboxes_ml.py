@@ -20,13 +20,14 @@ import transformers
 from peft import PeftModel
 from transformers import (
     HfArgumentParser,
+    PreTrainedConfig,
     set_seed,
 )
 
 from internvl_chat.contracts import UserError
 from internvl_chat.data.prompts.encoder import PromptConfig
 from internvl_chat.data.training_set.collator import PackCollator
-from internvl_chat.families import check_style, family_of
+from internvl_chat.families import Family, check_style, family_of
 from internvl_chat.files import read_json, write_json
 from internvl_chat.model.checkpoint import (
     load_config,
@@ -111,6 +112,27 @@ def write_run_record(folder: Path, run: RunArguments, prompt_config: PromptConfi
     )
 
 
+def check_flags(run: RunArguments, family: Family, config: PreTrainedConfig) -> None:
+    """Hold the flags that must be the base's own against it.
+
+    Raises:
+        UserError: one of them is another; the message says what to give.
+    """
+    base = run.model.model_name_or_path
+    made_for = family.parts.downsample_ratio(config)
+    if made_for not in (None, run.data.down_sample_ratio):
+        raise UserError(
+            f"--down_sample_ratio {run.data.down_sample_ratio}: the projector of {base} was made for {made_for}"
+        )
+    check_style(run.prompt.conv_style, family.parts.template_of(config), family)
+    normalisation = family.parts.prompt_settings(config).get("normalize_type", run.prompt.normalize_type)
+    if run.prompt.normalize_type != normalisation:
+        raise UserError(
+            f"--normalize_type {run.prompt.normalize_type}: the tower of {base} sees pixels normalised otherwise; "
+            f"give --normalize_type {normalisation}"
+        )
+
+
 def train(run: RunArguments) -> None:
     model_args, data_args, args = run.model, run.data, run.training
     transformers.logging.set_verbosity_warning()
@@ -124,13 +146,7 @@ def train(run: RunArguments) -> None:
 
     config = load_config(model_args.model_name_or_path)
     family = family_of(config)
-    made_for = family.parts.downsample_ratio(config)
-    if made_for not in (None, data_args.down_sample_ratio):
-        raise UserError(
-            f"--down_sample_ratio {data_args.down_sample_ratio}: the projector of {model_args.model_name_or_path} "
-            f"was made for {made_for}"
-        )
-    check_style(run.prompt.conv_style, family.parts.template_of(config), family)
+    check_flags(run, family, config)
     prompt_config = run.prompt_config(family.parts.tokens_per_tile(config, run.prompt.force_image_size))
     if args.dry_run:
         sys.stdout.write(describe_run(run, prompt_config, trainable_part(model_args, config)))

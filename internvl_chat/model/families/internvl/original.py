@@ -32,6 +32,7 @@ from internvl_chat.model.families.internvl.original_names import hub_to_native a
 from internvl_chat.model.families.internvl.original_names import native_to_hub as native_to_hub
 from internvl_chat.vision import Vision
 
+HAS_ORIGINAL_LAYOUT = True
 ORIGINAL_MODEL_TYPE = "internvl_chat"
 # The language models of the family: the class that the original names, and what it is here.
 _LANGUAGE_MODELS = {
