@@ -76,7 +76,7 @@ def main() -> None:
     folder = ROOT / "work_dirs" / "kill_resume"
     shutil.rmtree(folder, ignore_errors=True)
     make_shapes(folder / "shapes", 6, 1)
-    meta = annotate(folder / "shapes", "coordinates")
+    meta = annotate(folder / "shapes")
 
     began = time.monotonic()
     undisturbed = start(folder / "undisturbed", meta, 1)

@@ -28,17 +28,17 @@ def captions_per_s(output_dir: Path) -> float:
 
 def main() -> None:
     from quickstart.run import CATEGORIES
-    from quickstart.steps import BOTH, annotate, finetune, make_shapes
+    from quickstart.steps import annotate, finetune, make_shapes
 
     folder = ROOT / "work_dirs" / "quickstart_step"
     shutil.rmtree(folder, ignore_errors=True)
     make_shapes(folder / "shapes", CLIPS, 1)
-    meta = annotate(folder / "shapes", BOTH.prompt_form, CATEGORIES)
+    meta = annotate(folder / "shapes", CATEGORIES)
     rates = {}
     for way, (captions_per_pass, steps) in WAYS.items():
         flags = ["--captions_per_pass", str(captions_per_pass), "--logging_steps", str(LOGGED_STEPS)]
         output_dir = folder / way.replace(" ", "_")
-        finetune(meta, output_dir, BOTH, max_steps=steps, flags=flags)
+        finetune(meta, output_dir, max_steps=steps, flags=flags)
         rates[way] = captions_per_s(output_dir)
     sys.stdout.write("\n| way | captions a second |\n|---|---|\n")
     sys.stdout.writelines(f"| {way} | {rate:.1f} |\n" for way, rate in rates.items())

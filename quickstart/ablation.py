@@ -1,8 +1,8 @@
-"""The method's table on the quickstart's data: every prompt form, without and with box adapters.
+"""The method's table on the quickstart's data: every prompt form, without and with box adapters; other controls.
 
     make ablation
 
-Twelve short runs, held-out clips captioned after each; what is finished is not run again. See
+Short runs, held-out clips captioned after each; what is finished is not run again. See
 `python -m internvl_chat ablation --help` for the same on data of your own.
 """
 

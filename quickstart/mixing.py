@@ -17,7 +17,6 @@ from pathlib import Path
 from internvl_chat.files import read_json, write_json
 from quickstart.run import CATEGORIES, TEST_CLIPS, TRAIN_CLIPS
 from quickstart.steps import (
-    BOTH,
     REPOSITORY,
     annotate,
     answer_stills,
@@ -51,13 +50,13 @@ def main() -> None:
     folder = REPOSITORY / "work_dirs" / "mixing"
     shutil.rmtree(folder, ignore_errors=True)
     make_shapes(folder / "shapes", TRAIN_CLIPS, TEST_CLIPS)
-    clips_meta = annotate(folder / "shapes", BOTH.prompt_form, CATEGORIES)
+    clips_meta = annotate(folder / "shapes", CATEGORIES)
     stills_meta = write_stills(folder / "stills", TRAIN_PICTURES, VAL_PICTURES)
     clips = {name: {**entry, "repeat_time": CLIP_REPEATS} for name, entry in read_json(clips_meta).items()}
     write_json(folder / "mix.json", {**clips, **read_json(stills_meta)})
 
     def train(name: str, meta: Path, max_steps: int) -> Path:
-        finetune(meta, folder / name, BOTH, max_steps=max_steps, flags=FLAGS)
+        finetune(meta, folder / name, max_steps=max_steps, flags=FLAGS)
         return folder / name
 
     def boxes_found(model: Path) -> float:

@@ -24,7 +24,7 @@ from internvl_chat.boxes import load_boxes
 from internvl_chat.data.records.annotations import read_captions
 from internvl_chat.data.records.intentvc import boxes_path_of, category_of, video_path_of
 from internvl_chat.files import write_json
-from quickstart.steps import BOTH, REPOSITORY, annotate, finetune, measure_control, run
+from quickstart.steps import REPOSITORY, annotate, finetune, measure_control, run
 
 MAX_STEPS = 400
 # The frames that prediction shows, in every epoch: each is decoded once. The output layer has English to learn.
@@ -57,10 +57,10 @@ def main() -> None:
     run([sys.executable, "generate_npy_bboxes.py", "--root", data])
     absent_rows = {i: int(np.sum(~load_boxes(boxes_path_of(video_path_of(data, i))).any(axis=1))) for i in ids}
     sys.stdout.write(f"all-zero rows: {absent_rows}\n")
-    meta = annotate(data, BOTH.prompt_form, sorted({category_of(i) for i in ids}))
+    meta = annotate(data, sorted({category_of(i) for i in ids}))
     trained = folder / "train"
     flags = [*FLAGS, str(folder / "frames")]
-    finetune(meta, trained, BOTH, max_steps=args.max_steps, batch_size=4, flags=flags)
+    finetune(meta, trained, max_steps=args.max_steps, batch_size=4, flags=flags)
 
     prediction = ["--checkpoint_path", trained, "--meta_path", meta, *PREDICTION_FLAGS]
     ids_file = folder / "ids.json"

@@ -13,7 +13,7 @@ import shutil
 import sys
 import time
 
-from quickstart.steps import BOTH, PREDICTION_FLAGS, REPOSITORY, annotate, finetune, make_shapes, measure_control, run
+from quickstart.steps import PREDICTION_FLAGS, REPOSITORY, annotate, finetune, make_shapes, measure_control, run
 
 TRAIN_CLIPS, TEST_CLIPS, MAX_STEPS = 600, 50, 210
 CATEGORIES = ("circle", "square", "triangle", "cross")
@@ -26,10 +26,10 @@ def main() -> None:
     data, trained = folder / "shapes", folder / "train"
 
     make_shapes(data, TRAIN_CLIPS, TEST_CLIPS)
-    meta = annotate(data, BOTH.prompt_form, CATEGORIES)
+    meta = annotate(data, CATEGORIES)
     picture = folder / "picture.png"
     run([sys.executable, "-m", "internvl_chat", "picture", "--meta_path", meta, "--line", "1", "--out", picture])
-    finetune(meta, trained, BOTH, max_steps=MAX_STEPS)
+    finetune(meta, trained, max_steps=MAX_STEPS)
     run(
         [sys.executable, "eval_const.py", "--checkpoint_path", trained, "--meta_path", meta]
         + ["--save_path", folder / "results", *PREDICTION_FLAGS]

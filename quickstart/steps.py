@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from internvl_chat.steps import REPOSITORY, run
@@ -21,25 +20,6 @@ TINY_FLAGS = (
 PREDICTION_FLAGS = "--num_frames 6 --max_new_tokens 24".split()
 
 
-@dataclass(frozen=True)
-class Arm:
-    """One way to tell the model which object is meant.
-
-    `num_adapter_layers` box adapters; with `lists_coordinates` the prompt writes the boxes out.
-    """
-
-    name: str
-    num_adapter_layers: int
-    lists_coordinates: bool
-
-    @property
-    def prompt_form(self) -> str:
-        return "coordinates" if self.lists_coordinates else "text_only"
-
-
-BOTH = Arm("both", 5, True)
-
-
 def make_shapes(folder: Path, train_clips: int, test_clips: int, seed: int = 0) -> None:
     """Generate the dataset and its npy boxes, unless the folder already holds them."""
     if not (folder / "other_target.json").is_file():
@@ -49,14 +29,14 @@ def make_shapes(folder: Path, train_clips: int, test_clips: int, seed: int = 0) 
     run([sys.executable, "generate_npy_bboxes.py", "--root", folder])
 
 
-def annotate(data: Path, prompt_form: str, categories: Sequence[str] = ()) -> Path:
-    """Write annotation and meta JSON in a prompt form; `categories` are all called "object", so that no name helps."""
-    meta = data.parent / f"{data.name}_{prompt_form}.json"
+def annotate(data: Path, categories: Sequence[str] = ()) -> Path:
+    """Write annotation and meta JSON; `categories` are all called "object", so that no name helps."""
+    meta = data.parent / f"{data.name}.json"
     names = [word for category in categories for word in ("--object_name", f"{category}=object")]
     annotation = meta.with_suffix(".jsonl")
     captions = next(p for p in (data / "train.json", data / "captions.json") if p.is_file())
     run(
-        [sys.executable, "-m", "internvl_chat", "annotate", "--captions", captions, "--prompt_form", prompt_form]
+        [sys.executable, "-m", "internvl_chat", "annotate", "--captions", captions]
         + ["--out", annotation, "--meta_out", meta, "--root", data, *names]
     )
     return meta
@@ -65,16 +45,13 @@ def annotate(data: Path, prompt_form: str, categories: Sequence[str] = ()) -> Pa
 def finetune(
     meta: Path,
     output_dir: Path,
-    arm: Arm,
     *,
     max_steps: int,
     batch_size: int = 16,
-    seed: int = 42,
     flags: Sequence[str] = (),
 ) -> None:
-    """Train with IntentVCNet's script; see `launch`."""
-    flags = [*TINY_FLAGS, "--num_adapter_layers", str(arm.num_adapter_layers), "--seed", str(seed), *flags]
-    launch(SCRIPT, meta, output_dir, flags, max_steps=max_steps, batch_size=batch_size)
+    """Train with IntentVCNet's script, with coordinates and box adapters unless flags say otherwise; see `launch`."""
+    launch(SCRIPT, meta, output_dir, [*TINY_FLAGS, *flags], max_steps=max_steps, batch_size=batch_size)
 
 
 def cpu_ranks(batch_size: int) -> dict[str, str]:

@@ -4,8 +4,9 @@
         --max_steps 200 --training_flags "--learning_rate 5e-5" --prediction_flags "--num_frames 32"
 
 Rows are prompt forms (text only, coordinates, red box, both), each without box adapters, with one on the ViT's output
-and with one after each of its last layers. Each is trained by a recipe's shell script, whose environment (GPUS,
-BATCH_SIZE, PER_DEVICE_BATCH_SIZE) is handed on, captions the same held-out clips, and is scored.
+and with one after each of its last layers; then every other control of the folder data/controls by itself. Each is
+trained by a recipe's shell script, whose environment (GPUS, BATCH_SIZE, PER_DEVICE_BATCH_SIZE) is handed on, captions
+the same held-out clips, and is scored.
 
 Held out are the ids of --references; without them a share of the videos of --captions, all ids of a video together.
 Rows that are finished are not run again. Everything lands in --out, the table as ablation.md; the last line printed is
@@ -23,13 +24,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from internvl_chat.choices import PROMPT_FORMS
+from internvl_chat.choices import CONTROLS, PROMPT_FORMS
 from internvl_chat.commands.options import positive_int
 from internvl_chat.steps import REPOSITORY, StepFailed
 from internvl_chat.steps import run as run_command
 
 ADAPTERS = {"none": 0, "single": 1, "multi": 5}
 DEFAULT_SCRIPT = Path("shell/internvl3.0/2nd_finetune/roiattention_ml.sh")
+# The controls that no prompt form speaks of, and that no adapter is: each has a row of its own.
+OTHER_CONTROLS = tuple(name for name in CONTROLS if name not in {"box_adapter"}.union(*PROMPT_FORMS.values()))
 METRICS = ("BLEU-4", "METEOR", "CIDEr", "ROUGE-L")
 
 
@@ -42,6 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--model_name_or_path", default="OpenGVLab/InternVL3-8B", help="base (default: %(default)s)")
     add("--prompt_forms", nargs="+", choices=PROMPT_FORMS, default=list(PROMPT_FORMS), help="(default: all)")
     add("--adapters", nargs="+", choices=ADAPTERS, default=list(ADAPTERS), help="(default: all)")
+    add("--controls", nargs="*", choices=OTHER_CONTROLS, default=list(OTHER_CONTROLS), help="(default: all)")
     add("--max_steps", type=positive_int, help="of each training run (default: the recipe's epochs)")
     add("--script", type=Path, default=DEFAULT_SCRIPT, help="recipe (default: %(default)s)")
     add("--training_flags", type=shlex.split, default=[], help="handed to the recipe, in one string")
@@ -68,13 +72,41 @@ def run(args: argparse.Namespace) -> int:
 
     runner = _Rows(args, args.out.resolve(), references)
     runner.prepare(trained_on)
-    rows = {(form, adapter): runner.scores_of(form, adapter) for form in args.prompt_forms for adapter in args.adapters}
-    text = table(rows)
+    rows = [Row(form, adapter) for form in args.prompt_forms for adapter in args.adapters]
+    rows += [Row("text_only", "none", control) for control in args.controls]
+    scores = {row: runner.scores_of(row) for row in rows}
+    text = table(scores)
     write_text(runner.out / "ablation.md", text)
-    summary = {f"{form}-{adapter}": row for (form, adapter), row in rows.items()}
+    summary = {row.name: of_row for row, of_row in scores.items()}
     write_json(runner.out / "ablation.json", summary)
     sys.stdout.write(f"\n{text}\n{json.dumps(summary)}\n")
     return 0
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of the table: a prompt form with a number of box adapters, and what else points at the object."""
+
+    form: str
+    adapter: str
+    control: str = ""
+
+    @property
+    def name(self) -> str:
+        return self.control or f"{self.form}-{self.adapter}"
+
+    @property
+    def marks(self) -> list[str]:
+        """The first cells of the table's line."""
+        shown = ["✓" if name in PROMPT_FORMS[self.form] else "" for name in ("drawn_box", "coordinates")]
+        return [*shown, self.adapter.replace("none", self.control.replace("_", " "))]
+
+    def flags(self) -> list[str]:
+        """Of the row's training."""
+        from internvl_chat.data.controls.base import control_kinds, name_of
+
+        others = [kind.switched_on.split() for kind in control_kinds() if name_of(kind) == self.control]
+        return ["--num_adapter_layers", str(ADAPTERS[self.adapter]), *(word for words in others for word in words)]
 
 
 @dataclass(frozen=True)
@@ -111,15 +143,15 @@ class _Rows:
         write_json(self.out / "ids.json", list(self.references))
         write_json(self.out / "captions.json", {"captions": trained_on})
 
-    def scores_of(self, form: str, adapter: str) -> dict[str, float]:
+    def scores_of(self, row: Row) -> dict[str, float]:
         """The scores of a row, and the share of captions that are a reference word for word."""
         from internvl_chat.files import read_json
 
-        folder = self.out / f"{form}-{adapter}"
+        folder = self.out / row.name
         scores = folder / "results" / "scores.json"
         if not scores.is_file():
-            meta = self._annotate(form)
-            self._train(folder, meta, adapter)
+            meta = self._annotate(row.form)
+            self._train(folder, meta, row)
             self._caption(folder, meta)
         said = read_json(folder / "results" / "result.json")["captions"]
         exact = sum(said.get(i) in texts for i, texts in self.references.items()) / len(self.references)
@@ -135,14 +167,14 @@ class _Rows:
         )
         return meta
 
-    def _train(self, folder: Path, meta: Path, adapter: str) -> None:
+    def _train(self, folder: Path, meta: Path, row: Row) -> None:
         args, done = self.args, folder / "trained"
         if done.is_file():
             return
         steps = ["--max_steps", args.max_steps, "--save_steps", args.max_steps] if args.max_steps else []
         folder.mkdir(exist_ok=True)
         run_command(
-            ["sh", args.script, "--num_adapter_layers", ADAPTERS[adapter], *steps, *args.training_flags],
+            ["sh", args.script, *row.flags(), *steps, *args.training_flags],
             {"MODEL_PATH": self.base, "META_PATH": str(meta), "OUTPUT_DIR": str(folder)},
             log=folder / "launch.log",
         )
@@ -179,12 +211,12 @@ def held_out_ids(captions: Mapping[str, Sequence[str]], share: float, root: Path
     return [i for i, mark in marks.items() if mark in chosen]
 
 
-def table(rows: Mapping[tuple[str, str], Mapping[str, Any]]) -> str:
+def table(rows: Mapping[Row, Mapping[str, Any]]) -> str:
     """The paper's form: what tells the model which object is meant, then the scores; the best of each in bold."""
-    lines = [f"| red box | coordinates | adapter | {' | '.join(METRICS)} | exact |", "|---" * (4 + len(METRICS)) + "|"]
-    best = {name: max(row[name] for row in rows.values()) for name in (*METRICS, "exact")}
-    for (form, adapter), row in rows.items():
-        marks = ["✓" if word in form else "" for word in ("red_box", "coordinates")]
-        cells = [f"{row[name]:.4f}" if row[name] < top else f"**{row[name]:.4f}**" for name, top in best.items()]
-        lines.append(f"| {' | '.join([*marks, adapter.replace('none', ''), *cells])} |")
+    heads = ["red box", "coordinates", "adapter, or other", *METRICS, "exact"]
+    lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
+    best = {name: max(scores[name] for scores in rows.values()) for name in (*METRICS, "exact")}
+    for row, scores in rows.items():
+        cells = [f"{scores[m]:.4f}" if scores[m] < top else f"**{scores[m]:.4f}**" for m, top in best.items()]
+        lines.append(f"| {' | '.join([*row.marks, *cells])} |")
     return "\n".join(lines) + "\n"

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from internvl_chat.__main__ import main
-from internvl_chat.choices import PROMPT_FORMS
-from internvl_chat.commands.ablation import add_arguments, held_out_ids, table
+from internvl_chat.choices import CONTROLS, PROMPT_FORMS
+from internvl_chat.commands.ablation import Row, add_arguments, held_out_ids, table
 from internvl_chat.contracts import UserError
 from internvl_chat.data.records.annotations import DatasetEntry, read_captions
 from internvl_chat.data.records.intentvc import video_path_of
@@ -33,18 +33,19 @@ def test_every_row_is_trained_captioned_and_scored_once(
     out, root = tmp_path / "out", shapes_entry.root
     argv = ["ablation", "--captions", root / "train.json", "--root", root, "--out", out, "--script", recipe]
     argv += ["--references", root / "references_test.json", "--prediction_flags", PREDICTION_FLAGS]
-    argv += ["--training_flags", "--seed 3", "--max_steps", 7, "--adapters", "none", "multi"]
-    forms = ["--prompt_forms", "text_only"]
+    argv += ["--training_flags", "--seed 3", "--max_steps", 7, "--adapters", "multi"]
+    forms = ["--prompt_forms", "text_only", "--controls", "crops"]
     assert main([str(word) for word in [*argv, *forms]]) == 0
     calls = (tmp_path / "calls").read_text().splitlines()
     assert [call.split("/")[-1] for call in calls] == [
-        f"text_only.json --num_adapter_layers {layers} --max_steps 7 --save_steps 7 --seed 3" for layers in (0, 5)
+        f"text_only.json --num_adapter_layers {flags} --max_steps 7 --save_steps 7 --seed 3"
+        for flags in ("5", "0 --crop_frames 4")
     ]
     summary = json.loads(capfd.readouterr().out.splitlines()[-1])
-    assert summary.keys() == {"text_only-none", "text_only-multi"}
+    assert summary.keys() == {"text_only-multi", "crops"}
     assert summary == json.loads((out / "ablation.json").read_text())
     held_out = read_captions(root / "references_test.json")
-    results = json.loads((out / "text_only-none" / "results" / "result.json").read_text())
+    results = json.loads((out / "crops" / "results" / "result.json").read_text())
     assert results["captions"].keys() == held_out.keys()
     assert read_captions(out / "captions.json").keys() == read_captions(root / "train.json").keys()
 
@@ -87,13 +88,20 @@ def test_what_cannot_be_run_is_told(
 def test_every_prompt_form_has_its_rows() -> None:
     parser = argparse.ArgumentParser()
     add_arguments(parser)
-    chosen = parser.parse_args(["--captions", "c.json", "--root", "."]).prompt_forms
-    assert sorted(chosen) == sorted(PROMPT_FORMS) and chosen[0] == "text_only"
+    chosen = parser.parse_args(["--captions", "c.json", "--root", "."])
+    assert sorted(chosen.prompt_forms) == sorted(PROMPT_FORMS) and chosen.prompt_forms[0] == "text_only"
+    assert {"box_adapter", *chosen.controls}.union(*PROMPT_FORMS.values()) == set(CONTROLS)
 
 
 def test_the_table_marks_what_is_shown_and_what_is_best() -> None:
     scores = {"BLEU-4": 0.4, "METEOR": 0.3, "CIDEr": 1.2, "ROUGE-L": 0.5, "exact": 0.25}
     better = {**scores, "CIDEr": 1.5}
-    rows = table({("text_only", "none"): scores, ("red_box_coordinates", "single"): better}).splitlines()
+    measured = {
+        Row("text_only", "none"): scores,
+        Row("red_box_coordinates", "single"): better,
+        Row("text_only", "none", "crops"): scores,
+    }
+    rows = table(measured).splitlines()
     assert rows[2] == "|  |  |  | **0.4000** | **0.3000** | 1.2000 | **0.5000** | **0.2500** |"
+    assert rows[4].startswith("|  |  | crops | **0.4000** |")
     assert rows[3] == "| ✓ | ✓ | single | **0.4000** | **0.3000** | **1.5000** | **0.5000** | **0.2500** |"

@@ -5,7 +5,7 @@ Shape letters: F pictures shown (frames or images), T tiles.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
@@ -55,9 +55,9 @@ class ExtraView(NamedTuple):
 class Control:
     """One way to tell the model which object is meant; a file of this folder holds one, and its name is the file's.
 
-    The fields of a control are flags of the training script, and are saved with a checkpoint. `switched_on` and
-    `switched_off` are the flags with which it is, or is not, the control of a run. Controls are combined freely; none
-    of `words`, `views` and `paint` is called for a sample without a track.
+    The fields of a control are flags of the training script, and are saved with a checkpoint; `switched_on` and
+    `switched_off` are the flags of a run that has it, or has it not. Controls are combined freely. None of `words`,
+    `views` and `paint` is called for a sample without a track.
     """
 
     switched_on: ClassVar[str] = ""
@@ -134,3 +134,12 @@ def control_kinds() -> tuple[type[Control], ...]:
 def default_controls() -> tuple[Control, ...]:
     """Every control as its flags' defaults have it."""
     return tuple(kind() for kind in control_kinds())
+
+
+def switches(controls: Collection[str]) -> list[str]:
+    """The flags of a training run that has these controls of the folder and no other."""
+    return [
+        word
+        for kind in control_kinds()
+        for word in (kind.switched_on if name_of(kind) in controls else kind.switched_off).split()
+    ]
