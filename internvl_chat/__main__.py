@@ -11,7 +11,7 @@ from internvl_chat.constants import INTERRUPTED
 
 # What a command is for, and its name; each has a module of its name in `commands/`.
 COMMAND_GROUPS = {
-    "make data": ("shapes", "flowchart", "render-texts", "extract-frames", "annotate", "convert-data"),
+    "make data": ("shapes", "flowchart", "render-texts", "extract-frames", "annotate", "track", "convert-data"),
     "look at data": ("check", "picture"),
     "ask a model": ("chat", "answer", "control"),
     "score": ("score", "score-boxes", "consensus", "validate-submission", "rank", "report", "ablation"),

@@ -25,12 +25,14 @@ FLOOR_OF_ROOM = {
     "files": 0,
     "grounding": 0,
     "settings": 0,
+    "journal": 0,
     "steps": 0,
     "data": 1,
     "model": 1,
     "scoring": 1,
     "inference": 2,
     "planning": 2,
+    "trackers": 2,
     "api": 3,
     "train": 3,
     "tasks": 3,
@@ -40,7 +42,7 @@ FLOOR_OF_ROOM = {
 }
 TOP_FLOOR = 4
 # Rooms of one floor that never meet.
-APART = ({"data", "model", "scoring"}, {"inference", "planning"}, {"train", "tasks", "reports"})
+APART = ({"data", "model", "scoring"}, {"inference", "planning", "trackers"}, {"train", "tasks", "reports"})
 # What a higher room of the same floor may use of another: reports show what tasks measured.
 MAY_MEET = {("reports", "tasks")}
 # Doors of the same name as what they open: a family, or a control, has a half in data/ and one in model/.
@@ -197,6 +199,8 @@ sys.stderr.write(f"code={code} torch={'torch' in sys.modules}")
         (["internvl_chat", "consensus", "--metric", "ROUGE-L"], 2),
         (["internvl_chat", "no-such-command"], 2),
         (["internvl_chat", "annotate", "--out", "x.jsonl"], 2),
+        (["internvl_chat", "track", "v.mp4", "--box", "1,2,0,4", "--out", "x.txt"], 2),
+        (["internvl_chat", "track", "v.mp4", "--out", "x.txt"], 1),
         (["internvl_chat", "control", "--num_frames", "many"], 2),
         (["internvl_chat", "chat", "--image", "a.png"], 2),
         (["internvl_chat", "chat", "--model", "m", "--image", "a.png", "--box", "3,2,1,4"], 2),

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 DEFAULT_META = Path("shell/data/intentvc_caption.json")
 # Flags that name a file or folder to write.
-_WRITTEN = ("out", "meta_out", "html", "sheet", "boxes_out")
+_WRITTEN = ("out", "meta_out", "html", "sheet", "boxes_out", "picture")
 
 
 def positive_int(text: str) -> int:

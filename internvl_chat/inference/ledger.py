@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from internvl_chat.contracts import UserError
+from internvl_chat.journal import append_lines, open_to_append
 
 
 def _lines(content: bytes) -> list[bytes]:
@@ -48,28 +47,11 @@ class ProgressFile:
     """
 
     def __init__(self, folder: Path, rank: int) -> None:
-        path = folder / f"rank-{rank:05d}.jsonl"
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            self._file = path.open("ab+")
-        except OSError as error:
-            raise UserError(f"{path}: cannot be written ({error.strerror})") from error
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            self._file.close()
-            raise UserError(f"{path}: another prediction is writing to it; wait for it, or end it") from error
-        except OSError:
-            # Some cluster file systems have no locks: there nobody can be told apart.
-            pass
-        self._file.seek(0)
-        self._file.truncate(self._file.read().rfind(b"\n") + 1)
+        self._file = open_to_append(folder / f"rank-{rank:05d}.jsonl")
 
     def append(self, records: Iterable[Mapping[str, Any]]) -> None:
         """Write records and see them on the disk before returning."""
-        self._file.write("".join(json.dumps(r, ensure_ascii=False) + "\n" for r in records).encode())
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        append_lines(self._file, "".join(json.dumps(r, ensure_ascii=False) + "\n" for r in records))
 
     def __enter__(self) -> ProgressFile:
         return self

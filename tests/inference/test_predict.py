@@ -235,7 +235,7 @@ def test_without_a_gpu_memory_runs_out_too(asks: list[Ask], views: list[Viewpoin
 def test_another_run_in_the_folder_is_told_of_before_weights_are_read(
     asks: list[Ask], views: list[Viewpoint], tmp_path: Path
 ) -> None:
-    with ProgressFile(tmp_path, 0), pytest.raises(UserError, match="another prediction"):
+    with ProgressFile(tmp_path, 0), pytest.raises(UserError, match="another run"):
         predict(asks, views, pytest.fail, decoding=DECODING, identity="", folder=tmp_path, feeding=Feeding(1800, 0))
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match="cannot be written"):
@@ -243,7 +243,7 @@ def test_another_run_in_the_folder_is_told_of_before_weights_are_read(
 
 
 def test_two_writers_of_one_file_are_refused(tmp_path: Path) -> None:
-    with ProgressFile(tmp_path, 1), pytest.raises(UserError, match="rank-00001.jsonl: another prediction"):
+    with ProgressFile(tmp_path, 1), pytest.raises(UserError, match="rank-00001.jsonl: another run"):
         ProgressFile(tmp_path, 1)
     with ProgressFile(tmp_path, 1) as file:
         file.append([{"key": "k", "id": "i", "candidates": ["ä\nb"]}])

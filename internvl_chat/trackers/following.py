@@ -1,0 +1,138 @@
+"""Objects that are given on some frames, followed to both ends of a video.
+
+Shape letters: N objects, T frames of the video. Boxes are x y w h in pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import count
+
+import numpy as np
+import numpy.typing as npt
+
+from internvl_chat.contracts import TrackRows, UserError
+from internvl_chat.trackers.frames import Footage
+from internvl_chat.trackers.protocol import BoxPx, Frame, Tracker, TrackerFactory
+
+
+@dataclass(frozen=True)
+class GivenObject:
+    """What is known of one object before it is followed.
+
+    Args:
+        name: how prompts call it.
+        boxes_px: frame number -> its box [4] x y w h there; zeros say that it is not to be seen from there on.
+    """
+
+    name: str
+    boxes_px: Mapping[int, BoxPx]
+
+    @property
+    def first(self) -> int:
+        """The first frame on which it has a box."""
+        return min(number for number, box in self.boxes_px.items() if box.any())
+
+
+@dataclass(frozen=True, eq=False)
+class FollowedObjects:
+    """The tracks of N objects: boxes_px [N, T, 4], zeros where an object is absent, and confidence [N, T]."""
+
+    boxes_px: npt.NDArray[np.float64]
+    confidence: npt.NDArray[np.float64]
+
+
+def given_of_track(track: TrackRows, footage: Footage) -> GivenObject:
+    """The rows of a record's track as what an object is followed from.
+
+    Raises:
+        UserError: it names a frame that the video does not have, or no box with area in the picture.
+    """
+    where = f"{footage.path}: object {track.name!r}"
+    width_px, height_px = footage.size_px
+    rate = 1.0 if track.by == "frame" else footage.header.frames_per_second
+    if rate <= 0:
+        raise UserError(f"{where}: is given by second, but the video states no rate: give it by frame")
+    if track.in_pixels and track.size_px not in (None, footage.size_px):
+        raise UserError(f"{where}: its boxes count in {track.size_px}, the video is {footage.size_px}")
+    corners = track.corners if track.in_pixels else track.corners * np.array([width_px, height_px] * 2)
+    corners = np.clip(corners, 0, np.array([width_px, height_px] * 2))
+    boxes_px = np.concatenate([corners[:, :2], corners[:, 2:] - corners[:, :2]], axis=1)
+    boxes_px[(boxes_px[:, 2:] <= 0).any(axis=1)] = 0
+    given = {round(float(at) * rate): box for at, box in zip(track.positions, boxes_px, strict=True)}
+    given |= {number: np.zeros(4) for number in track.absent}
+    last = max(given)
+    if last >= footage.num_frames:
+        raise UserError(f"{where}: is given on frame {last}, the video has 0 to {footage.num_frames - 1}")
+    if not any(box.any() for box in given.values()):
+        raise UserError(f"{where}: has no box with area inside {width_px} x {height_px}: there is nothing to follow")
+    return GivenObject(track.name, given)
+
+
+def follow(
+    footage: Footage,
+    objects: Sequence[GivenObject],
+    make: TrackerFactory,
+    min_confidence: float,
+    on_frame: Callable[[], object] = lambda: None,
+) -> FollowedObjects:
+    """Follow objects through a whole video: forwards from where each is first given, and backwards from there.
+
+    A later box corrects an object: it is followed anew from it. On frames where it was given, its box is the given one.
+
+    Args:
+        min_confidence: below it the object counts as absent; its confidence is kept.
+        on_frame: called after each frame of either direction, `num_steps` times in all.
+    """
+    boxes_px = np.zeros((len(objects), footage.num_frames, 4))
+    confidence = np.zeros((len(objects), footage.num_frames))
+    firsts = np.array([one.first for one in objects])
+
+    def note(number: int, tracker: Tracker, frame: Frame, given: Mapping[int, BoxPx], wanted: npt.NDArray) -> None:
+        seen = tracker.step(frame, given)
+        boxes_px[wanted, number] = _inside(seen.boxes_px, footage.size_px)[wanted]
+        confidence[wanted, number] = seen.confidence[wanted]
+        on_frame()
+
+    tracker = make(len(objects))
+    for number, frame in zip(count(int(firsts.min())), footage.forwards(int(firsts.min())), strict=False):
+        given = {k: one.boxes_px[number] for k, one in enumerate(objects) if one.boxes_px.get(number, _NOWHERE).any()}
+        note(number, tracker, frame, given, firsts <= number)
+    if firsts.max() > 0:
+        tracker = make(len(objects))
+        for number, frame in zip(count(int(firsts.max()), -1), footage.backwards(int(firsts.max())), strict=False):
+            given = {k: one.boxes_px[number] for k, one in enumerate(objects) if one.first == number}
+            note(number, tracker, frame, given, firsts > number)
+    boxes_px[confidence < min_confidence] = 0
+    for k, one in enumerate(objects):
+        for start, stop in _spans_without(one, footage.num_frames):
+            boxes_px[k, start:stop], confidence[k, start:stop] = 0, 0
+    return FollowedObjects(boxes_px, confidence)
+
+
+def num_steps(footage: Footage, objects: Sequence[GivenObject]) -> int:
+    """How many frames `follow` goes over, those of both directions counted."""
+    firsts = [one.first for one in objects]
+    return footage.num_frames - min(firsts) + (max(firsts) + 1 if max(firsts) else 0)
+
+
+_NOWHERE = np.zeros(4)
+
+
+def _spans_without(one: GivenObject, num_frames: int) -> Iterator[tuple[int, int]]:
+    """First frame and the one after the last of each span in which an object was said not to be seen.
+
+    One before the first box ends there to the left: towards frame 0 it is followed backwards only down to it.
+    """
+    numbers = sorted(one.boxes_px)
+    for number, after in zip(numbers, [*numbers[1:], num_frames], strict=True):
+        if not one.boxes_px[number].any():
+            yield (0, number + 1) if number < one.first else (number, after)
+
+
+def _inside(boxes_px: npt.NDArray[np.float64], size_px: tuple[int, int]) -> npt.NDArray[np.float64]:
+    """The parts [N, 4] of boxes that lie in the picture; zeros where none does."""
+    limit = np.array(size_px, dtype=np.float64)
+    low, high = np.clip(boxes_px[:, :2], 0, limit), np.clip(boxes_px[:, :2] + boxes_px[:, 2:], 0, limit)
+    return np.where((high > low).all(axis=1, keepdims=True), np.concatenate([low, high - low], axis=1), 0)
