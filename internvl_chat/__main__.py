@@ -14,7 +14,16 @@ COMMAND_GROUPS = {
     "make data": ("shapes", "flowchart", "render-texts", "extract-frames", "annotate", "track", "convert-data"),
     "look at data": ("check", "picture"),
     "ask a model": ("chat", "answer", "control"),
-    "score": ("score", "score-boxes", "consensus", "validate-submission", "rank", "report", "ablation"),
+    "score": (
+        "score",
+        "score-boxes",
+        "score-answers",
+        "consensus",
+        "validate-submission",
+        "rank",
+        "report",
+        "ablation",
+    ),
     "handle checkpoints": ("inspect", "plan", "convert", "merge", "verify"),
 }
 COMMANDS = tuple(name for names in COMMAND_GROUPS.values() for name in names)

@@ -6,7 +6,10 @@ as what they are, not as means of captions. Letters: N captions, R resamples.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import numpy as np
 
@@ -48,6 +51,25 @@ def _resample_weights(num_captions: int, resamples: int, seed: int) -> FloatArra
 def _middle(values_R: FloatArray) -> Interval:
     low, high = np.quantile(values_R, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
     return Interval(float(low), float(high))
+
+
+def share_interval(count: int, total: int) -> Interval:
+    """Wilson's interval of a share, `count` of `total`; it stays inside 0 to 1 and is no point at either end.
+
+    Source: Wilson, Probable inference, the law of succession, and statistical inference, JASA 22, 1927.
+    """
+    z = NormalDist().inv_cdf((1 + CONFIDENCE) / 2)
+    share = count / total
+    centre = share + z**2 / (2 * total)
+    reach = z * math.sqrt(share * (1 - share) / total + z**2 / (4 * total**2))
+    scale = 1 + z**2 / total
+    return Interval(max(0.0, (centre - reach) / scale), min(1.0, (centre + reach) / scale))
+
+
+def mean_interval(values: Sequence[float], resamples: int = 1000, seed: int = 0) -> Interval:
+    """The bootstrap interval of a mean."""
+    weights = _resample_weights(len(values), resamples, seed)
+    return _middle(weights @ np.asarray(values, dtype=np.float64) / len(values))
 
 
 def confidence_intervals(table: ScoreTable, resamples: int = 1000, seed: int = 0) -> dict[str, Interval]:

@@ -1,0 +1,158 @@
+"""Score a file of answers that you already have: multiple choice, descriptions, or open answers by a judge.
+
+    python -m internvl_chat score-answers answers.jsonl --as choices
+    python -m internvl_chat score-answers answers.jsonl --as captions --no_java
+    OPENAI_API_KEY=... python -m internvl_chat score-answers answers.jsonl --as qa --judge_model NAME --out qa.json
+
+choices reads {"prompt", "GT", "pred", "category"}; captions, as VideoRefBench has them, {"video_name", "groundtruth",
+"pred"}. The others ask a judge, any OpenAI-compatible endpoint, about {"question", "answer", "pred"} ("Q" and "A" will
+do; consistency: "Q1", "Q2", "A", "pred1", "pred2") or, for subject, appearance, action and hallucination, about
+{"groundtruth", "pred"}. Answers that are missing or cannot be read stay in every denominator and are counted.
+
+A judge's key is read from the environment and kept nowhere. What was judged lies beside --out, in a file of progress:
+the same command goes on from it, and judges nothing twice.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from internvl_chat.commands.options import add_java_option, count, file_to_write, positive_int
+
+JUDGEMENTS = (
+    "qa",
+    "correctness",
+    "detail",
+    "context",
+    "temporal",
+    "consistency",
+    "subject",
+    "appearance",
+    "action",
+    "hallucination",
+)
+# What the original's script keeps: predictions of more than 5 and less than 300 characters.
+FILTER_CHARACTERS = (5, 300)
+
+
+def prices(text: str) -> tuple[float, float]:
+    """An argparse type: dollars a million tokens, read and written."""
+    read, _, written = text.partition(",")
+    return float(read), float(written)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("answers", type=Path, help="JSONL, or a list in a .json")
+    add("--as", dest="kind", choices=("choices", "captions", *JUDGEMENTS), required=True, help="what to score")
+    add("--out", type=file_to_write, help="write the result as JSON here; judgements need it")
+    add_java_option(parser)
+    add("--spice", action="store_true", help="captions: SPICE too; needs models that are a download of their own")
+    add("--filter", action="store_true", help="captions: leave out what the original leaves out, told by coverage")
+    add("--resamples", type=positive_int, default=1000, help="of the bootstrap (default: %(default)s)")
+    add("--seed", type=count, default=0, help="of the bootstrap (default: %(default)s)")
+    add("--judge_model", help="the judge's name at its endpoint")
+    add("--api_base", help="its endpoint, such as http://localhost:8000/v1 (default: OpenAI's)")
+    add("--key_variable", default="OPENAI_API_KEY", help="environment variable of its key (default: %(default)s)")
+    add("--in_flight", type=positive_int, default=8, help="requests at a time (default: %(default)s)")
+    add("--retries", type=count, default=5, help="further tries of a request that fails (default: %(default)s)")
+    add("--timeout_s", type=float, default=60.0, help="seconds a request may take (default: %(default)s)")
+    add("--prices", type=prices, metavar="READ,WRITTEN", help="dollars a million tokens, for the cost")
+
+
+def run(args: argparse.Namespace) -> int:
+    from internvl_chat.files import write_json
+
+    if args.kind == "choices":
+        result, status = _choices(args), 0
+    elif args.kind == "captions":
+        result, status = _captions(args), 0
+    else:
+        result = _judged(args)
+        status = 1 if result["failed"] else 0
+    if args.out:
+        write_json(args.out, result)
+    sys.stdout.write(json.dumps(result, indent=1, ensure_ascii=False) + "\n")
+    return status
+
+
+def _choices(args: argparse.Namespace) -> dict[str, Any]:
+    from dataclasses import asdict
+
+    from internvl_chat.scoring.answer_files import read_choices
+    from internvl_chat.scoring.choices import score_choices
+
+    overall, by_category = score_choices(read_choices(args.answers))
+    return {**asdict(overall), "categories": {name: asdict(scores) for name, scores in by_category.items()}}
+
+
+def _captions(args: argparse.Namespace) -> dict[str, Any]:
+    from dataclasses import asdict
+
+    from internvl_chat.contracts import UserError
+    from internvl_chat.scoring.answer_files import CAPTION_FIELDS, read_answers
+    from internvl_chat.scoring.caption_scores import score_captions
+    from internvl_chat.scoring.significance import confidence_intervals
+
+    lines = read_answers(args.answers, CAPTION_FIELDS)
+    least, most = FILTER_CHARACTERS
+    # By line: a video may be described more than once.
+    kept = {
+        f"line {number}": line
+        for number, line in enumerate(lines, start=1)
+        if not args.filter or least < len(line.texts["pred"]) < most
+    }
+    if not kept:
+        raise UserError(f"{args.answers}: --filter leaves none of {len(lines)} answers")
+    table = score_captions(
+        {name: line.texts["pred"] for name, line in kept.items()},
+        {name: list(line.truths) for name, line in kept.items()},
+        java=not args.no_java,
+        spice=args.spice,
+    )
+    intervals = confidence_intervals(table, args.resamples, args.seed)
+    return {
+        "answers": len(lines),
+        "scored": len(kept),
+        "not_answered": sum(not line.texts["pred"].strip() for line in lines),
+        "coverage": len(kept) / len(lines),
+        "filter": f"{least} < characters < {most}" if args.filter else None,
+        "scores": table.corpus(),
+        "intervals": {name: asdict(interval) for name, interval in intervals.items()},
+    }
+
+
+def _judged(args: argparse.Namespace) -> dict[str, Any]:
+    from tqdm import tqdm
+
+    from internvl_chat.contracts import UserError
+
+    if not args.judge_model or not args.out:
+        raise UserError(f"--as {args.kind} asks a judge: give --judge_model, and --out for what it says")
+    try:
+        from internvl_chat.scoring.judge import JudgeSettings, judge_answers, report_of, score_judgements
+        from internvl_chat.scoring.judge_questions import question_named
+    except ImportError as error:
+        raise UserError(f"--as {args.kind} asks a judge: install requirements/judge.txt ({error})") from error
+    from internvl_chat.scoring.answer_files import read_answers
+
+    question = question_named(args.kind)
+    lines = read_answers(args.answers, question.fields)
+    settings = JudgeSettings(
+        args.judge_model,
+        args.api_base,
+        args.key_variable,
+        args.in_flight,
+        args.retries,
+        args.timeout_s,
+        args.prices,
+    )
+    with tqdm(total=len(lines), unit="answer") as bar:
+        result = judge_answers(lines, question, settings, args.out.with_suffix(".progress"), bar.update)
+    for place, reason in sorted(result.failed.items()):
+        sys.stderr.write(f"error: {lines[place].source}: not judged: {reason}\n")
+    return report_of(args.kind, question, score_judgements(lines, question, result, settings), settings)
