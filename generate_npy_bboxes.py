@@ -21,6 +21,7 @@ from internvl_chat.commands.options import DEFAULT_META
 from internvl_chat.contracts import UserError
 from internvl_chat.data.records.annotations import load_roots
 from internvl_chat.data.records.box_files import PrepareReport, find_videos, prepare_boxes
+from internvl_chat.data.records.reader import COUNTED_IN
 
 
 def find_all_videos(roots: Iterable[Path]) -> list[Path]:
@@ -53,6 +54,13 @@ def build_parser() -> argparse.ArgumentParser:
         help="meta JSON (default: %(default)s)",
     )
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes (default: one a core)")
+    parser.add_argument(
+        "--counted_in",
+        choices=COUNTED_IN,
+        default="shown",
+        help="the picture that the pixels were counted in: as players show it, or as it is stored, before it is turned "
+        "(default: %(default)s)",
+    )
     parser.add_argument("--overwrite", action="store_true", help="write again what is up to date")
     return parser
 
@@ -67,7 +75,7 @@ def main() -> int:
         sys.stderr.write(f"error: {error}\n")
         return 1
     for _ in tqdm(
-        prepare_boxes(videos, workers=max(1, args.workers), overwrite=args.overwrite, report=report),
+        prepare_boxes(videos, args.counted_in, workers=max(1, args.workers), overwrite=args.overwrite, report=report),
         total=len(videos),
         unit="video",
         disable=None,

@@ -56,6 +56,7 @@ class TrackRows:
         is_complete: there must be a row for each frame or image.
         absent: frame or image numbers at which the object is not to be seen, whatever the rows say.
         size_px: width and height of the picture that pixels were counted in, where the record says.
+        in_stored: the boxes lie in the pictures as they are stored, before a player turns them.
     """
 
     name: str
@@ -66,10 +67,11 @@ class TrackRows:
     is_complete: bool = False
     absent: frozenset[int] = frozenset()
     size_px: tuple[int, int] | None = None
+    in_stored: bool = False
 
     def _content(self) -> tuple[object, ...]:
         rows = (self.positions.tobytes(), self.corners.tobytes())
-        return (*rows, self.name, self.by, self.in_pixels, self.is_complete, self.absent, self.size_px)
+        return (*rows, self.name, self.by, self.in_pixels, self.is_complete, self.absent, self.size_px, self.in_stored)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, TrackRows) and self._content() == other._content()

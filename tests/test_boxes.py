@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -31,12 +32,26 @@ def test_a_box_that_leaves_the_picture_is_clamped(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "line",
-    ["0,0,0,0", "10,20,-30,40", "10,20,30,-40", "10,20,0,40", "1300,20,30,40", "10,-90,30,40", "640,360,0.2,0.2"],
-    ids=["zeros", "negative width", "negative height", "no width", "right of it", "above it", "too small to tell"],
+    ["0,0,0,0", "10,20,-30,40", "10,20,30,-40", "10,20,0,40", "1300,20,30,40", "10,-90,30,40"],
+    ids=["zeros", "negative width", "negative height", "no width", "right of it", "above it"],
 )
 def test_an_absent_object_is_an_all_zero_row_between_its_neighbours(line: str, tmp_path: Path) -> None:
     rows = boxes_of(f"320,180,160,90\n{line}\n320,180,160,90\n", tmp_path)
     assert rows == [[250, 250, 375, 375], [0, 0, 0, 0], [250, 250, 375, 375]]
+
+
+@pytest.mark.parametrize(
+    ("line", "row"),
+    [
+        ("640,360,0.2,0.2", [500, 500, 501, 501]),
+        ("400.1,350,1,90", [312, 486, 314, 611]),
+        ("1279.9,719.9,30,30", [999, 999, 1000, 1000]),
+        ("-30,-30,30.1,30.1", [0, 0, 1, 1]),
+    ],
+    ids=["a point", "a line", "last corner", "first corner"],
+)
+def test_what_is_in_the_picture_keeps_an_area_however_small(line: str, row: list[int], tmp_path: Path) -> None:
+    assert boxes_of(f"{line}\n", tmp_path) == [row]
 
 
 @pytest.mark.parametrize(
@@ -144,9 +159,15 @@ def slow_thousandths(box_px: tuple[float, ...], width_px: int, height_px: int) -
     x, y, w, h = box_px
     if w <= 0 or h <= 0:
         return [0, 0, 0, 0]
-    corners = [(x, width_px), (y, height_px), (x + w, width_px), (y + h, height_px)]
-    x1, y1, x2, y2 = (min(max(round(v / side * 1000), 0), 1000) for v, side in corners)
-    return [x1, y1, x2, y2] if x2 > x1 and y2 > y1 else [0, 0, 0, 0]
+    low, high = [], []
+    for start, length, side in ((x, w, width_px), (y, h, height_px)):
+        first, last = (min(max(v / side, 0), 1) * 1000 for v in (start, start + length))
+        if last <= first:
+            return [0, 0, 0, 0]
+        closes = round(last) <= round(first)
+        low.append(math.floor(first) if closes else round(first))
+        high.append(math.ceil(last) if closes else round(last))
+    return [*low, *high]
 
 
 pixels = st.integers(-3000, 3000) | st.floats(-3000, 3000).map(lambda v: round(v, 3))

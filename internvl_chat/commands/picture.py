@@ -39,7 +39,7 @@ def run(args: argparse.Namespace) -> int:
         raise UserError(f"{sample.source}: sample {sample.id!r} is text alone: there is nothing to draw")
     indices = np.arange(header.num_pictures)
     if sample.video_path is not None:
-        first, length = clip_window(sample.clip_s, header.num_pictures, header.frames_per_second)
+        first, length = clip_window(sample.clip_s, header.timeline)
         indices = first + sample_frames(args.num_frames, length, "centre")
     boxes = boxes_at(sample.tracks[0], indices, header, sample.source) if sample.tracks else None
     lines = [f"[{sample.id}] {turn.text}" if turn.speaker == "human" else turn.text for turn in sample.turns]

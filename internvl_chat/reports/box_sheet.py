@@ -9,7 +9,7 @@ from PIL import Image
 
 from internvl_chat.contracts import UserError
 from internvl_chat.data.media.boxed_pictures import BoxedPicture, boxed_sheet
-from internvl_chat.data.media.sources import PICTURE_FAULTS
+from internvl_chat.data.media.pictures import read_picture
 from internvl_chat.scoring.box_records import AnsweredQuestion, BoxQuestion
 
 
@@ -22,10 +22,9 @@ def picture_of(question: BoxQuestion, root: Path) -> Image.Image:
     if question.image is None:
         raise UserError(f"{question.source}: expected one path in 'image', to draw boxes on")
     try:
-        with Image.open(root / question.image) as opened:
-            return opened.convert("RGB")
-    except PICTURE_FAULTS as error:
-        raise UserError(f"{question.source}: {root / question.image} cannot be read ({error})") from error
+        return Image.fromarray(read_picture(root / question.image))
+    except UserError as error:
+        raise UserError(f"{question.source}: {error}") from error
 
 
 def prediction_sheet(answers: Sequence[AnsweredQuestion], root: Path) -> Image.Image:

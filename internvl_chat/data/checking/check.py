@@ -27,7 +27,7 @@ from internvl_chat.data.checking.headers import (
 )
 from internvl_chat.data.checking.lines import LineExaminer, LineFacts
 from internvl_chat.data.checking.meta import read_entries
-from internvl_chat.data.media.sources import MediaHeader
+from internvl_chat.data.media.sources import MediaHeader, images_header
 from internvl_chat.data.media.tiling import choose_grid, grid_views
 from internvl_chat.data.records.annotations import DatasetEntry
 from internvl_chat.files import RawRecord, read_text, split_records
@@ -186,7 +186,7 @@ def _header_of(line: LineFacts, report: CheckReport) -> MediaHeader | None:
         return None
     if line.is_video:
         return known[0]
-    return MediaHeader(len(known), tuple(header.sizes_px[0] for header in known))
+    return images_header([(header.sizes_px[0], header.display_at(0)) for header in known])
 
 
 def _extents(boxes: box_rules.Boxes, header: MediaHeader | None) -> list[box_rules.Extent]:
@@ -220,7 +220,7 @@ def _media_faults(line: LineFacts, header: MediaHeader) -> Iterator[Fault]:
         stated = f"{line.size_px[0]} x {line.size_px[1]}"
         yield Fault("media-size", f"'width' and 'height' say {stated}", f"{size[0]} x {size[1]}, as the file has")
     if line.clip_s and header.frames_per_second:
-        seconds = header.num_pictures / header.frames_per_second
+        seconds = header.timeline.duration_s
         if line.clip_s[1] > seconds + 1:
             yield Fault("clip-range", f"the clip ends at {line.clip_s[1]:g} s", f"an end up to {seconds:.2f} s")
 

@@ -12,7 +12,8 @@ import numpy.typing as npt
 from internvl_chat.boxes import BOX_TEXT_NAME, read_box_array
 from internvl_chat.constants import VIDEO_SUFFIXES
 from internvl_chat.contracts import Sample, UserError
-from internvl_chat.data.media.sources import PICTURE_SUFFIXES, MediaHeader, read_media_header, read_pictures
+from internvl_chat.data.media.pictures import PICTURE_SUFFIXES, has_plain_pixels
+from internvl_chat.data.media.sources import MediaHeader, read_media_header, read_pictures
 
 MediaKind = Literal["image", "video"]
 
@@ -80,7 +81,7 @@ def _missing_at_end(path: Path, kind: MediaKind) -> str:
         # Cameras write notes of their own behind the end mark, so its lack is a suspicion that decoding settles.
         mark = _END_MARKS.get(path.suffix.lower(), b"")
         file.seek(max(0, size - _TAIL_BYTES))
-        if mark in file.read():
+        if mark in file.read() and has_plain_pixels(path):
             return ""
     sample = sample_of(path, kind)
     read_media_header(sample)

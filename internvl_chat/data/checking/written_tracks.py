@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from internvl_chat.data.checking.conversations import Notes, box_row, shortened
-from internvl_chat.data.records.reader import BOX_ORDERS, BOX_UNITS, TRACK_KEYS
+from internvl_chat.data.records.reader import BOX_ORDERS, BOX_UNITS, COUNTED_IN, TRACK_FIELDS, TRACK_KEYS
 
-TRACK_FIELDS = ("name", "boxes", "by", "unit", "order", "absent")
+_DEFAULTS = {"by": "frame", "counted_in": "shown"}
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,7 @@ class WrittenTrack:
     unit: str
     order: str
     absent: tuple[int, ...]
+    in_stored: bool = False
 
 
 def read_tracks(content: Any, notes: Notes) -> tuple[WrittenTrack, ...]:
@@ -42,8 +43,9 @@ def _read_track(entry: Any, number: int, notes: Notes) -> WrittenTrack | None:
         notes.add("track-keys", f"track {number} is {shortened(entry)}", f"an object with {', '.join(TRACK_FIELDS)}")
         return None
     faults = [f"an unknown key {key!r}" for key in sorted(entry.keys() - set(TRACK_FIELDS))]
-    for key, choices in (("by", TRACK_KEYS), ("unit", BOX_UNITS), ("order", BOX_ORDERS)):
-        value = entry.get(key, "frame" if key == "by" else None)
+    choices_of = {"by": TRACK_KEYS, "unit": BOX_UNITS, "order": BOX_ORDERS, "counted_in": COUNTED_IN}
+    for key, choices in choices_of.items():
+        value = entry.get(key, _DEFAULTS.get(key))
         if value not in choices:
             faults.append(f"{key!r} {shortened(value)}, not one of {', '.join(choices)}")
     absent = entry.get("absent", [])
@@ -59,7 +61,14 @@ def _read_track(entry: Any, number: int, notes: Notes) -> WrittenTrack | None:
         return None
     boxes, times = read
     return WrittenTrack(
-        entry["name"], boxes, times, entry.get("by", "frame"), entry["unit"], entry["order"], tuple(absent)
+        entry["name"],
+        boxes,
+        times,
+        entry.get("by", "frame"),
+        entry["unit"],
+        entry["order"],
+        tuple(absent),
+        entry.get("counted_in") == "stored",
     )
 
 

@@ -27,7 +27,7 @@ from internvl_chat.contracts import UserError
 logger = logging.getLogger(__name__)
 
 # Part of every key: entries that another way of decoding or resizing wrote are not found.
-_FORMAT = "tiles-1"
+_FORMAT = "tiles-2"
 _SUFFIX, _TEMPORARY_SUFFIX = ".tiles", ".tmp"
 # What a killed process left half-written is removed after this long.
 _ABANDONED_S = 3600

@@ -20,32 +20,17 @@ import av
 import numpy as np
 import numpy.typing as npt
 from av.container import InputContainer
-from av.packet import Packet
-from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from internvl_chat.contracts import UserError
+from internvl_chat.data.media.packets import ONE_FRAME_A_PACKET, TIMED_CONTAINERS, PacketFacts, codec_name, facts_of
+from internvl_chat.data.media.presentation import frame_display, presented_frames, video_stream
 
-# Containers that store when a frame is shown, as FFmpeg calls them; AVI has decoding times only.
-_TIMED_CONTAINERS = frozenset({"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm"})
-# Codecs whose packets become one frame each: none is hidden, none holds two.
-_ONE_FRAME_A_PACKET = frozenset({"h264", "hevc", "vp9", "av1"})
 # Where "no reference" means that no frame at all refers to it; in HEVC a higher temporal layer still may.
 _MARKS_UNREFERENCED = frozenset({"h264"})
-_IDR_UNIT = 5
-
-
-@dataclass(frozen=True)
-class PacketFacts:
-    """What is known of a packet undecoded.
-
-    `is_key`: no later packet needs an earlier one; `usable`: it is neither damaged nor left out by an edit list.
-    """
-
-    time: int | None
-    is_key: bool
-    usable: bool = True
+# Codecs in which a run of packets decodes to the same bits wherever decoding begins.
+_SEEKABLE_CODECS = ONE_FRAME_A_PACKET - {"vp8", "gif"}
 
 
 @dataclass(frozen=True)
@@ -69,8 +54,8 @@ def build_index(packets: Sequence[PacketFacts], codec: str) -> FrameIndex | None
     Returns:
         None where the packets do not tell which frame is which.
     """
-    times = [packet.time for packet in packets if packet.time is not None and packet.usable]
-    if codec not in _ONE_FRAME_A_PACKET or not times or len(set(times)) < len(packets):
+    times = [packet.time for packet in packets if packet.time is not None and packet.usable and packet.is_shown]
+    if codec not in _SEEKABLE_CODECS or not times or len(set(times)) < len(packets):
         return None
     # A stream that was cut out of a longer one may begin with frames that cannot be decoded, and so are not counted.
     if not packets[0].is_key or times[0] != min(times):
@@ -89,65 +74,42 @@ def rgb_frames(path: Path, numbers: Sequence[int]) -> Iterator[npt.NDArray[np.ui
     """Decode the frames of these numbers, strictly ascending, one after another.
 
     Yields:
-        [H, W, 3] uint8, a view of the converted picture.
+        [H, W, 3] uint8, as a player shows them; where possible a view of the converted picture.
     Raises:
-        UserError: the video cannot be decoded, or ends before a frame that was asked for.
+        UserError: the video cannot be decoded, is shown turned by an odd angle, or ends before a frame asked for.
     """
     done = 0
     try:
         with av.open(str(path), metadata_errors="replace") as container:
-            for frame in _by_index(container, numbers):
-                yield _rgb(frame)
+            stream = video_stream(path, container)
+            for frame in _by_index(container, stream, numbers):
+                yield _rgb(path, frame, stream)
                 done += 1
         if done < len(numbers):
             with av.open(str(path), metadata_errors="replace") as container:
-                yield from map(_rgb, _by_counting(path, container, numbers[done:]))
+                stream = video_stream(path, container)
+                for frame in _by_counting(path, container, stream, numbers[done:]):
+                    yield _rgb(path, frame, stream)
     except (av.FFmpegError, IndexError, OSError) as error:
         raise UserError(f"{path}: cannot be decoded ({error})") from error
 
 
-def _rgb(frame: VideoFrame) -> npt.NDArray[np.uint8]:
-    picture = frame.reformat(format="rgb24")
+def _rgb(path: Path, frame: VideoFrame, stream: VideoStream) -> npt.NDArray[np.uint8]:
+    """The frame as a player shows it."""
+    display = frame_display(path, frame, stream)
+    width_px, height_px = display.square_size(frame.width, frame.height)
+    picture = frame.reformat(width_px, height_px, format="rgb24")
     plane: Any = picture.planes[0]  # PyAV's annotations do not say that it is a buffer
     rows_HB = np.frombuffer(plane, np.uint8).reshape(picture.height, plane.line_size)
-    return rows_HB[:, : 3 * picture.width].reshape(picture.height, picture.width, 3)
+    return display.shown(rows_HB[:, : 3 * picture.width].reshape(picture.height, picture.width, 3))
 
 
-def _video_stream(container: InputContainer) -> VideoStream:
-    """The first video stream, decoded in one thread: a loader's workers share the cores already."""
-    stream = container.streams.video[0]
-    stream.codec_context.thread_count = 1
-    return stream
-
-
-def _facts(packet: Packet, decoder: VideoCodecContext) -> PacketFacts:
-    is_key = packet.is_keyframe
-    if is_key and decoder.codec.canonical_name == "h264":
-        # Containers also mark pictures that decoding can be joined at, but is not exact from at once.
-        is_key = _holds_idr(bytes(packet), decoder.extradata or b"")
-    return PacketFacts(packet.pts, is_key, not (packet.is_discard or packet.is_corrupt))
-
-
-def _holds_idr(packet: bytes, extradata: bytes) -> bool:
-    """Whether an H.264 packet is an instantaneous decoder refresh, which nothing before it is needed after.
-
-    Source: ISO/IEC 14496-15, 5.3.3.1 (length-prefixed units; the prefix's size is in the decoder configuration).
-    """
-    if len(extradata) < 5 or extradata[0] != 1:
-        return False
-    prefix_bytes, start = (extradata[4] & 3) + 1, 0
-    while start + prefix_bytes < len(packet):
-        unit = start + prefix_bytes
-        if packet[unit] & 0x1F == _IDR_UNIT:
-            return True
-        start = unit + int.from_bytes(packet[start:unit], "big")
-    return False
-
-
-def _by_counting(path: Path, container: InputContainer, numbers: Sequence[int]) -> Iterator[VideoFrame]:
+def _by_counting(
+    path: Path, container: InputContainer, stream: VideoStream, numbers: Sequence[int]
+) -> Iterator[VideoFrame]:
     wanted = iter(numbers)
     expected, count = next(wanted), 0
-    for count, frame in enumerate(container.decode(_video_stream(container)), start=1):
+    for count, frame in enumerate(presented_frames(path, container, stream), start=1):
         if count == expected + 1:
             yield frame
             following = next(wanted, None)
@@ -157,13 +119,12 @@ def _by_counting(path: Path, container: InputContainer, numbers: Sequence[int]) 
     raise UserError(f"{path}: ends after {count} frames, frame {expected + 1} was expected")
 
 
-def _by_index(container: InputContainer, numbers: Sequence[int]) -> Iterator[VideoFrame]:
+def _by_index(container: InputContainer, stream: VideoStream, numbers: Sequence[int]) -> Iterator[VideoFrame]:
     """The wanted frames, up to the first that does not come out as the index says."""
-    stream = _video_stream(container)
-    if container.format.name not in _TIMED_CONTAINERS:
+    if container.format.name not in TIMED_CONTAINERS or codec_name(stream) not in _SEEKABLE_CODECS:
         return
-    packets = [_facts(packet, stream.codec_context) for packet in container.demux(stream) if packet.size]
-    index = build_index(packets, stream.codec_context.codec.canonical_name)
+    packets = [facts_of(packet, stream.codec_context) for packet in container.demux(stream) if packet.size]
+    index = build_index(packets, codec_name(stream))
     if index is None or numbers[-1] >= len(index.times):
         return
     container.seek(index.times[0], stream=stream)
@@ -188,7 +149,7 @@ def _decode_runs(
     decoder = stream.codec_context
     run_starts, wanted_times = set(index.run_starts), set(wanted)
     last_wanted = {index.run_of(time): time for time in wanted}
-    drops = decoder.codec.canonical_name in _MARKS_UNREFERENCED
+    drops = codec_name(stream) in _MARKS_UNREFERENCED
     until: int | None = None
     for packet in container.demux(stream):
         if packet.pts in run_starts or not packet.size:

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from internvl_chat.contracts import UserError
+from internvl_chat.data.media.timeline import Timeline
 
 # `rand`, `middle`, `centre`, or `fps` and a number: frames a second.
 FrameSampling = str
@@ -31,7 +32,7 @@ def rate_of(method: FrameSampling) -> float | None:
     return float(match[1])
 
 
-def clip_window(clip_s: tuple[float, float] | None, video_length: int, frames_per_second: float) -> tuple[int, int]:
+def clip_window(clip_s: tuple[float, float] | None, timeline: Timeline) -> tuple[int, int]:
     """First frame and number of frames of a part of a video.
 
     Args:
@@ -40,14 +41,15 @@ def clip_window(clip_s: tuple[float, float] | None, video_length: int, frames_pe
         UserError: the video states no rate, or ends before the clip begins.
     """
     if clip_s is None:
-        return 0, video_length
-    if frames_per_second <= 0:
+        return 0, timeline.num_frames
+    if timeline.frames_per_second <= 0:
         raise UserError(f"'clip' {list(clip_s)} is in seconds, but the video states no rate")
-    first, last = (round(second * frames_per_second) for second in clip_s)
-    if first >= video_length:
-        duration_s = video_length / frames_per_second
-        raise UserError(f"'clip' {list(clip_s)} begins after the end of the video, which lasts {duration_s:.2f} s")
-    return first, min(last, video_length - 1) - first + 1
+    first, last = timeline.nearest(np.array(clip_s)).tolist()
+    if first >= timeline.num_frames:
+        raise UserError(
+            f"'clip' {list(clip_s)} begins after the end of the video, which lasts {timeline.duration_s:.2f} s"
+        )
+    return first, min(last, timeline.num_frames - 1) - first + 1
 
 
 def _segments(num_frames: int, video_length: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
@@ -61,16 +63,20 @@ def _padded(indices: npt.NDArray[np.int64], num_frames: int) -> npt.NDArray[np.i
     return np.concatenate([indices, np.full(num_frames - len(indices), indices[-1])])
 
 
-def _at_rate(rate: float, num_frames: int, video_length: int, frames_per_second: float) -> npt.NDArray[np.int64]:
-    """The frames nearest to the middles of spans of 1 / `rate` seconds, at most `num_frames`; the middle of a video
-    shorter than half a span."""
-    if frames_per_second <= 0:
+def _at_rate(rate: float, num_frames: int, timeline: Timeline) -> npt.NDArray[np.int64]:
+    """The frames nearest to the middles of spans of 1 / `rate` seconds; the middle of a video shorter than half a span.
+
+    Where they are more than `num_frames`, so many of them, spread over the whole video.
+    """
+    if timeline.frames_per_second <= 0:
         raise UserError(f"sampling by 'fps{rate:g}' needs a video that states its rate")
     span_s = 1 / rate
-    times_s = np.arange(span_s / 2, video_length / frames_per_second + span_s / 2, span_s)
-    indices = np.rint(times_s * frames_per_second).astype(np.int64)
-    indices = indices[indices < video_length][:num_frames]
-    return indices if len(indices) else np.array([video_length // 2])
+    indices = timeline.nearest(np.arange(span_s / 2, timeline.duration_s + span_s / 2, span_s))
+    indices = indices[indices < timeline.num_frames]
+    if len(indices) > num_frames:
+        first, last = _segments(num_frames, len(indices))
+        return indices[(first + last) // 2]
+    return indices if len(indices) else np.array([timeline.num_frames // 2])
 
 
 def sample_frames(
@@ -78,16 +84,16 @@ def sample_frames(
     video_length: int,
     method: FrameSampling,
     rng: np.random.Generator | None = None,
-    frames_per_second: float = 0.0,
+    timeline: Timeline | None = None,
 ) -> npt.NDArray[np.int64]:
     """Indices of `num_frames` frames, ascending; with `fpsX` at most so many.
 
     Args:
         method: `rand` draws one frame from each equal segment, `middle` takes its middle (both as InternVL trains;
             a shorter video repeats its last frame), `centre` takes segment centres as InternVL's evaluation does,
-            `fpsX` takes X frames a second.
+            `fpsX` takes X frames a second, or `num_frames` spread over a longer video.
         rng: what `rand` draws from.
-        frames_per_second: the video's own rate, for `fpsX`.
+        timeline: when the `video_length` frames are shown, for `fpsX`; None is without times.
     Returns:
         [F] int64, each in 0 to `video_length - 1`.
     Raises:
@@ -98,7 +104,7 @@ def sample_frames(
         raise ValueError(f"cannot take {num_frames} frames from a video of {video_length}")
     rate = rate_of(method)
     if rate is not None:
-        return _at_rate(rate, num_frames, video_length, frames_per_second)
+        return _at_rate(rate, num_frames, timeline or Timeline(video_length))
     if method == "centre":
         segment = (video_length - 1) / num_frames
         return (segment / 2 + np.round(segment * np.arange(num_frames))).astype(np.int64)

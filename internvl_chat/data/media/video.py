@@ -1,6 +1,7 @@
-"""Reading videos: the container's header, and chosen frames.
+"""Reading videos: what is shown of them, and chosen frames.
 
-PyAV is the default reader; decord and torchcodec can be selected. The first two bundle their codecs.
+PyAV is the default reader; decord and torchcodec can be selected, and are refused where they would show another
+picture than players do. The first two bundle their codecs.
 """
 
 from __future__ import annotations
@@ -14,48 +15,55 @@ import numpy.typing as npt
 
 from internvl_chat.choices import VIDEO_BACKENDS, VideoBackend
 from internvl_chat.contracts import UserError
+from internvl_chat.data.media.display import Display
+from internvl_chat.data.media.timeline import Timeline
 
 _TORCHCODEC_HINT = "install requirements/torchcodec.txt and FFmpeg's shared libraries, or take --video_backend pyav"
 
 
 @dataclass(frozen=True)
 class VideoHeader:
-    """What the container says about its first video stream, without decoding; `num_frames` is 0 if it does not say."""
+    """What is shown of a video's best stream: the size, and the timeline of the frames that a decoder presents.
 
-    width_px: int
-    height_px: int
-    num_frames: int
-    frames_per_second: float
+    `stored_px` is the size of its pictures before `display` turns them.
+    """
+
+    stored_px: tuple[int, int]
+    display: Display
+    timeline: Timeline
+
+    @property
+    def size_px(self) -> tuple[int, int]:
+        """Width and height as a player shows them."""
+        return self.display.shown_size(*self.stored_px)
+
+    @property
+    def num_frames(self) -> int:
+        return self.timeline.num_frames
 
 
 def read_header(path: Path) -> VideoHeader:
-    """Read size, length and rate from the container's header.
+    """Read size, number and times of the frames that are shown; frames are decoded only where packets do not tell.
 
     Raises:
         UserError: the file is missing, is no video, or states no size.
     """
     import av
 
+    from internvl_chat.data.media.presentation import read_presentation, video_stream
+
     if not path.is_file():
         raise UserError(f"{path}: video not found")
     try:
         with av.open(str(path), metadata_errors="replace") as container:
-            if not container.streams.video:
-                raise UserError(f"{path}: has no video stream")
-            stream = container.streams.video[0]
-            if stream.codec_context is None:
-                raise UserError(f"{path}: its video stream is of no known codec")
-            header = VideoHeader(
-                stream.codec_context.width,
-                stream.codec_context.height,
-                stream.frames,
-                float(stream.average_rate or 0),
-            )
+            stream = video_stream(path, container)
+            stored_px = stream.codec_context.width, stream.codec_context.height
+            if min(stored_px) < 1:
+                raise UserError(f"{path}: the header states no picture size, got {stored_px[0]} x {stored_px[1]}")
+            timeline, display = read_presentation(path, container, stream)
     except (av.FFmpegError, OSError) as error:
         raise UserError(f"{path}: is not a readable video ({error})") from error
-    if header.width_px < 1 or header.height_px < 1:
-        raise UserError(f"{path}: the header states no picture size, got {header.width_px} x {header.height_px}")
-    return header
+    return VideoHeader(stored_px, display, timeline)
 
 
 def stream_frames(
@@ -68,7 +76,8 @@ def stream_frames(
     Yields:
         F frames [H, W, 3] uint8, RGB, not to be written to.
     Raises:
-        UserError: the video cannot be decoded, ends before a frame that was asked for, or changes its picture size.
+        UserError: the video cannot be decoded, ends before a frame that was asked for, or changes its picture size; or
+            the backend would show other pictures than a player does.
     """
     if not path.is_file():
         raise UserError(f"{path}: video not found")
@@ -108,7 +117,9 @@ def _read_decord(path: Path, numbers: list[int]) -> Iterator[npt.NDArray[np.uint
     import decord
 
     try:
-        yield from decord.VideoReader(str(path), num_threads=1).get_batch(numbers).asnumpy()
+        reader = decord.VideoReader(str(path), num_threads=1)
+        _refuse_unlike_player(path, "decord", len(reader))
+        yield from reader.get_batch(numbers).asnumpy()
     except (decord.DECORDError, RuntimeError, IndexError) as error:
         raise UserError(f"{path}: cannot be decoded ({str(error).strip().splitlines()[-1]})") from error
 
@@ -122,9 +133,24 @@ def _read_torchcodec(path: Path, numbers: list[int]) -> Iterator[npt.NDArray[np.
         raise UserError(f"--video_backend torchcodec: it finds no FFmpeg; {_TORCHCODEC_HINT}")
     try:
         decoder = torchcodec.decoders.VideoDecoder(str(path), dimension_order="NHWC", num_ffmpeg_threads=1)
+        _refuse_unlike_player(path, "torchcodec", len(decoder))
         yield from decoder.get_frames_at(numbers).data.numpy()
+    except UserError:
+        raise
     except (RuntimeError, IndexError, ValueError) as error:
         raise UserError(f"{path}: cannot be decoded ({str(error).strip().splitlines()[0]})") from error
+
+
+def _refuse_unlike_player(path: Path, backend: VideoBackend, num_frames: int) -> None:
+    """Refuse a video that a backend, which counts so many frames, shows unlike a player."""
+    header = read_header(path)
+    if header.display != Display():
+        unlike = "the pictures are turned, mirrored, or of pixels that are not square"
+    elif header.num_frames != num_frames:
+        unlike = f"{header.num_frames} frames are shown, it counts {num_frames}"
+    else:
+        return
+    raise UserError(f"{path}: --video_backend {backend} cannot read it right: {unlike}; take --video_backend pyav")
 
 
 _READERS = {"pyav": _read_pyav, "decord": _read_decord, "torchcodec": _read_torchcodec}

@@ -97,10 +97,10 @@ class SampleEncoder:
             return np.arange(len(sample.image_paths))
         header = self._header(sample)
         try:
-            first, length = clip_window(sample.clip_s, header.num_pictures, header.frames_per_second)
+            first, length = clip_window(sample.clip_s, header.timeline)
             if sample.every_frame:
                 return first + np.arange(length)
-            return first + sample_frames(num_frames, length, method, rng, header.frames_per_second)
+            return first + sample_frames(num_frames, length, method, rng, header.timeline.part(first, length))
         except UserError as error:
             raise UserError(f"{sample.source}: sample {sample.id!r}: {error}") from error
 

@@ -7,9 +7,20 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from internvl_chat.boxes import BOX_TEXT_NAME, load_boxes, parse_box_text, save_boxes, thousandths_from_pixels
+import numpy as np
+import numpy.typing as npt
+
+from internvl_chat.boxes import (
+    BOX_TEXT_NAME,
+    BoxArray,
+    load_boxes,
+    parse_box_text,
+    save_boxes,
+    thousandths_from_fractions,
+    thousandths_from_pixels,
+)
 from internvl_chat.contracts import UserError
-from internvl_chat.data.media.video import read_header
+from internvl_chat.data.media.video import VideoHeader, read_header
 from internvl_chat.data.records.intentvc import boxes_path_of
 
 
@@ -48,9 +59,19 @@ def _is_up_to_date(video_path: Path, source: Path, target: Path) -> bool:
     return True
 
 
-def write_boxes_beside(video_path: Path, overwrite: bool = False) -> bool:
-    """Convert the box file beside one video; only the container's header is read, no frame is decoded.
+def shown_thousandths(boxes_px: npt.NDArray[np.float64], header: VideoHeader, counted_in: str = "shown") -> BoxArray:
+    """Boxes [T, 4], x y w h in pixels of the shown or the stored picture, as x1 y1 x2 y2 thousandths of the shown."""
+    if counted_in == "shown":
+        return thousandths_from_pixels(boxes_px, *header.size_px)
+    corners = np.hstack([boxes_px[:, :2], boxes_px[:, :2] + boxes_px[:, 2:]]) / np.tile(header.stored_px, 2)
+    return thousandths_from_fractions(header.display.shown_boxes(corners))
 
+
+def write_boxes_beside(video_path: Path, overwrite: bool = False, counted_in: str = "shown") -> bool:
+    """Convert the box file beside one video; in the common case no frame is decoded.
+
+    Args:
+        counted_in: `shown` or `stored`, the picture that its pixels were counted in.
     Returns:
         Whether a file was written; False if the one there is up to date.
     Raises:
@@ -67,14 +88,16 @@ def write_boxes_beside(video_path: Path, overwrite: bool = False) -> bool:
             f"{source}:{line}: the file has {len(boxes_px)} lines, "
             f"expected one a frame: {video_path.name} has {header.num_frames}"
         )
-    save_boxes(target, thousandths_from_pixels(boxes_px, header.width_px, header.height_px))
+    save_boxes(target, shown_thousandths(boxes_px, header, counted_in))
     return True
 
 
-def prepare_boxes(videos: list[Path], *, workers: int, overwrite: bool, report: PrepareReport) -> Iterator[Path]:
+def prepare_boxes(
+    videos: list[Path], counted_in: str = "shown", *, workers: int, overwrite: bool, report: PrepareReport
+) -> Iterator[Path]:
     """Convert the box files beside `videos` in parallel; yields each video when it is done and fills `report`."""
     with ProcessPoolExecutor(max_workers=workers) as pool:
-        jobs = {pool.submit(write_boxes_beside, video, overwrite): video for video in videos}
+        jobs = {pool.submit(write_boxes_beside, video, overwrite, counted_in): video for video in videos}
         for job in as_completed(jobs):
             video = jobs[job]
             try:

@@ -61,7 +61,7 @@ def frames_at_rate(video: Path, rate: float) -> npt.NDArray[np.integer]:
     """
     header = read_media_header(Sample("", (), str(video), video_path=video))
     count = header.num_pictures
-    return sample_frames(count, count, f"fps{rate:f}", frames_per_second=header.frames_per_second)
+    return sample_frames(count, count, f"fps{rate:f}", timeline=header.timeline)
 
 
 def extract_frames(

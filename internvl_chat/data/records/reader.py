@@ -25,6 +25,8 @@ SPEAKERS = ("system", "human", "gpt")
 BOX_UNITS = ("pixels", "unit", "thousandths")
 BOX_ORDERS = ("xyxy", "xywh")
 TRACK_KEYS = ("frame", "second")
+COUNTED_IN = ("shown", "stored")
+TRACK_FIELDS = ("name", "boxes", "by", "unit", "order", "absent", "counted_in")
 
 # What file systems take; longer names would raise where a file is merely looked for.
 MAX_NAME_BYTES, MAX_PATH_BYTES = 255, 2000
@@ -241,9 +243,9 @@ def _choice(track: Mapping[str, Any], key: str, choices: Sequence[str], source: 
 def _read_track(track: Any, of_images: bool, size_px: tuple[int, int] | None, source: str) -> TrackRows:
     if not isinstance(track, dict):
         raise UserError(f"{source} is {_shown(track)}: expected an object with name, boxes, unit and order")
-    unknown = sorted(track.keys() - {"name", "boxes", "by", "unit", "order", "absent"})
+    unknown = sorted(track.keys() - set(TRACK_FIELDS))
     if unknown:
-        raise UserError(f"{source}: unknown keys {_shown(unknown)}: expected name, boxes, by, unit, order, absent")
+        raise UserError(f"{source}: unknown keys {_shown(unknown)}: expected {', '.join(TRACK_FIELDS)}")
     name = _text(track.get("name"), "name", source)
     if not name.strip():
         raise UserError(f"{source}: 'name' is empty: expected what the object is called")
@@ -251,6 +253,7 @@ def _read_track(track: Any, of_images: bool, size_px: tuple[int, int] | None, so
     if of_images and by == "second":
         raise UserError(f"{source}: 'by' is 'second': images have no time, expected 'frame'")
     unit, order = _choice(track, "unit", BOX_UNITS, source), _choice(track, "order", BOX_ORDERS, source)
+    in_stored = _choice({"counted_in": "shown", **track}, "counted_in", COUNTED_IN, source) == "stored"
     given = track.get("boxes")
     if isinstance(given, dict):
         positions, rows = _read_positions(list(given), by, source), list(given.values())
@@ -277,6 +280,7 @@ def _read_track(track: Any, of_images: bool, size_px: tuple[int, int] | None, so
         is_complete=isinstance(given, list) and by == "frame",
         absent=frozenset(absent),
         size_px=size_px,
+        in_stored=in_stored,
     )
 
 

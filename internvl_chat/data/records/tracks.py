@@ -44,9 +44,7 @@ def boxes_at(track: Track, indices: npt.NDArray[np.integer], header: MediaHeader
     source = f"{source}: track {track.name!r}"
     _check_extent(track, header, source)
     rows = _row_numbers(track, indices, header, source)
-    corners = track.corners[rows]
-    if track.in_pixels:
-        corners = corners / np.tile(_sizes_px(track, indices, header, source), 2)
+    corners = _shown_fractions(track, track.corners[rows], indices, header, source)
     # Numbers that have no area are how many trackers say "absent", wherever they lie.
     far = np.any((corners < -CORNER_MARGIN) | (corners > 1 + CORNER_MARGIN), axis=1) & ~is_absent(corners) & (rows >= 0)
     if far.any():
@@ -83,7 +81,7 @@ def _row_numbers(
     else:
         if header.frames_per_second <= 0:
             raise UserError(f"{source}: is given by second, but the video states no rate: give it by frame")
-        wanted, reach = indices / header.frames_per_second, SECONDS_REACH_S
+        wanted, reach = header.timeline.seconds_of(indices), SECONDS_REACH_S
     after = np.searchsorted(track.positions, wanted).clip(0, len(track.positions) - 1)
     before = (after - 1).clip(0)
     distances = np.abs(track.positions[np.stack([before, after])] - wanted)
@@ -91,15 +89,43 @@ def _row_numbers(
     return np.where(distances.min(axis=0) <= reach, nearest, -1)
 
 
+def _shown_fractions(
+    track: TrackRows,
+    corners: npt.NDArray[np.float64],
+    indices: npt.NDArray[np.integer],
+    header: MediaHeader,
+    source: str,
+) -> npt.NDArray[np.float64]:
+    """Corners [F, 4] of a track as fractions of the pictures as they are shown."""
+    if track.in_pixels:
+        corners = corners / np.tile(_sizes_px(track, indices, header, source), 2)
+    if not track.in_stored or not header.displays:
+        return corners
+    pairs = zip(corners, indices.tolist(), strict=True)
+    return np.concatenate([header.display_at(index).shown_boxes(box[None]) for box, index in pairs])
+
+
 def _sizes_px(
     track: TrackRows, indices: npt.NDArray[np.integer], header: MediaHeader, source: str
 ) -> npt.NDArray[np.int64]:
-    """Width and height [F, 2] that pixels are counted in."""
-    sizes = header.sizes_at(indices)
-    if track.size_px is not None and np.any(sizes != track.size_px):
-        width_px, height_px = sizes[np.any(sizes != track.size_px, axis=1)][0].tolist()
-        raise UserError(
-            f"{source}: 'width' and 'height' say {track.size_px[0]} x {track.size_px[1]}, the file is "
-            f"{width_px} x {height_px}: boxes in pixels belong to one of them"
+    """Width and height [F, 2] that pixels are counted in: of the shown pictures, or of the stored ones."""
+    shown = header.sizes_at(indices)
+    stored = np.array([header.display_at(i).stored_size(*size) for i, size in zip(indices, shown, strict=True)])
+    sizes = stored if track.in_stored else shown
+    if track.size_px is None or not np.any(sizes != track.size_px):
+        return sizes
+    # Pixels that are not square, in a picture that is not turned: its size says which ones were counted.
+    if not any(header.display_at(i).turns for i in indices) and not np.any(stored != track.size_px):
+        return stored
+    at = int(np.flatnonzero(np.any(sizes != track.size_px, axis=1))[0])
+    width_px, height_px = sizes[at].tolist()
+    message = (
+        f"{source}: 'width' and 'height' say {track.size_px[0]} x {track.size_px[1]}, the file is "
+        f"{width_px} x {height_px}: boxes in pixels belong to one of them"
+    )
+    if tuple(stored[at].tolist()) == track.size_px:
+        message += (
+            "; that is its size before a player turns it: say 'counted_in': 'stored' in the track if the boxes were "
+            "counted so, else give the size that is shown"
         )
-    return sizes
+    raise UserError(message)

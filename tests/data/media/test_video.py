@@ -14,6 +14,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from internvl_chat.contracts import UserError
+from internvl_chat.data.media.timeline import Timeline
 from internvl_chat.data.media.transforms import TileTransform
 from internvl_chat.data.media.video import VideoBackend, read_frames, read_header, stream_frames
 from tests.helpers import shared
@@ -38,7 +39,7 @@ def clip(shapes_root: Path) -> Path:
 
 def test_header_states_size_length_and_rate(clip: Path) -> None:
     header = read_header(clip)
-    assert (header.width_px, header.height_px, header.num_frames, header.frames_per_second) == (192, 144, 24, 12)
+    assert (header.size_px, header.timeline) == ((192, 144), Timeline(24, 12))
 
 
 @pytest.mark.parametrize("content", [None, b"", b"this is no video"], ids=["missing", "empty", "text"])

@@ -206,7 +206,7 @@ def test_nothing_to_train_on_is_an_error(tmp_path: Path) -> None:
         write_flowcharts(tmp_path / "file", SMALL, images=3, val_fraction=0, seed=0)
 
 
-def test_what_is_too_small_for_a_thousandth_is_not_truth(tmp_path: Path) -> None:
+def test_what_is_thinner_than_a_thousandth_keeps_one(tmp_path: Path) -> None:
     page = Page(0, "0.png", 9000, 9000, (("line", (10, 10, 900, 3)), ("line", (10, 10, 900, 40))))
-    assert [item.box for item in page.labelled_boxes()] == [(1, 1, 101, 6)]
+    assert [item.box for item in page.labelled_boxes()] == [(1, 1, 101, 2), (1, 1, 101, 6)]
     assert parse_boxes(page.record()["conversations"][1]["value"]).faults == ()

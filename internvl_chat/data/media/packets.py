@@ -1,0 +1,97 @@
+"""What a video's packets tell undecoded: when each is shown, whether decoding can begin with it, what shows nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from av.packet import Packet
+from av.video.codeccontext import VideoCodecContext
+from av.video.stream import VideoStream
+
+# Containers that store when a frame is shown, as FFmpeg calls them; AVI has decoding times only.
+MOV_CONTAINER = "mov,mp4,m4a,3gp,3g2,mj2"
+TIMED_CONTAINERS = frozenset({MOV_CONTAINER, "matroska,webm", "gif"})
+# Codecs whose packets become one frame each, or tell that they show none: no packet holds two.
+ONE_FRAME_A_PACKET = frozenset({"h264", "hevc", "vp8", "vp9", "av1", "gif"})
+
+_IDR_UNIT = 5
+
+
+@dataclass(frozen=True)
+class PacketFacts:
+    """What is known of a packet undecoded.
+
+    `is_key`: no later packet needs an earlier one; `usable`: it is not damaged; `is_shown`: it holds a picture, and no
+    edit list leaves it out.
+    """
+
+    time: int | None
+    is_key: bool
+    usable: bool = True
+    is_shown: bool = True
+
+
+def codec_name(stream: VideoStream) -> str:
+    """What FFmpeg calls the codec, whichever library decodes it."""
+    return stream.codec_context.codec.canonical_name
+
+
+def facts_of(packet: Packet, decoder: VideoCodecContext) -> PacketFacts:
+    """The facts of one packet of a stream."""
+    codec, data = decoder.codec.canonical_name, bytes(packet)
+    prefix_bytes = _prefix_bytes(decoder.extradata or b"", codec)
+    is_key = packet.is_keyframe
+    if is_key and codec == "h264":
+        # Containers also mark pictures that decoding can be joined at, but is not exact from at once.
+        is_key = _IDR_UNIT in _unit_types(data, prefix_bytes, _h264_type)
+    shows = _shows_picture(data, codec, prefix_bytes)
+    return PacketFacts(packet.pts, is_key, not packet.is_corrupt, shows and not packet.is_discard)
+
+
+def _prefix_bytes(extradata: bytes, codec: str) -> int:
+    """Size of the length before each unit of a packet; 0 where units are marked in another way.
+
+    Source: ISO/IEC 14496-15, 5.3.3.1 and 8.3.3.1.
+    """
+    place = {"h264": 4, "hevc": 21}.get(codec, 0)
+    if not place or len(extradata) <= place or extradata[0] != 1:
+        return 0
+    return (extradata[place] & 3) + 1
+
+
+def _unit_types(data: bytes, prefix_bytes: int, type_of: Callable[[int], int]) -> set[int]:
+    """The types of a packet's units; none where their lengths are unknown."""
+    types: set[int] = set()
+    start = 0
+    while prefix_bytes and start + prefix_bytes < len(data):
+        unit = start + prefix_bytes
+        types.add(type_of(data[unit]))
+        start = unit + int.from_bytes(data[start:unit], "big")
+    return types
+
+
+def _h264_type(first_byte: int) -> int:
+    return first_byte & 0x1F
+
+
+def _hevc_type(first_byte: int) -> int:
+    return first_byte >> 1 & 0x3F
+
+
+def _shows_picture(data: bytes, codec: str, prefix_bytes: int) -> bool:
+    """Whether a packet holds a picture that is shown; True where that cannot be told.
+
+    Source: ITU-T H.264, table 7-1 (slices are units 1 to 5); ITU-T H.265, table 7-1 (0 to 31); RFC 6386, 9.1; VP9
+    bitstream specification, 6.2 and annex B (a superframe ends in a picture that is shown).
+    """
+    if codec == "h264" and (types := _unit_types(data, prefix_bytes, _h264_type)):
+        return not types.isdisjoint(range(1, 6))
+    if codec == "hevc" and (types := _unit_types(data, prefix_bytes, _hevc_type)):
+        return not types.isdisjoint(range(32))
+    if codec == "vp8":
+        return bool(data[0] & 0x10)
+    if codec == "vp9" and data[-1] & 0xE0 != 0xC0:
+        first = data[0] << 1 if data[0] & 0x30 == 0x30 else data[0]
+        return bool(first & 0x08 or first & 0x02)
+    return True

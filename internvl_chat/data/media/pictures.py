@@ -1,0 +1,163 @@
+"""Reading pictures: their size as it is shown, and their pixels as 8-bit RGB, whatever they are stored as."""
+
+from __future__ import annotations
+
+import struct
+import warnings
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageOps
+
+from internvl_chat.contracts import UserError
+from internvl_chat.data.media.display import Display, display_of_exif
+
+# Others that Pillow knows start programs (EPS) or are no pictures.
+PICTURE_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
+PICTURE_SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".ppm"))
+
+# Pillow's own bound for a picture that is no attack on memory.
+MAX_PICTURE_PIXELS = 89_478_485
+
+# What Pillow's decoders raise, over its formats, at a file that is cut off or is none.
+PICTURE_FAULTS = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    EOFError,
+    IndexError,
+    KeyError,
+    TypeError,
+    OverflowError,
+    struct.error,
+    Image.DecompressionBombError,
+)
+
+# What 16 bits a channel are called, by byte order and by what reads them.
+_DEEP_MODES = frozenset({"I;16", "I;16B", "I;16L", "I;16N"})
+# Numbers without a range that stands for black and white.
+_UNBOUNDED_MODES = frozenset({"I", "F"})
+# A picture of 16 bits that uses fewer of the 256 levels is of nearly one shade: its numbers are no brightness.
+_FEWEST_LEVELS = 32
+_GROUND = (255, 255, 255, 255)
+# How files of phones' newer formats begin, from their fifth byte on.
+_PHONE_FORMATS = {b"ftypheic": "HEIC", b"ftypheix": "HEIC", b"ftypmif1": "HEIF", b"ftypavif": "AVIF"}
+
+
+def bounded(path: Path, size_px: tuple[int, int]) -> tuple[int, int]:
+    """The size, if it is that of a picture to learn from.
+
+    Raises:
+        UserError: it is larger.
+    """
+    width_px, height_px = size_px
+    if width_px * height_px > MAX_PICTURE_PIXELS:
+        raise UserError(
+            f"{path}: is {width_px} x {height_px}, expected at most {MAX_PICTURE_PIXELS} pixels: scale it down"
+        )
+    return size_px
+
+
+def picture_size(path: Path) -> tuple[tuple[int, int], Display]:
+    """Width and height as they are shown, and how the stored picture is turned for it; no pixel is decoded.
+
+    Raises:
+        UserError: it cannot be read.
+    """
+    with _open_picture(path) as image:
+        display = _display_of(path, image)
+        # Pillow states a TIFF's size as it is shown, and others' as they are stored.
+        return image.size if image.format == "TIFF" else display.shown_size(*image.size), display
+
+
+def read_picture(path: Path) -> npt.NDArray[np.uint8]:
+    """The picture as it is shown, [H, W, 3] RGB: turned as EXIF says, transparency over white, 16 bits scaled to 8.
+
+    Raises:
+        UserError: it cannot be decoded, or holds numbers that are no brightness.
+    """
+    with _open_picture(path) as image:
+        try:
+            image = ImageOps.exif_transpose(image)
+            if image.mode in _UNBOUNDED_MODES:
+                raise UserError(
+                    f"{path}: holds {'floating-point' if image.mode == 'F' else '32-bit'} numbers, of which nobody "
+                    "says what is black and what is white: save it with 8 bits"
+                )
+            if image.mode in _DEEP_MODES:
+                return _from_16_bits(path, np.array(image))
+            if image.has_transparency_data:
+                image = Image.alpha_composite(Image.new("RGBA", image.size, _GROUND), image.convert("RGBA"))
+            return np.array(image.convert("RGB"))
+        except UserError:
+            raise
+        except PICTURE_FAULTS as error:
+            raise UserError(f"{path}: cannot be decoded ({error})") from error
+
+
+def has_plain_pixels(path: Path) -> bool:
+    """Whether the header says that every pixel is a colour; the numbers of others must be looked at.
+
+    Raises:
+        UserError: it cannot be read.
+    """
+    with _open_picture(path) as image:
+        return image.mode not in _DEEP_MODES | _UNBOUNDED_MODES
+
+
+def _from_16_bits(path: Path, grey_HW: npt.NDArray[np.uint16]) -> npt.NDArray[np.uint8]:
+    levels = np.rint(grey_HW / 257).astype(np.uint8)
+    if int(levels.max()) - int(levels.min()) < _FEWEST_LEVELS - 1:
+        raise UserError(
+            f"{path}: its 16-bit numbers keep from {grey_HW.min()} to {grey_HW.max()} of 65535, nearly one shade: "
+            "stretch them to 8 bits, alike in all of the data"
+        )
+    return np.repeat(levels[..., None], 3, axis=2)
+
+
+def _display_of(path: Path, image: Image.Image) -> Display:
+    try:
+        # Pillow decodes a whole PNG to look for what hardly ever stands behind its pixels.
+        if image.format == "PNG" and not _has_late_exif(path):
+            return display_of_exif(Image.Image.getexif(image))
+        return display_of_exif(image.getexif())
+    except PICTURE_FAULTS as error:
+        raise UserError(f"{path}: its EXIF data cannot be read ({error}): save it again without") from error
+
+
+def _has_late_exif(path: Path) -> bool:
+    """Whether a PNG's EXIF data stands behind its pixels. Source: PNG specification, 5.3 and 11.3.4.5."""
+    at, has_pixels, size = 8, False, path.stat().st_size
+    with path.open("rb") as file:
+        while at + 8 <= size:
+            file.seek(at)
+            head = file.read(8)
+            if head[4:] == b"eXIf":
+                return has_pixels
+            has_pixels |= head[4:] == b"IDAT"
+            at += 12 + int.from_bytes(head[:4], "big")
+    return False
+
+
+def _open_picture(path: Path) -> Image.Image:
+    if not path.is_file():
+        raise UserError(f"{path}: is a folder, expected a picture" if path.is_dir() else f"{path}: picture not found")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            image = Image.open(path, formats=PICTURE_FORMATS)
+    except PICTURE_FAULTS as error:
+        raise UserError(f"{path}: is not a readable picture ({_phone_format(path) or error})") from error
+    try:
+        bounded(path, image.size)
+    except UserError:
+        image.close()
+        raise
+    return image
+
+
+def _phone_format(path: Path) -> str:
+    with path.open("rb") as file:
+        name = _PHONE_FORMATS.get(file.read(12)[4:])
+    return f"{name}: save it as JPEG or PNG first" if name else ""

@@ -1,0 +1,247 @@
+"""What a decoder presents of a video: which stream, how many frames, when, and how they are turned.
+
+Headers count packets, and not every packet is shown: edit lists hide some, a cut leaves some that cannot be decoded.
+An MP4's index tells the common case apart without reading a frame's bytes; else the packets are read, and where they
+do not tell, all frames are decoded once.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from functools import lru_cache
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, cast
+
+import av
+import numpy as np
+from av.container import InputContainer
+from av.sidedata.sidedata import Type as SideDataType
+from av.stream import Disposition
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+
+from internvl_chat.contracts import UserError
+from internvl_chat.data.media.display import Display, display_of_matrix, pixel_aspect_of
+from internvl_chat.data.media.packets import (
+    MOV_CONTAINER,
+    ONE_FRAME_A_PACKET,
+    TIMED_CONTAINERS,
+    PacketFacts,
+    codec_name,
+    facts_of,
+)
+from internvl_chat.data.media.timeline import Timeline, timeline_of
+
+# Nine hours at 30 frames a second, and then no further: whoever asks refuses it.
+MAX_VIDEO_FRAMES = 1_000_000
+# Codecs of which an MP4's index is believed; a picture takes more bytes than this.
+_INDEXED_CODECS, _SMALLEST_PICTURE_BYTES = frozenset({"h264", "hevc", "av1"}), 12
+# Where the matrix lies behind the type of its box, by the box's version. Source: ISO/IEC 14496-12, 8.2.2 and 8.3.2.
+_MATRIX_PLACES = {b"mvhd": (40, 52), b"tkhd": (44, 56)}
+_UPRIGHT = np.array([1 << 16, 0, 0, 0, 1 << 16, 0, 0, 0, 1 << 30], ">i4").tobytes()
+_MOST_INDEX_BYTES = 2**28
+# Decoded timelines, of files that can be told in no cheaper way.
+_KEPT_TIMELINES = 4096
+
+
+def video_stream(path: Path, container: InputContainer) -> VideoStream:
+    """The best video stream that is no cover picture, decoded in one thread: a loader's workers share the cores.
+
+    Raises:
+        UserError: there is none, or it is of no known codec.
+    """
+    streams = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
+    if not streams:
+        what = "no video stream but a cover picture" if container.streams.video else "no video stream"
+        raise UserError(f"{path}: has {what}")
+    best = container.streams.best("video")
+    stream = next((stream for stream in streams if stream is best), streams[0])
+    if stream.codec_context is None:
+        raise UserError(f"{path}: its video stream is of no known codec")
+    stream.codec_context.thread_count = 1
+    return stream
+
+
+def frame_display(path: Path, frame: VideoFrame, stream: VideoStream) -> Display:
+    """How this frame is shown.
+
+    Raises:
+        UserError: turned by an angle that is no quarter.
+    """
+    aspect = pixel_aspect_of(stream.sample_aspect_ratio)
+    for data in frame.side_data:
+        if cast(Any, data).type == SideDataType.DISPLAYMATRIX:
+            matrix = np.frombuffer(cast(Any, data), np.int32)
+            try:
+                turned = display_of_matrix(matrix.tolist())
+            except UserError as error:
+                raise UserError(f"{path}: {error}") from error
+            return Display(turned.swaps_axes, turned.flips_x, turned.flips_y, aspect)
+    return Display(pixel_aspect=aspect)
+
+
+def read_presentation(path: Path, container: InputContainer, stream: VideoStream) -> tuple[Timeline, Display]:
+    """The frames that are shown of a freshly opened video, and how.
+
+    Raises:
+        UserError: no frame can be decoded, or the pictures are turned by an angle that is no quarter.
+    """
+    upright = Display(pixel_aspect=pixel_aspect_of(stream.sample_aspect_ratio))
+    timeline = _from_index(path, container, stream)
+    if timeline is not None and _states_no_turn(path):
+        return timeline, upright
+    if timeline is not None:
+        container.seek(0)
+        return timeline, frame_display(path, next(presented_frames(path, container, stream)), stream)
+    if container.format.name in TIMED_CONTAINERS and codec_name(stream) in ONE_FRAME_A_PACKET:
+        facts, first = _scan(container, stream)
+        times = presented_times(facts)
+        if times is not None and first is not None:
+            timeline = timeline_of([float(t * (stream.time_base or 1)) for t in times], _stated_rate(stream))
+            return timeline, frame_display(path, first, stream)
+    state = os.stat(path)
+    return _decoded_presentation(path, state.st_size, state.st_mtime_ns)
+
+
+def presented_times(packets: list[PacketFacts]) -> list[int] | None:
+    """The times of the frames that packets in decoding order are shown as, ascending; None if they do not tell."""
+    times = sorted(packet.time for packet in packets if packet.is_shown and packet.time is not None)
+    if not times or len(set(times)) < sum(packet.is_shown for packet in packets):
+        return None
+    first = packets[0]
+    # A stream that was cut out of a longer one may begin with frames that cannot be decoded.
+    if not all(p.usable for p in packets) or not first.is_key or first.time is None or times[0] < first.time:
+        return None
+    return times
+
+
+def presented_frames(path: Path, container: InputContainer, stream: VideoStream) -> Iterator[VideoFrame]:
+    """All frames in the order they are shown, up to where a file was cut off.
+
+    Raises:
+        UserError: a packet that others follow cannot be decoded, or none can.
+    """
+    count, fault = 0, None
+    for packet in container.demux(stream):
+        if fault is not None and packet.size:
+            break
+        try:
+            for frame in packet.decode():
+                count += 1
+                yield cast(VideoFrame, frame)
+        except av.FFmpegError as error:
+            if fault is not None:
+                break
+            fault = error
+    else:
+        if count:
+            return
+    raise UserError(f"{path}: cannot be decoded ({fault or 'it holds no frame'})")
+
+
+def _stated_rate(stream: VideoStream) -> float:
+    return float(stream.average_rate or 0)
+
+
+def _from_index(path: Path, container: InputContainer, stream: VideoStream) -> Timeline | None:
+    """The timeline of an MP4 whose index shows that every sample becomes a frame, at an even rate."""
+    if container.format.name != MOV_CONTAINER or codec_name(stream) not in _INDEXED_CODECS or not stream.time_base:
+        return None
+    entries = list(stream.index_entries)
+    if not entries or len(entries) != stream.frames:
+        return None
+    if any(entry.is_discard or entry.size < _SMALLEST_PICTURE_BYTES for entry in entries):
+        return None
+    steps = {after.timestamp - before.timestamp for before, after in pairwise(entries)}
+    if len(steps) > 1 or max(entry.pos + entry.size for entry in entries) > os.stat(path).st_size:
+        return None
+    if not _begins_with_its_first_frame(container, stream):
+        return None
+    rate = float(1 / (steps.pop() * stream.time_base)) if steps else _stated_rate(stream)
+    return Timeline(len(entries), rate)
+
+
+def _begins_with_its_first_frame(container: InputContainer, stream: VideoStream) -> bool:
+    """Whether nothing is shown before the first packet; later ones are looked at as long as they could be."""
+    first: int | None = None
+    for packet in container.demux(stream):
+        if packet.pts is None or packet.dts is None:
+            return not packet.size and first is not None
+        first = packet.pts if first is None else first
+        if packet.pts < first:
+            return False
+        if packet.dts >= first:
+            return True
+    return first is not None
+
+
+def _states_no_turn(path: Path) -> bool:
+    """Whether every matrix in an MP4's header is that of an upright picture; cheaper than decoding a frame.
+
+    Source: ISO/IEC 14496-12, 4.2 (boxes) and 6.2.2 (matrices).
+    """
+    size = os.stat(path).st_size
+    with path.open("rb") as file:
+        at = 0
+        while at + 8 <= size:
+            file.seek(at)
+            head = file.read(16)
+            length, kind = int.from_bytes(head[:4], "big"), head[4:8]
+            if length == 1:
+                length = int.from_bytes(head[8:], "big")
+            if kind == b"moov" and length <= _MOST_INDEX_BYTES:
+                file.seek(at)
+                return _matrices_are_upright(file.read(length or size - at))
+            if length < 8:
+                return False
+            at += length
+    return False
+
+
+def _matrices_are_upright(index: bytes) -> bool:
+    found = 0
+    for kind, places in _MATRIX_PLACES.items():
+        at = index.find(kind)
+        while at >= 0:
+            found += 1
+            start = at + places[index[at + 4 : at + 5] == b"\1"]
+            if index[start : start + len(_UPRIGHT)] != _UPRIGHT:
+                return False
+            at = index.find(kind, at + 4)
+    return found > 1
+
+
+def _scan(container: InputContainer, stream: VideoStream) -> tuple[list[PacketFacts], VideoFrame | None]:
+    """The facts of all packets, and the first frame."""
+    container.seek(0)
+    facts: list[PacketFacts] = []
+    first: VideoFrame | None = None
+    for packet in container.demux(stream):
+        if packet.size:
+            facts.append(facts_of(packet, stream.codec_context))
+        if first is None:
+            first = next(iter(cast(list[VideoFrame], packet.decode())), None)
+        if len(facts) > MAX_VIDEO_FRAMES:
+            break
+    return facts, first
+
+
+@lru_cache(_KEPT_TIMELINES)
+def _decoded_presentation(path: Path, size_bytes: int, changed_ns: int) -> tuple[Timeline, Display]:
+    """The timeline and display of a video of this size and time of change, by decoding all of it."""
+    with av.open(str(path), metadata_errors="replace") as container:
+        stream = video_stream(path, container)
+        display: Display | None = None
+        times: list[int | None] = []
+        for frame in presented_frames(path, container, stream):
+            display = display or frame_display(path, frame, stream)
+            times.append(frame.pts)
+            if len(times) > MAX_VIDEO_FRAMES:
+                break
+        known = [time for time in times if time is not None]
+        rate = _stated_rate(stream)
+        if len(known) < len(times) or any(after <= before for before, after in pairwise(known)):
+            return Timeline(len(times), rate), display or Display()
+        return timeline_of([float(t * (stream.time_base or 1)) for t in known], rate), display or Display()
