@@ -11,9 +11,25 @@ from internvl_chat.constants import INTERRUPTED
 
 # What a command is for, and its name; each has a module of its name in `commands/`.
 COMMAND_GROUPS = {
-    "make data": ("shapes", "flowchart", "render-texts", "extract-frames", "annotate", "track", "convert-data"),
-    "look at data": ("check", "picture"),
-    "ask a model": ("chat", "answer", "control"),
+    "make data": (
+        "shapes",
+        "flowchart",
+        "render-texts",
+        "extract-frames",
+        "annotate",
+        "track",
+        "convert-data",
+        "select-records",
+    ),
+    "look at data": (
+        "check",
+        "picture",
+    ),
+    "ask a model": (
+        "chat",
+        "answer",
+        "control",
+    ),
     "score": (
         "score",
         "score-boxes",
@@ -24,7 +40,13 @@ COMMAND_GROUPS = {
         "report",
         "ablation",
     ),
-    "handle checkpoints": ("inspect", "plan", "convert", "merge", "verify"),
+    "handle checkpoints": (
+        "inspect",
+        "plan",
+        "convert",
+        "merge",
+        "verify",
+    ),
 }
 COMMANDS = tuple(name for names in COMMAND_GROUPS.values() for name in names)
 

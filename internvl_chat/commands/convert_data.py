@@ -1,33 +1,44 @@
-"""Write this project's annotation from another project's data.
+"""Write this project's annotation from another project's data, or the other way round.
 
     python -m internvl_chat convert-data --from llamafactory data.json --out lines.jsonl --meta_out meta.json
     python -m internvl_chat convert-data --from lasot /data/LaSOT --out lasot.jsonl --meta_out lasot.json
+    python -m internvl_chat convert-data --to minicpm-v records.jsonl --root frames --out train.json --num_frames 24
 
 --from llamafactory and ms-swift read message lists (JSON or JSONL), coco a detection file, refcoco phrases with a
-region each ("sent", "bbox" x1 y1 x2 y2 in pixels), lasot and got10k folders of tracked videos. Paths are written
-relative to --root, which no file may leave. `annotate` reads the challenge's own train.json.
+region each ("sent", "bbox" x1 y1 x2 y2 in pixels), lasot and got10k folders of tracked videos; llava (Video-ChatGPT's
+too), sharegemini, videoinstruct, minicpm-v and idefics3 go both ways. With --to minicpm-v and idefics3 a video is a
+folder of frames, whose frames become images. Paths are relative to --root, which no file may leave. `annotate` reads
+the challenge's own train.json.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from internvl_chat.choices import PROMPT_FORMS
-from internvl_chat.commands.options import file_to_write
+from internvl_chat.commands.options import file_to_write, positive_int
 
-FORMATS = ("llamafactory", "ms-swift", "coco", "refcoco", "lasot", "got10k")
+if TYPE_CHECKING:
+    from internvl_chat.data.records.reader import RecordReader
+
+BOTH_WAYS = ("llava", "sharegemini", "videoinstruct", "minicpm-v", "idefics3")
+FORMATS = ("llamafactory", "ms-swift", "coco", "refcoco", "lasot", "got10k", *BOTH_WAYS)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("source", type=Path, help="the file; for lasot and got10k the folder")
-    add("--from", dest="format", choices=FORMATS, required=True, help="what the source is")
-    add("--out", type=file_to_write, required=True, help="JSONL file to write")
+    way = parser.add_mutually_exclusive_group(required=True)
+    way.add_argument("--from", dest="format", choices=FORMATS, help="what the source is; records are written")
+    way.add_argument("--to", choices=BOTH_WAYS, help="what is written; the source holds records")
+    add("--out", type=file_to_write, required=True, help="file to write: JSONL, or with --to a .json list")
+    add("--num_frames", type=positive_int, help="--to minicpm-v, idefics3: most frames of a video (default: all)")
     add("--meta_out", type=file_to_write, help="also write a meta JSON here")
     add("--root", type=Path, help="folder that paths are relative to (default: the source's folder)")
     add("--captions", type=Path, help="lasot, got10k: {'captions': {sequence: [caption, ...]}}, used before their own")
@@ -39,10 +50,14 @@ def run(args: argparse.Namespace) -> int:
     from internvl_chat.data.records.reader import RecordReader
     from internvl_chat.files import write_json, write_jsonl
 
+    if args.to and args.meta_out:
+        raise UserError("--meta_out: a meta JSON names records, and --to writes another project's: leave it out")
     root = args.root or (args.source if args.format in ("lasot", "got10k") else args.source.parent)
     if not root.is_dir():
         raise UserError(f"{root}: is no folder; give the folder that paths are relative to as --root")
     reader = RecordReader(root)
+    if args.to:
+        return _write_other(args, root, reader)
 
     def readable() -> Iterator[dict[str, Any]]:
         for record in _records(args, root):
@@ -61,10 +76,46 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
+def _write_other(args: argparse.Namespace, root: Path, reader: RecordReader) -> int:
+    from internvl_chat.contracts import UserError
+    from internvl_chat.data.converters import image_chats, video_chats
+    from internvl_chat.files import write_json, write_jsonl
+
+    shown = image_chats.FramesShown(root, args.num_frames)
+    writers: dict[str, Callable[[dict[str, Any], str], dict[str, Any]]] = {
+        "llava": video_chats.to_llava,
+        "sharegemini": video_chats.to_sharegemini,
+        "videoinstruct": video_chats.to_videoinstruct,
+        "minicpm-v": partial(image_chats.to_minicpmv, shown=shown),
+        "idefics3": partial(image_chats.to_idefics3, shown=shown),
+    }
+    written = []
+    for record, where in video_chats.objects_in(args.source):
+        reader.read(record, where)
+        written.append(writers[args.to](record, where))
+    if not written:
+        raise UserError(f"{args.source}: holds no records")
+    if args.out.suffix == ".json":
+        write_json(args.out, written)
+    else:
+        write_jsonl(args.out, written)
+    sys.stdout.write(f"{args.out}: {len(written)} records\n")
+    return 0
+
+
 def _records(args: argparse.Namespace, root: Path) -> Iterator[dict[str, Any]]:
-    from internvl_chat.data.converters import chats, detection, tracking
+    from internvl_chat.data.converters import chats, detection, image_chats, tracking, video_chats
     from internvl_chat.data.records.annotations import read_captions
 
+    both_ways: dict[str, Callable[[Path, Path], Iterator[dict[str, Any]]]] = {
+        "llava": video_chats.llava_records,
+        "sharegemini": video_chats.sharegemini_records,
+        "videoinstruct": video_chats.videoinstruct_records,
+        "minicpm-v": image_chats.minicpmv_records,
+        "idefics3": image_chats.idefics3_records,
+    }
+    if args.format in both_ways:
+        return both_ways[args.format](args.source, root)
     if args.format == "llamafactory":
         return chats.llamafactory_records(args.source, root)
     if args.format == "ms-swift":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import random
 import reprlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -31,6 +32,7 @@ _META_KEYS: dict[str, tuple[type, ...]] = {
     "object_names": (dict,),
     "weight": (int, float),
     "every_frame": (bool,),
+    "draw": (int,),
     "allow_outside_root": (bool,),
 }
 # More repeats, tiles or weight than this is a slip, and would take all memory.
@@ -50,6 +52,7 @@ class DatasetEntry:
         max_dynamic_patch: most tiles of its images; None leaves it to the run.
         length: how many lines the file should have; None is unknown.
         weight: share of the mix, against the other entries' weights; None leaves it to the numbers of lines.
+        draw: so many of its records are used, drawn by its name: the same ones in every run; None is all.
         every_frame: all frames of its videos are shown, whatever the run's number and sampling.
     """
 
@@ -63,6 +66,7 @@ class DatasetEntry:
     length: int | None = None
     weight: float | None = None
     every_frame: bool = False
+    draw: int | None = None
     allow_outside_root: bool = False
 
     def reader(self) -> RecordReader:
@@ -94,6 +98,8 @@ def _check_fields(path: Path, name: str, fields: Any) -> None:
         # True is an `int` to Python.
         if not isinstance(value, _META_KEYS[key]) or (isinstance(value, bool) and bool not in _META_KEYS[key]):
             raise UserError(f"{path}: {key!r} of {name!r} is {value!r}: expected {_kinds(_META_KEYS[key])}")
+    if fields.get("draw", 1) < 1:
+        raise UserError(f"{path}: 'draw' of {name!r} is {fields['draw']}: expected 1 or more")
     for key in ("repeat_time", "weight", "max_dynamic_patch"):
         if not 0 < fields.get(key, 1) <= _MOST:
             raise UserError(f"{path}: {key!r} of {name!r} is {fields[key]}: expected more than 0, at most {_MOST}")
@@ -155,7 +161,7 @@ def load_meta(path: Path) -> list[DatasetEntry]:
 
 
 def read_samples(entry: DatasetEntry) -> list[Sample]:
-    """Read one annotation file; each record becomes a `Sample`, repeated or cut off as `repeat_time` says.
+    """Read one annotation file; each record becomes a `Sample`, drawn, repeated or cut off as the entry says.
 
     Raises:
         UserError: a record is not valid JSON or not a record; the message names file and line.
@@ -171,6 +177,7 @@ def read_samples(entry: DatasetEntry) -> list[Sample]:
         logger.warning(
             "%s holds %d records, 'length' of %r says %d", entry.annotation, len(samples), entry.name, entry.length
         )
+    samples = _drawn(samples, entry)
     chosen = _cycled(samples, round(entry.repeat_time * len(samples)))
     if not chosen:
         raise UserError(f"{entry.annotation}: 'repeat_time' {entry.repeat_time} leaves none of {len(samples)} records")
@@ -196,6 +203,16 @@ def read_mix(entries: Sequence[DatasetEntry]) -> list[Sample]:
                 raise UserError(f"'weight' {entry.weight} of {entry.name!r} leaves none of its records in the mix")
         parts = [_cycled(part, count) for part, count in zip(parts, counts, strict=True)]
     return [sample for part in parts for sample in part]
+
+
+def _drawn(samples: list[Sample], entry: DatasetEntry) -> list[Sample]:
+    """The records that an entry draws, in the file's order."""
+    if entry.draw is None:
+        return samples
+    if entry.draw > len(samples):
+        raise UserError(f"{entry.annotation}: holds {len(samples)} records, 'draw' of {entry.name!r} is {entry.draw}")
+    # Seeded with a text, Python's generator gives the same numbers on every machine and in every version.
+    return [samples[i] for i in sorted(random.Random(entry.name).sample(range(len(samples)), entry.draw))]
 
 
 def _cycled(samples: list[Sample], count: int) -> list[Sample]:

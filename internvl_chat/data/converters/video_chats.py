@@ -1,0 +1,166 @@
+"""Chats about a video each: LLaVA and Video-ChatGPT, ShareGemini, and VideoInstruct; read, and written back."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from pathlib import Path, PurePath
+from typing import Any
+
+from internvl_chat.constants import VIDEO_PLACEHOLDER, VIDEO_SUFFIXES
+from internvl_chat.contracts import UserError
+from internvl_chat.data.checking.conversations import break_after_video, renamed_turn, shortened
+from internvl_chat.files import parse_json, read_text, split_records
+
+_DEFAULT_SUFFIX = ".mp4"
+_LLAVA_KEYS = ("id", "video", "image", "conversations")
+
+
+def llava_records(source: Path, root: Path) -> Iterator[dict[str, Any]]:
+    """Records of LLaVA's and Video-ChatGPT's files: `id`, `video` or `image`, `conversations` of `from` and `value`.
+
+    Raises:
+        UserError: a record is not of this form, or a file lies outside the root.
+    """
+    for number, (record, where) in enumerate(objects_in(source)):
+        media = {key: _media(record[key], root, where) for key in ("video", "image") if record.get(key)}
+        sample_id = record.get("id")
+        named = {"id": sample_id if type(sample_id) in (int, str) else f"{source.stem}-{number}"}
+        turns = [_turn(turn, where) for turn in _list(record, "conversations", where)]
+        yield {**named, **media, "conversations": turns}
+
+
+def sharegemini_records(source: Path, root: Path) -> Iterator[dict[str, Any]]:
+    """Records of ShareGemini's files: `video_id` (or `video`) without a suffix, `conversations` without placeholders.
+
+    Raises:
+        UserError: a record is not of this form, or a file lies outside the root.
+    """
+    counts: Counter[str] = Counter()
+    for record, where in objects_in(source):
+        name = record.get("video_id", record.get("video"))
+        turns = [_turn(turn, where) for turn in _list(record, "conversations", where)]
+        if not any(VIDEO_PLACEHOLDER in turn["value"] for turn in turns):
+            turns[0]["value"] = f"{VIDEO_PLACEHOLDER}\n{turns[0]['value']}"
+        yield {"id": _numbered(name, counts), "video": _video_named(name, root, where), "conversations": turns}
+
+
+def videoinstruct_records(source: Path, root: Path) -> Iterator[dict[str, Any]]:
+    """Records of VideoInstruct's files: `q`, `a` and `video_id`.
+
+    Raises:
+        UserError: a record is not of this form, or a file lies outside the root.
+    """
+    counts: Counter[str] = Counter()
+    for record, where in objects_in(source):
+        asked, answer, name = (record.get(key) for key in ("q", "a", "video_id"))
+        if not isinstance(asked, str) or not isinstance(answer, str):
+            raise UserError(f"{where}: is {shortened(record)}: expected 'q', 'a' and 'video_id'")
+        turns = [{"from": "human", "value": f"{VIDEO_PLACEHOLDER}\n{asked}"}, {"from": "gpt", "value": answer}]
+        yield {"id": _numbered(name, counts), "video": _video_named(name, root, where), "conversations": turns}
+
+
+def to_llava(record: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """A record of this project as LLaVA has it: the same keys, no tracks and no clip."""
+    return {key: value for key, value in _plain(record, where).items() if key in _LLAVA_KEYS}
+
+
+def to_sharegemini(record: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """A record about a video as ShareGemini has it."""
+    turns = [{**turn, "value": turn["value"].replace(f"{VIDEO_PLACEHOLDER}\n", "")} for turn in record["conversations"]]
+    return {"video_id": _video_id(_plain(record, where), where), "conversations": turns}
+
+
+def to_videoinstruct(record: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """A record of one question about a video as VideoInstruct has it.
+
+    Raises:
+        UserError: it holds more than one question and its answer.
+    """
+    name = _video_id(_plain(record, where), where)
+    turns = record["conversations"]
+    if [turn["from"] for turn in turns] != ["human", "gpt"]:
+        raise UserError(f"{where}: has {len(turns)} turns: VideoInstruct holds one question and its answer")
+    return {"q": turns[0]["value"].replace(f"{VIDEO_PLACEHOLDER}\n", ""), "a": turns[1]["value"], "video_id": name}
+
+
+def objects_in(source: Path) -> Iterator[tuple[dict[str, Any], str]]:
+    """The objects of a JSON list or a JSONL file, each with `file:line`.
+
+    Raises:
+        UserError: the file cannot be read, or holds something else.
+    """
+    for raw in split_records(read_text(source), source):
+        where = f"{source}:{raw.line}"
+        record = parse_json(raw.text, where)
+        if not isinstance(record, dict):
+            raise UserError(f"{where}: is {shortened(record)}: expected an object")
+        yield record, where
+
+
+def relative_name(name: Any, root: Path, where: str) -> str:
+    """A file's path relative to the root, whatever it is relative to in the source.
+
+    Raises:
+        UserError: it is no path, or lies outside the root.
+    """
+    if not isinstance(name, str) or not name:
+        raise UserError(f"{where}: a file is {shortened(name)}: expected its path")
+    path, folder = PurePath(name.removeprefix("file://")), os.path.abspath(root)
+    if not path.is_absolute():
+        return path.as_posix()
+    if not path.is_relative_to(folder):
+        raise UserError(f"{where}: {name} does not lie under the root {root}: give another --root")
+    return path.relative_to(folder).as_posix()
+
+
+def _media(value: Any, root: Path, where: str) -> str | list[str]:
+    if isinstance(value, list):
+        return [relative_name(name, root, where) for name in value]
+    return relative_name(value, root, where)
+
+
+def _list(record: Mapping[str, Any], key: str, where: str) -> list[Any]:
+    value = record.get(key)
+    if not isinstance(value, list) or not value:
+        raise UserError(f"{where}: {key!r} is {shortened(value)}: expected a list of turns")
+    return value
+
+
+def _turn(turn: Any, where: str) -> dict[str, str]:
+    renamed = renamed_turn(turn) if isinstance(turn, dict) else {}
+    speaker, text = renamed.get("from"), renamed.get("value")
+    if not isinstance(speaker, str) or not isinstance(text, str):
+        raise UserError(f"{where}: a turn is {shortened(turn)}: expected 'from' and 'value'")
+    return {"from": speaker, "value": break_after_video(text)}
+
+
+def _numbered(name: Any, counts: Counter[str]) -> str:
+    """An id for the next record about a video."""
+    counts[str(name)] += 1
+    return f"{name}-{counts[str(name)] - 1}"
+
+
+def _video_named(name: Any, root: Path, where: str) -> str:
+    """The video that an id means: a folder of frames, or a file with a suffix of videos."""
+    path = relative_name(name, root, where)
+    if PurePath(path).suffix.lower() in VIDEO_SUFFIXES or (root / path).exists():
+        return path
+    there = (f"{path}{suffix}" for suffix in sorted(VIDEO_SUFFIXES) if (root / f"{path}{suffix}").is_file())
+    return next(there, f"{path}{_DEFAULT_SUFFIX}")
+
+
+def _video_id(record: Mapping[str, Any], where: str) -> str:
+    if "video" not in record:
+        raise UserError(f"{where}: shows no video, as this format's records do")
+    path = PurePath(record["video"])
+    return (path.with_suffix("") if path.suffix.lower() in VIDEO_SUFFIXES else path).as_posix()
+
+
+def _plain(record: Mapping[str, Any], where: str) -> Mapping[str, Any]:
+    """The record, which has nothing that other projects cannot say."""
+    for key in ("tracks", "clip"):
+        if key in record:
+            raise UserError(f"{where}: has {key!r}, which the other format cannot say: leave the record out")
+    return record
