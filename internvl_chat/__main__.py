@@ -28,6 +28,7 @@ COMMAND_GROUPS = {
     "ask a model": (
         "chat",
         "answer",
+        "evaluate",
         "control",
     ),
     "score": (

@@ -13,12 +13,16 @@ VIDEO_BACKENDS = get_args(VideoBackend)
 Utility = Literal["CIDEr", "BLEU-4", "mean"]
 CONSENSUS_UTILITIES = get_args(Utility)
 
-# The controls are the files of their folder: see data/controls/base.py.
-CONTROLS = tuple(
-    module.name
-    for module in pkgutil.iter_modules([str(Path(__file__).parent / "data" / "controls")])
-    if module.name != "base"
-)
+
+def _doors(folder: str, frame: str) -> tuple[str, ...]:
+    """The modules of a folder by name, but for the one that says what they are."""
+    modules = pkgutil.iter_modules([str(Path(__file__).parent / folder)])
+    return tuple(module.name for module in modules if module.name != frame)
+
+
+# The controls are the files of their folder, see data/controls/base.py; so are the tasks, see tasks/benchmark.py.
+CONTROLS = _doors("data/controls", "base")
+TASKS = _doors("tasks", "benchmark")
 
 # IntentVCNet's questions by the words of --prompt_form, from what says least about the object to what says most, and
 # the controls that each one speaks of.

@@ -25,7 +25,6 @@ from pathlib import Path
 
 from internvl_chat.commands.options import add_prediction_options, file_to_write, png_path, positive_int, save_png
 
-METRIC = "CIDEr (no Java)"
 PROBES = ("swap", "null", "jitter", "shrink", "absent")
 
 
@@ -55,6 +54,7 @@ def run(args: argparse.Namespace) -> int:
     from internvl_chat.inference.session import open_session
     from internvl_chat.scoring.caption_scores import score_captions
     from internvl_chat.tasks.control.probes import (
+        METRIC,
         ControlResult,
         check_targets,
         probe_asks,

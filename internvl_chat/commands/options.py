@@ -114,9 +114,16 @@ def add_prediction_options(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         help=f"frames shown of a video (default: 32, or the nearest number in training){each}",
     )
-    add("--num_beams", type=positive_int, default=1, help="beams (default: %(default)s)")
     add("--max_new_tokens", type=positive_int, default=128, help="longest caption (default: %(default)s)")
     add("--temperature", type=float, default=0.0, help="above 0: sample (default: greedy or beam search)")
+    add_search_options(parser)
+    add_feeding_options(parser)
+
+
+def add_search_options(parser: argparse.ArgumentParser) -> None:
+    """How several answers to a question are found."""
+    add = parser.add_argument
+    add("--num_beams", type=positive_int, default=1, help="beams (default: %(default)s)")
     add("--top_p", type=float, default=1.0, help="sample from this share of the probability (default: %(default)s)")
     add(
         "--num_candidates",
@@ -126,7 +133,6 @@ def add_prediction_options(parser: argparse.ArgumentParser) -> None:
         "(default: %(default)s)",
     )
     add("--seed", type=count, default=0, help="of the samples (default: %(default)s)")
-    add_feeding_options(parser)
 
 
 def add_feeding_options(parser: argparse.ArgumentParser) -> None:
@@ -168,10 +174,10 @@ def add_java_option(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_scoring_options(parser: argparse.ArgumentParser) -> None:
+def add_scoring_options(parser: argparse.ArgumentParser, required: bool = True) -> None:
     """What captions are scored against, in which groups, and how sure the scores are."""
     add = parser.add_argument
-    add("--references", type=Path, required=True, help="{id: [caption, ...]}, alone or as 'captions' of train.json")
+    add("--references", type=Path, required=required, help="{id: [caption, ...]}, alone or as 'captions' of train.json")
     add("--tracks", type=Path, help="by size and presence too: the dataset's root, or a JSON file {id: [box, ...]}")
     add_java_option(parser)
     add("--spice", action="store_true", help="SPICE too; needs models that are a download of their own")

@@ -2,6 +2,10 @@
 
     python -m internvl_chat score --predictions result_public.json --references references.json
 
+    python -m internvl_chat score NAME --data DATA --predictions answers.jsonl
+
+The second form scores answers to a task of `evaluate`: JSONL {"id": ..., "answer": ...}, or {id: answer}.
+
 Also by category, by the object's size and presence (--tracks), and against another run on the same captions
 (--baseline: paired bootstrap and approximate randomisation). --json prints everything.
 """
@@ -15,6 +19,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from internvl_chat.choices import TASKS
 from internvl_chat.commands.options import add_scoring_options
 
 if TYPE_CHECKING:
@@ -23,14 +28,40 @@ if TYPE_CHECKING:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("task", nargs="?", choices=TASKS, metavar="NAME", help=f"a task: {', '.join(TASKS)}")
+    parser.add_argument("--data", type=Path, help="with NAME: the task's test set, as evaluate takes it")
     parser.add_argument("--predictions", type=Path, required=True, help="{id: caption}, alone or as 'captions'")
-    add_scoring_options(parser)
+    add_scoring_options(parser, required=False)
     parser.add_argument("--baseline", type=Path, help="another run's predictions to compare with")
     parser.add_argument("--by_category", action="store_true", help="list the categories too; JSON always has them")
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
 def run(args: argparse.Namespace) -> int:
+    from internvl_chat.contracts import UserError
+
+    if args.task:
+        if not args.data:
+            raise UserError(f"score {args.task} needs --data, the task's test set")
+        return _score_task(args)
+    if not args.references:
+        raise UserError("score needs --references, the captions to score against; or the NAME of a task, and --data")
+    return _score_captions(args)
+
+
+def _score_task(args: argparse.Namespace) -> int:
+    from internvl_chat.tasks.benchmark import read_answers, task_named
+
+    benchmark = task_named(args.task).read(args.data)
+    answers = read_answers(args.predictions, [sample.id for sample in benchmark.samples])
+    scores = benchmark.score(answers)
+    if not args.json:
+        sys.stdout.write(f"{scores.text}{len(answers)} of {len(benchmark.samples)} questions answered\n")
+    sys.stdout.write(json.dumps(scores.values) + "\n")
+    return 0
+
+
+def _score_captions(args: argparse.Namespace) -> int:
     from dataclasses import asdict
 
     from internvl_chat.contracts import UserError

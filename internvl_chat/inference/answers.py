@@ -48,25 +48,31 @@ def questions_of(sample: Sample) -> list[Ask]:
 
 def write_answers(
     opened: OpenedModel,
-    samples: Sequence[Sample],
+    asks: Sequence[Ask],
     decoding: Decoding,
     num_frames: int | None,
     feeding: Feeding,
     folder: Path,
+    keep_tags: bool = True,
 ) -> Predictions:
-    """Answer every question of the samples, with the tags of boxes; finished answers are kept in `folder`."""
+    """Answer every ask; finished answers are kept in `folder`.
+
+    Args:
+        num_frames: shown of a video; None is what training showed.
+        keep_tags: leave the tags of boxes in the answers.
+    """
     view = Viewpoint(opened.encoder, num_frames or opened.encoder.config.num_frames)
 
     def load() -> Captioners:
         ends = caption_ends(opened.encoder)
-        return Captioners(InStep([opened.load()]), [0], opened.encoder.tokenizer, ends, decoding, keep_tags=True)
+        return Captioners(InStep([opened.load()]), [0], opened.encoder.tokenizer, ends, decoding, keep_tags)
 
     return predict(
-        [ask for sample in samples for ask in questions_of(sample)],
+        asks,
         [view],
         load,
         decoding=decoding,
-        identity=["answers", opened.identity()],
+        identity=["answers" if keep_tags else "captions", opened.identity()],
         folder=folder,
         feeding=feeding,
         ranks=opened.ranks,

@@ -8,7 +8,7 @@ with one text a gpt turn, or records with `conversations`. A record without an i
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -57,16 +57,28 @@ class AnsweredSet:
     predictions_without_reference: int
 
 
+# By id: where a record stands, file and line, and the record.
+Records = Mapping[str, tuple[str, Mapping[str, Any]]]
+
+
 def read_answered(references: Path, predictions: Path) -> AnsweredSet:
     """Pair two files by id; a question without a prediction stays, with nothing answered.
 
     Raises:
         UserError: a line is no such record, an id comes twice, a reference is malformed, or no id is in both files.
     """
-    truth = dict(_records_by_id(references))
-    given = dict(_records_by_id(predictions))
+    truth, given = records_by_id(references), records_by_id(predictions)
     if not truth.keys() & given.keys():
         raise UserError(f"{predictions}: has no id of {references}, expected the same ids: are both of the same set?")
+    return pair_answers(truth, given, references)
+
+
+def pair_answers(truth: Records, given: Records, references: Path) -> AnsweredSet:
+    """Pair references with predictions by id, see `read_answered`; `references` is the former's file, for messages.
+
+    Raises:
+        UserError: a reference or a prediction is malformed, or no reference has a box.
+    """
     answered: list[AnsweredQuestion] = []
     turns_without_boxes = 0
     for record_id, (source, record) in truth.items():
@@ -92,20 +104,25 @@ def _finds_objects_that_are_not_there(question: BoxQuestion, answer: BoxAnswer) 
     return not question.refers and bool(answer.boxes) and Fault.UNTAGGED_BOX not in answer.faults
 
 
-def _records_by_id(path: Path) -> Iterator[tuple[str, tuple[str, Mapping[str, Any]]]]:
-    seen: dict[str, str] = {}
+def records_by_id(path: Path) -> dict[str, tuple[str, Mapping[str, Any]]]:
+    """The records of a file by id, each with where it stands.
+
+    Raises:
+        UserError: a line is no record, or an id comes twice.
+    """
+    records: dict[str, tuple[str, Mapping[str, Any]]] = {}
     for raw in split_records(read_text(path), path):
         source = f"{path}:{raw.line}"
         record = parse_json(raw.text, source)
         if not isinstance(record, dict):
             raise UserError(f"{source}: expected one JSON object a line, got {type(record).__name__}")
         record_id = str(record["id"]) if "id" in record else nameless_id(raw.line)
-        if record_id in seen:
+        if record_id in records:
             raise UserError(
-                f"{source}: id {record_id!r} was already used in {seen[record_id]}; expected one line an id"
+                f"{source}: id {record_id!r} was already used in {records[record_id][0]}; expected one line an id"
             )
-        seen[record_id] = source
-        yield record_id, (source, record)
+        records[record_id] = (source, record)
+    return records
 
 
 def _exchanges(source: str, record: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -22,6 +22,9 @@ LEVELS: dict[str, tuple[float, ...]] = {
     "shrink": (0.25, 0.5, 0.75, 0.9),
     "absent": (0.25, 0.5, 0.75),
 }
+# What curves show of a probe's captions.
+METRIC = "CIDEr (no Java)"
+
 References = Mapping[str, Sequence[str]]
 Score = Callable[[Captions, References], float]
 
@@ -99,14 +102,15 @@ class ControlResult:
         `right_box`: with its own box, a reference of the object. `swapped_box`: with the other object's box, a
         reference of that other object. `swapped_box_same_category`: the same where both objects share their category.
         """
-        twins = [i for i in self.swapped if category_of(i) == category_of(self.other_target[i])]
+        judged = [i for i in self.swapped if self.other_target[i] in self.references]
+        twins = [i for i in judged if category_of(i) == category_of(self.other_target[i])]
 
         def obeys(video_id: str) -> bool:
             return self.swapped[video_id] in self.references[self.other_target[video_id]]
 
         return {
             "right_box": _share(text in self.references[i] for i, text in self.right.items() if i in self.references),
-            "swapped_box": _share(obeys(i) for i in self.swapped),
+            "swapped_box": _share(obeys(i) for i in judged),
             "swapped_box_same_category": _share(obeys(i) for i in twins),
             "clips": len(self.right),
         }

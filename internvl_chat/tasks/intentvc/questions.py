@@ -1,0 +1,114 @@
+"""Captions of objects in videos: what a test set asks, in the challenge's folders or in records of any layout."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from internvl_chat.contracts import Sample, UserError
+from internvl_chat.data.prompts.wordings import wording_named
+from internvl_chat.data.records.annotations import DatasetEntry, load_meta, read_captions, read_samples
+from internvl_chat.data.training_set.packing import group_by_prompt
+from internvl_chat.files import read_json
+from internvl_chat.inference.requests import question_sample
+from internvl_chat.scoring.caption_scores import caption_scores
+from internvl_chat.tasks.benchmark import Answers, Benchmark, Scores
+from internvl_chat.tasks.intentvc.ranking import final_scores
+from internvl_chat.tasks.intentvc.submission import SPLITS, ids_of_split
+
+# The challenge's folders may hold the test set's captions, or one's own.
+_REFERENCES = ("references_test.json", "captions.json")
+
+
+@dataclass(frozen=True)
+class CaptionSet:
+    """Questions about objects in videos.
+
+    Args:
+        samples: the questions, each with its object's track.
+        references: captions by the questions' ids; what has none is asked and not scored.
+        parts: ids of what is scored apart; the mean over the parts is what ranks.
+    """
+
+    samples: tuple[Sample, ...]
+    references: Mapping[str, Sequence[str]]
+    parts: Mapping[str, Sequence[str]]
+
+
+def read(source: Path) -> Benchmark:
+    """The captions that a test set asks for.
+
+    Args:
+        source: a folder in the challenge's layout, asked in the challenge's words; or a meta JSON or a file of records,
+            asked in their own words, whose answers are the references.
+    Raises:
+        UserError: it is neither.
+    """
+    asked = read_caption_set(source)
+
+    def score(answers: Answers) -> Scores:
+        first = {i: texts[0] for i, texts in answers.items() if i in asked.references}
+        by_part = {
+            part: caption_scores({i: first[i] for i in ids if i in first}, asked.references)
+            for part, ids in asked.parts.items()
+            if any(i in first for i in ids)
+        }
+        if not by_part:
+            return Scores({}, f"no answer has a reference: nothing is scored of {len(asked.samples)} questions\n")
+        values = final_scores(by_part)
+        text = "".join(f"{name:16}{value:.4f}\n" for name, value in values.items())
+        return Scores(values, text, {"parts": by_part, "scored": len(first)})
+
+    return Benchmark(asked.samples, score)
+
+
+def read_caption_set(source: Path) -> CaptionSet:
+    """What `read` asks, for who asks the same clips otherwise.
+
+    Raises:
+        UserError: it is neither a folder of the challenge's nor records.
+    """
+    if source.is_dir():
+        return _of_folder(source)
+    if not source.is_file():
+        raise UserError(f"{source}: not found: expected a folder in IntentVC's layout, a meta JSON, or records")
+    return _of_records(source)
+
+
+def _of_folder(root: Path) -> CaptionSet:
+    found = next((root / name for name in _REFERENCES if (root / name).is_file()), None)
+    references = read_captions(found) if found else {}
+    parts: dict[str, Sequence[str]] = {}
+    for split in SPLITS:
+        try:
+            parts[split] = ids_of_split(root, split)
+        except UserError:
+            # A folder of one's own has no test videos by the challenge's numbers.
+            continue
+    if not parts:
+        if not references:
+            raise UserError(f"{root}: holds no test videos, and none of {', '.join(_REFERENCES)} to say what is asked")
+        parts = {"all": list(references)}
+    entry = DatasetEntry(root.name, root, root)
+    question = wording_named("coordinates").asks
+    samples = (question_sample(entry, video_id, question) for ids in parts.values() for video_id in ids)
+    return CaptionSet(tuple(samples), references, parts)
+
+
+def _of_records(path: Path) -> CaptionSet:
+    """Each question once, whatever the number of captions that answer it."""
+    is_meta = path.suffix == ".json" and isinstance(read_json(path), dict)
+    entries = load_meta(path) if is_meta else [DatasetEntry(path.stem, path.parent, path)]
+    samples: list[Sample] = []
+    references: dict[str, list[str]] = {}
+    for group in group_by_prompt([sample for entry in entries for sample in read_samples(entry)]):
+        first = group[0]
+        is_answered = first.turns[-1].speaker == "gpt"
+        question = replace(first, turns=first.turns[:-1]) if is_answered else first
+        if question.id in references:
+            raise UserError(f"{first.source}: id {first.id!r} asks two different questions, expected one")
+        samples.append(question)
+        references[question.id] = [sample.turns[-1].text for sample in group] if is_answered else []
+    answered = {i: texts for i, texts in references.items() if texts}
+    return CaptionSet(tuple(samples), answered, {"all": [sample.id for sample in samples]})
