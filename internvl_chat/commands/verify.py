@@ -131,7 +131,7 @@ def _question(model: PreTrainedModel, folder: Path, num_frames: int) -> tuple[to
     from internvl_chat.contracts import Turn
     from internvl_chat.data.controls.base import Scene
     from internvl_chat.data.controls.coordinates import Coordinates
-    from internvl_chat.data.media.sample_pictures import SamplePictures
+    from internvl_chat.data.prompts.sample_pictures import SamplePictures
     from internvl_chat.data.prompts.tokenizer import has_tokenizer, load_tokenizer
     from internvl_chat.data.prompts.wordings import question_turn, wording_named
     from internvl_chat.families import family_of

@@ -16,7 +16,6 @@ from internvl_chat.constants import IGNORE_INDEX, IMG_CONTEXT, IMG_END, IMG_STAR
 from internvl_chat.constants import SPECIAL_TOKENS as SPECIAL_TOKENS
 from internvl_chat.contracts import Turn
 from internvl_chat.data.families.internvl_templates import CONVERSATION_TEMPLATES, ConversationTemplate
-from internvl_chat.data.media.sample_pictures import SamplePictures
 from internvl_chat.data.media.tiling import WHOLE, View, choose_grid, cut_grid, cut_tile, grid_views, squared_part
 from internvl_chat.data.media.transforms import TileTransform, normalise
 from internvl_chat.data.prompts import conversation
@@ -28,6 +27,7 @@ from internvl_chat.data.prompts.encoding import (
     written_turns,
 )
 from internvl_chat.data.prompts.prompt_config import PromptConfig
+from internvl_chat.data.prompts.sample_pictures import SamplePictures
 from internvl_chat.vision import Vision
 
 if TYPE_CHECKING:

@@ -22,13 +22,13 @@ from internvl_chat.contracts import Features, Sample, Turn, UserError
 from internvl_chat.data.controls.base import Control, ExtraView, Scene
 from internvl_chat.data.media.frame_cache import FrameCache
 from internvl_chat.data.media.retouch import JPEG_QUALITIES, recompressed
-from internvl_chat.data.media.sample_pictures import Picture, Resize, SamplePictures
 from internvl_chat.data.media.sampling import FrameSampling, clip_window, sample_frames
 from internvl_chat.data.media.sources import MediaHeader, Pictures, read_media_header, read_pictures
 from internvl_chat.data.media.tiling import WHOLE, View
 from internvl_chat.data.media.video import stream_frames
 from internvl_chat.data.prompts.prompt_config import PROMPT_CONFIG_NAME as PROMPT_CONFIG_NAME
 from internvl_chat.data.prompts.prompt_config import PromptConfig
+from internvl_chat.data.prompts.sample_pictures import Picture, Resize, SamplePictures
 from internvl_chat.data.prompts.wordings import reworded
 from internvl_chat.data.records.tracks import boxes_at
 from internvl_chat.families import family_of_style
