@@ -56,6 +56,7 @@ class TrackRows:
         is_complete: there must be a row for each frame or image.
         absent: frame or image numbers at which the object is not to be seen, whatever the rows say.
         size_px: width and height of the picture that pixels were counted in, where the record says.
+        interpolates: rows are key frames, and between two of them the box moves evenly.
         in_stored: the boxes lie in the pictures as they are stored, before a player turns them.
     """
 
@@ -68,10 +69,12 @@ class TrackRows:
     absent: frozenset[int] = frozenset()
     size_px: tuple[int, int] | None = None
     in_stored: bool = False
+    interpolates: bool = False
 
     def _content(self) -> tuple[object, ...]:
         rows = (self.positions.tobytes(), self.corners.tobytes())
-        return (*rows, self.name, self.by, self.in_pixels, self.is_complete, self.absent, self.size_px, self.in_stored)
+        kind = (self.by, self.in_pixels, self.is_complete, self.in_stored, self.interpolates)
+        return (*rows, *kind, self.name, self.absent, self.size_px)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, TrackRows) and self._content() == other._content()

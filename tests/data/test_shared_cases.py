@@ -7,11 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from internvl_chat.boxes import parse_box_text, save_boxes, thousandths_from_pixels
 from internvl_chat.contracts import Sample, UserError
+from internvl_chat.data.checking.check import check_meta
 from internvl_chat.data.media.sampling import clip_window, sample_frames
 from internvl_chat.data.media.sources import Pictures, read_media_header, read_pictures
 from internvl_chat.data.records.annotations import load_meta, read_samples
-from internvl_chat.data.records.box_files import write_boxes_beside
+from internvl_chat.data.records.box_files import PrepareReport, find_videos, prepare_boxes, write_boxes_beside
 from internvl_chat.data.records.tracks import boxes_at
 from tests.data.media.films import red_part
 from tests.helpers import run_python, shared
@@ -101,3 +103,37 @@ def test_variable_frame_rate(tmp_path: Path) -> None:
     assert seconds == [5, 6, 7, 8]
     frames = sample_frames(48, header.num_pictures, "fps1", timeline=header.timeline)
     assert frames.tolist() == [30, 60, 61, 62, 63, 64, 65, 66, 67, 68]
+
+
+def prepared(root: Path) -> PrepareReport:
+    report = PrepareReport()
+    list(prepare_boxes(find_videos(root), workers=1, overwrite=False, report=report))
+    return report
+
+
+def codes(folder: Path, meta: str = "meta.json") -> dict[str, int]:
+    """How often `check` finds each fault."""
+    return dict(check_meta(folder / meta, workers=1).counts())
+
+
+@pytest.mark.parametrize(("kind", "code"), [("scaled", "box-unit"), ("corners", "box-order")])
+def test_wrong_scale_boxes(kind: str, code: str, tmp_path: Path) -> None:
+    folder = made("wrong_scale_boxes", tmp_path)
+    report = prepared(folder / kind)
+    assert not report.written and len(report.failed) == 10
+    for video in find_videos(folder / kind):  # as an older version would have written them
+        boxes_px = parse_box_text(video.with_name("object_bboxes.txt"))
+        save_boxes(video.with_name("object_bboxes.npy"), thousandths_from_pixels(boxes_px, 640, 360))
+    assert codes(folder, f"{kind}.json")[code] == 10
+
+
+def test_stale_boxes(tmp_path: Path) -> None:
+    folder = made("stale_boxes", tmp_path)
+    assert len(prepared(folder).written) == 1
+    assert not codes(folder)
+    made("stale_boxes", tmp_path, "fix")
+    assert codes(folder) == {"box-file-stale": 1}
+    assert len(prepared(folder).written) == 1
+    (sample,) = samples_of(folder)
+    assert shown(sample, [5])[1].tolist() == [[625, 156, 833, 469]]
+    assert not codes(folder)

@@ -15,20 +15,28 @@ from internvl_chat.data.checking.faults import Fault
 from internvl_chat.data.checking.headers import BoxFileFacts
 from internvl_chat.data.checking.written_tracks import WrittenTrack
 from internvl_chat.data.media.sources import MediaHeader
-from internvl_chat.data.records.tracks import CORNER_MARGIN
+from internvl_chat.data.records.box_evidence import (
+    FEWEST,
+    TELLING_SHARE,
+    Boxes,
+    BoxEvidence,
+    evidence_of,
+    present_rows,
+    seems_xyxy,
+)
+from internvl_chat.data.records.box_files import shown_thousandths
+from internvl_chat.data.records.reader import COUNTED_IN
+from internvl_chat.data.records.tracks import CORNER_MARGIN, SECONDS_REACH_S
 
-Boxes = npt.NDArray[np.float64]
 # Width and height in pixels; None if not known, or not one for all pictures.
 Size = tuple[int, int] | None
 
-# Below this many boxes or pictures nothing is concluded from statistics.
-FEWEST = 5
-# From this share of boxes on, what one box shows is no slip of a single box.
-TELLING_SHARE = 0.1
 # Boxes in thousandths all keep within the picture's size in pixels by chance less often than this.
 CHANCE = 1e-6
 # Boxes in pixels reach at least this share of the picture's size somewhere.
 NEAR_EDGE = 0.9
+# Key frames come at one distance, but for a few that were set by hand.
+_REGULAR_SHARE = 0.8
 _SIDES = ("x1", "y1", "x2", "y2")
 _FULL_SIDE = {"unit": 1.0, "thousandths": float(BOX_SCALE)}
 
@@ -43,11 +51,6 @@ class Extent:
     height_px: int
 
 
-def present_rows(boxes: Boxes) -> Boxes:
-    """The rows that are not all zero."""
-    return boxes[boxes.any(axis=1)]
-
-
 def seems_xywh(boxes: Boxes, limits: Boxes) -> bool:
     """Whether boxes [N, 4] that are stated to be x1 y1 x2 y2 are x y w h: many run backwards, all fit as the latter.
 
@@ -58,15 +61,6 @@ def seems_xywh(boxes: Boxes, limits: Boxes) -> bool:
     if len(rows) < FEWEST or is_absent(rows).mean() < TELLING_SHARE:
         return False
     return bool((rows[:, 2:] > 0).all() and (rows[:, :2] + rows[:, 2:] <= limits[2:] * 1.01).all())
-
-
-def seems_xyxy(boxes: Boxes, limits: Boxes) -> bool:
-    """Whether boxes [N, 4] stated to be x y w h are x1 y1 x2 y2: many leave the picture, as the latter none does."""
-    rows = present_rows(boxes)
-    leaving = (rows[:, :2] + rows[:, 2:] > limits[2:] * 1.01).any(axis=1)
-    if len(rows) < FEWEST or leaving.mean() < TELLING_SHARE:
-        return False
-    return bool(not is_absent(rows).any() and (rows <= limits * 1.01).all())
 
 
 def size_px(header: MediaHeader | None) -> Size:
@@ -110,8 +104,8 @@ def box_file_faults(file: BoxFileFacts, header: MediaHeader | None) -> Iterator[
     if file.fault or file.boxes is None:
         yield Fault(file.fault, file.found, "an integer array [T, 4], x1 y1 x2 y2 in thousandths")
         return
-    if file.is_stale:
-        yield Fault("box-file-stale", "the box text beside it was changed later", "a box file newer than its source")
+    if file.text_px is not None and header and not _is_of_text(file.boxes, file.text_px, header):
+        yield Fault("box-file-stale", "holds other boxes than the text beside it", "the boxes of object_bboxes.txt")
     boxes = file.boxes.astype(np.float64)
     if header and len(boxes) != header.num_pictures:
         yield Fault("box-rows", f"holds {len(boxes)} boxes", f"{header.num_pictures}, one a frame of the video")
@@ -127,10 +121,38 @@ def box_file_faults(file: BoxFileFacts, header: MediaHeader | None) -> Iterator[
         yield from _area_faults(boxes)
 
 
+def _is_of_text(boxes: npt.NDArray, text_px: Boxes, header: MediaHeader) -> bool:
+    """Whether a box file is what `generate_npy_bboxes.py` makes of the text, however its pixels were counted."""
+    display, size = header.display_at(0), header.sizes_px[0]
+    ways = (shown_thousandths(text_px, size, display, counted_in) for counted_in in COUNTED_IN)
+    # A stored size that is told from the shown one may be off by a rounding.
+    return any(boxes.shape == way.shape and np.abs(boxes - way).max() <= 1 for way in ways)
+
+
+def text_evidence(file: BoxFileFacts, header: MediaHeader | None) -> BoxEvidence:
+    """What the numbers of the text beside a video show, before they are cut at its edges."""
+    if file.text_px is None or header is None or len(header.sizes_px) != 1:
+        return BoxEvidence()
+    display, size = header.display_at(0), header.sizes_px[0]
+    evidence = evidence_of(file.text_px, size)
+    is_stored = display.turns and evidence.misread and not evidence_of(file.text_px, display.stored_size(*size)).misread
+    return BoxEvidence() if is_stored else evidence
+
+
+def text_fault(evidence: BoxEvidence) -> Fault | None:
+    """The fault that the numbers of a box text show."""
+    if evidence.misread is None:
+        return None
+    return Fault("box-order" if evidence.misread == "corners" else "box-unit", evidence.found, evidence.expected)
+
+
 def track_faults(track: WrittenTrack, header: MediaHeader) -> Iterator[Fault]:
     """What is wrong with a track of a record that shows these pictures."""
     yield from _time_faults(track, header)
+    yield from _sparseness(track)
     boxes, size = track.boxes, size_px(header)
+    if size and track.in_stored:
+        size = header.display_at(0).stored_size(*size)
     if fault := _not_finite(boxes):
         yield fault
         return
@@ -149,6 +171,17 @@ def track_faults(track: WrittenTrack, header: MediaHeader) -> Iterator[Fault]:
         corners = np.hstack([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]]) if track.order == "xywh" else boxes
         yield from _reach_faults(corners / scale)
         yield from _area_faults(corners)
+
+
+def _sparseness(track: WrittenTrack) -> Iterator[Fault]:
+    """Boxes at a regular distance, as annotation tools export key frames, that are not said to be such."""
+    if track.interpolates or track.times is None or len(track.times) < FEWEST:
+        return
+    gaps = np.diff(np.sort(track.times))
+    usual, covered = float(np.median(gaps)), 2 * SECONDS_REACH_S if track.by == "second" else 1.0
+    if usual > covered * 1.01 and (np.abs(gaps - usual) < 0.01 * usual).mean() >= _REGULAR_SHARE:
+        found = f"track {track.name!r} has a box every {usual:g} {track.by}s: what lies between reads as absent"
+        yield Fault("track-sparse", found, "'interpolate': true for key frames, or a box for every frame")
 
 
 def text_box_faults(boxes: Boxes) -> Iterator[Fault]:

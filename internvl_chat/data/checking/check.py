@@ -9,10 +9,11 @@ from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
+from internvl_chat.boxes import BOX_TEXT_NAME
 from internvl_chat.constants import BOX_SCALE
 from internvl_chat.contracts import UserError
 from internvl_chat.data.checking import box_rules
@@ -30,6 +31,7 @@ from internvl_chat.data.checking.meta import read_entries
 from internvl_chat.data.media.sources import MediaHeader, images_header
 from internvl_chat.data.media.tiling import choose_grid, grid_views
 from internvl_chat.data.records.annotations import DatasetEntry
+from internvl_chat.data.records.box_evidence import BoxEvidence, judged_together
 from internvl_chat.files import RawRecord, read_text, split_records
 
 LINES_A_JOB = 250
@@ -155,6 +157,7 @@ def _judge_entry(checked: CheckedEntry, report: CheckReport, budget: Budget) -> 
     """Add what only shows once the files' headers are known."""
     file = checked.entry.annotation
     told: set[Path] = set()
+    texts: list[_JudgedText] = []
     extents: list[box_rules.Extent] = []
     headers = [_header_of(line, report) for line in checked.lines]
     for line, header in zip(checked.lines, headers, strict=True):
@@ -168,14 +171,32 @@ def _judge_entry(checked: CheckedEntry, report: CheckReport, budget: Budget) -> 
             told.add(line.boxes_path)
             boxes = report.box_files[line.boxes_path]
             faults = list(box_rules.box_file_faults(boxes, header))
+            texts.append(_JudgedText(line.boxes_path, here, box_rules.text_evidence(boxes, header)))
             report.findings += [fault.at(line.boxes_path, 0, here) for fault in faults]
             if boxes.boxes is not None and not faults:
                 extents += _extents(boxes.boxes, header)
         report.findings += [fault.at(*here) for fault in _line_faults(line, header, budget, checked.entry, extents)]
+    report.findings += _text_findings(texts)
     if box_rules.seem_pixels(extents):
         found = f"the boxes of all {len(extents)} tracks keep within the pixels of their pictures"
         report.findings.append(Finding("box-unit", file, 0, found, THOUSANDTHS))
     _judge_text_boxes(file, [(line, header) for line, header in zip(checked.lines, headers, strict=True)], report)
+
+
+class _JudgedText(NamedTuple):
+    """What the text beside a box file shows, and an annotation line that leads there."""
+
+    boxes_path: Path
+    used_at: tuple[Path, int]
+    evidence: BoxEvidence
+
+
+def _text_findings(texts: Sequence[_JudgedText]) -> Iterator[Finding]:
+    """Box texts that are no x y w h in pixels, judged together: some speak for all."""
+    judged = judged_together([text.evidence for text in texts])
+    for text, evidence in zip(texts, judged, strict=True):
+        if fault := box_rules.text_fault(evidence):
+            yield fault.at(text.boxes_path.with_name(BOX_TEXT_NAME), 0, text.used_at)
 
 
 def _header_of(line: LineFacts, report: CheckReport) -> MediaHeader | None:

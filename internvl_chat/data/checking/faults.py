@@ -87,6 +87,7 @@ _ERRORS = [
     Kind("clip-range", "error", "A clip lies outside its video", "give [start, end] in seconds inside the video"),
     Kind("box-file-missing", "error", "No boxes beside a video", "run generate_npy_bboxes.py"),
     Kind("box-file-unreadable", "error", "A box file cannot be read", "run generate_npy_bboxes.py --overwrite"),
+    Kind("box-file-stale", "error", "A box file is not of its source", "run generate_npy_bboxes.py"),
     Kind("box-rows", "error", "Boxes and frames differ in number", "give one box a frame, or a picture"),
     Kind("box-shape", "error", "A box is not four numbers", "write four numbers a box"),
     Kind("box-nan", "error", "A box holds NaN or infinity", "write the box again, or mark the frame absent"),
@@ -113,9 +114,9 @@ _WARNINGS = [
     Kind("text-damaged", "warning", "A text was damaged by a wrong encoding", "write the text again from its source"),
     Kind("text-digits", "warning", "A text has digits that are not ASCII", "write 0 to 9, if that was not meant"),
     Kind("media-size", "warning", "'width' and 'height' are not the picture's", _FIX, True),
-    Kind("box-file-stale", "warning", "A box file is older than its source", "run generate_npy_bboxes.py"),
     Kind("track-degenerate", "warning", "Boxes of a track have no area", "they read as absent; write zeros if meant"),
     Kind("track-outside", "warning", "Boxes of a track lie outside the picture", "mark these frames absent"),
+    Kind("track-sparse", "warning", "A track has boxes at a regular distance", "say 'interpolate' if key frames"),
     Kind("track-absent", "warning", "A track is absent from first to last", "drop the record, or track again"),
 ]
 KINDS = {kind.code: kind for kind in _ERRORS + _WARNINGS}

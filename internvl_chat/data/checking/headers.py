@@ -9,7 +9,7 @@ from typing import BinaryIO, Literal
 import numpy as np
 import numpy.typing as npt
 
-from internvl_chat.boxes import BOX_TEXT_NAME, read_box_array
+from internvl_chat.boxes import BOX_TEXT_NAME, parse_box_text, read_box_array
 from internvl_chat.constants import VIDEO_SUFFIXES
 from internvl_chat.contracts import Sample, UserError
 from internvl_chat.data.media.pictures import PICTURE_SUFFIXES, has_plain_pixels
@@ -32,10 +32,13 @@ class MediaFacts:
 
 @dataclass(frozen=True)
 class BoxFileFacts:
-    """A box file beside a video: its rows [T, 4], or the code of what is wrong with it."""
+    """A box file beside a video: its rows [T, 4], or the code of what is wrong with it.
+
+    `text_px` are the rows of the text that it is made from, x y w h in pixels, where that is there and can be read.
+    """
 
     boxes: npt.NDArray | None = None
-    is_stale: bool = False
+    text_px: npt.NDArray[np.float64] | None = None
     fault: str = ""
     found: str = ""
 
@@ -118,10 +121,13 @@ def read_box_file(path: Path) -> BoxFileFacts:
         return BoxFileFacts(fault="box-file-missing", found="there is no such file")
     try:
         boxes = read_box_array(path)
-        source = path.with_name(BOX_TEXT_NAME)
-        is_stale = source.is_file() and source.stat().st_mtime > path.stat().st_mtime
     except (UserError, OSError) as error:
         return BoxFileFacts(fault="box-file-unreadable", found=str(error).removeprefix(f"{path}: "))
     if boxes.ndim != 2 or boxes.shape[1] != 4 or boxes.dtype.kind not in "iuf":
         return BoxFileFacts(fault="box-shape", found=f"holds an array of {boxes.dtype} {list(boxes.shape)}")
-    return BoxFileFacts(boxes=boxes, is_stale=is_stale)
+    source = path.with_name(BOX_TEXT_NAME)
+    try:
+        text_px = parse_box_text(source) if source.is_file() else None
+    except UserError as error:
+        return BoxFileFacts(boxes, fault="box-file-stale", found=f"its source cannot be read ({error})")
+    return BoxFileFacts(boxes, text_px)

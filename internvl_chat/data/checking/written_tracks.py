@@ -27,6 +27,7 @@ class WrittenTrack:
     order: str
     absent: tuple[int, ...]
     in_stored: bool = False
+    interpolates: bool = False
 
 
 def read_tracks(content: Any, notes: Notes) -> tuple[WrittenTrack, ...]:
@@ -69,6 +70,7 @@ def _read_track(entry: Any, number: int, notes: Notes) -> WrittenTrack | None:
         entry["order"],
         tuple(absent),
         entry.get("counted_in") == "stored",
+        entry.get("interpolate") is True,
     )
 
 

@@ -20,7 +20,9 @@ from internvl_chat.boxes import (
     thousandths_from_pixels,
 )
 from internvl_chat.contracts import UserError
-from internvl_chat.data.media.video import VideoHeader, read_header
+from internvl_chat.data.media.display import Display
+from internvl_chat.data.media.video import read_header
+from internvl_chat.data.records.box_evidence import BoxEvidence, evidence_of, judged_together
 from internvl_chat.data.records.intentvc import boxes_path_of
 
 
@@ -47,62 +49,108 @@ def find_videos(root: Path) -> list[Path]:
     return videos
 
 
-def _is_up_to_date(video_path: Path, source: Path, target: Path) -> bool:
-    if not target.is_file() or not source.is_file():
-        return False
-    if target.stat().st_mtime < max(source.stat().st_mtime, video_path.stat().st_mtime):
-        return False
-    try:
-        load_boxes(target)
-    except UserError:
-        return False
-    return True
+@dataclass(frozen=True)
+class _Converted:
+    """The boxes of one video before they are written, and what their numbers show; `is_written`: they are there."""
+
+    boxes: BoxArray
+    evidence: BoxEvidence
+    is_written: bool
 
 
-def shown_thousandths(boxes_px: npt.NDArray[np.float64], header: VideoHeader, counted_in: str = "shown") -> BoxArray:
-    """Boxes [T, 4], x y w h in pixels of the shown or the stored picture, as x1 y1 x2 y2 thousandths of the shown."""
-    if counted_in == "shown":
-        return thousandths_from_pixels(boxes_px, *header.size_px)
-    corners = np.hstack([boxes_px[:, :2], boxes_px[:, :2] + boxes_px[:, 2:]]) / np.tile(header.stored_px, 2)
-    return thousandths_from_fractions(header.display.shown_boxes(corners))
-
-
-def write_boxes_beside(video_path: Path, overwrite: bool = False, counted_in: str = "shown") -> bool:
-    """Convert the box file beside one video; in the common case no frame is decoded.
+def shown_thousandths(
+    boxes_px: npt.NDArray[np.float64], size_px: tuple[int, int], display: Display, counted_in: str = "shown"
+) -> BoxArray:
+    """Boxes [T, 4], x y w h in pixels, as x1 y1 x2 y2 in thousandths of the picture as it is shown.
 
     Args:
-        counted_in: `shown` or `stored`, the picture that its pixels were counted in.
-    Returns:
-        Whether a file was written; False if the one there is up to date.
+        size_px: at which the picture is shown.
+        counted_in: `shown` or `stored`, the picture that the pixels were counted in.
+    """
+    if counted_in == "shown":
+        return thousandths_from_pixels(boxes_px, *size_px)
+    corners = np.hstack([boxes_px[:, :2], boxes_px[:, :2] + boxes_px[:, 2:]])
+    return thousandths_from_fractions(display.shown_boxes(corners / np.tile(display.stored_size(*size_px), 2)))
+
+
+def _convert(video_path: Path, counted_in: str) -> _Converted:
+    """Read and convert the box file beside one video; in the common case no frame is decoded.
+
     Raises:
         UserError: box file or video cannot be used, or they disagree about the number of frames.
     """
     source, target = video_path.with_name(BOX_TEXT_NAME), boxes_path_of(video_path)
-    if not overwrite and _is_up_to_date(video_path, source, target):
-        return False
     boxes_px = parse_box_text(source)
     header = read_header(video_path)
-    if header.num_frames and len(boxes_px) != header.num_frames:
+    if len(boxes_px) != header.num_frames:
         line = min(len(boxes_px), header.num_frames + 1)
         raise UserError(
             f"{source}:{line}: the file has {len(boxes_px)} lines, "
             f"expected one a frame: {video_path.name} has {header.num_frames}"
         )
-    save_boxes(target, shown_thousandths(boxes_px, header, counted_in))
-    return True
+    boxes = shown_thousandths(boxes_px, header.size_px, header.display, counted_in)
+    evidence = evidence_of(boxes_px, header.size_px if counted_in == "shown" else header.stored_px)
+    return _Converted(boxes, evidence, _holds(target, boxes))
+
+
+def _holds(target: Path, boxes: BoxArray) -> bool:
+    """Whether a box file holds these boxes. Times say nothing: unpacking and copying keep those of the source."""
+    try:
+        return target.is_file() and np.array_equal(load_boxes(target), boxes)
+    except UserError:
+        return False
+
+
+def _refuse_misread(video_path: Path, evidence: BoxEvidence) -> None:
+    if evidence.misread:
+        raise UserError(f"{video_path.with_name(BOX_TEXT_NAME)}: {evidence.found}; expected {evidence.expected}")
+
+
+def write_boxes_beside(video_path: Path, overwrite: bool = False, counted_in: str = "shown") -> bool:
+    """Convert the box file beside one video.
+
+    Args:
+        counted_in: `shown` or `stored`, the picture that its pixels were counted in.
+    Returns:
+        Whether a file was written; False if the one there holds the same boxes.
+    Raises:
+        UserError: box file or video cannot be used, they disagree about the number of frames, or the numbers are not
+            x y w h in pixels of the video.
+    """
+    converted = _convert(video_path, counted_in)
+    _refuse_misread(video_path, converted.evidence)
+    return _write(video_path, converted, overwrite)
+
+
+def _write(video_path: Path, converted: _Converted, overwrite: bool) -> bool:
+    if overwrite or not converted.is_written:
+        save_boxes(boxes_path_of(video_path), converted.boxes)
+        return True
+    return False
 
 
 def prepare_boxes(
     videos: list[Path], counted_in: str = "shown", *, workers: int, overwrite: bool, report: PrepareReport
 ) -> Iterator[Path]:
-    """Convert the box files beside `videos` in parallel; yields each video when it is done and fills `report`."""
+    """Convert the box files beside `videos` in parallel, and write them if they are what they should be, all together.
+
+    Yields each video when it is converted, and fills `report` in the end.
+    """
+    converted: dict[Path, _Converted] = {}
     with ProcessPoolExecutor(max_workers=workers) as pool:
-        jobs = {pool.submit(write_boxes_beside, video, overwrite, counted_in): video for video in videos}
+        jobs = {pool.submit(_convert, video, counted_in): video for video in videos}
         for job in as_completed(jobs):
             video = jobs[job]
             try:
-                (report.written if job.result() else report.skipped).append(boxes_path_of(video))
+                converted[video] = job.result()
             except (UserError, OSError) as error:
                 report.failed.append((video, str(error)))
             yield video
+    judged = judged_together([item.evidence for item in converted.values()])
+    for (video, item), evidence in zip(converted.items(), judged, strict=True):
+        try:
+            _refuse_misread(video, evidence)
+            (report.written if _write(video, item, overwrite) else report.skipped).append(boxes_path_of(video))
+        except (UserError, OSError) as error:
+            report.failed.append((video, str(error)))
     report.failed.sort()

@@ -26,7 +26,7 @@ BOX_UNITS = ("pixels", "unit", "thousandths")
 BOX_ORDERS = ("xyxy", "xywh")
 TRACK_KEYS = ("frame", "second")
 COUNTED_IN = ("shown", "stored")
-TRACK_FIELDS = ("name", "boxes", "by", "unit", "order", "absent", "counted_in")
+TRACK_FIELDS = ("name", "boxes", "by", "unit", "order", "absent", "counted_in", "interpolate")
 
 # What file systems take; longer names would raise where a file is merely looked for.
 MAX_NAME_BYTES, MAX_PATH_BYTES = 255, 2000
@@ -281,7 +281,17 @@ def _read_track(track: Any, of_images: bool, size_px: tuple[int, int] | None, so
         absent=frozenset(absent),
         size_px=size_px,
         in_stored=in_stored,
+        interpolates=_interpolates(track, source),
     )
+
+
+def _interpolates(track: Mapping[str, Any], source: str) -> bool:
+    value = track.get("interpolate", False)
+    if not isinstance(value, bool):
+        raise UserError(f"{source}: 'interpolate' is {_shown(value)}: expected true or false")
+    if value and not isinstance(track.get("boxes"), dict):
+        raise UserError(f"{source}: 'interpolate' is true: expected 'boxes' as an object of key frame and box")
+    return value
 
 
 def _read_positions(keys: Sequence[str], by: str, source: str) -> npt.NDArray[np.float64]:

@@ -23,7 +23,7 @@ def boxes_at(track: Track, indices: npt.NDArray[np.integer], header: MediaHeader
     """The boxes of a track at pictures of the video or images that `header` describes.
 
     A row stands for its frame, or for all of them. A row by second stands for the frames within half a second of it,
-    the nearest row first. Frames without a row have no box.
+    the nearest row first. Frames without a row have no box; between key frames it is interpolated.
 
     Args:
         indices: [F] frame or image numbers.
@@ -44,7 +44,12 @@ def boxes_at(track: Track, indices: npt.NDArray[np.integer], header: MediaHeader
     source = f"{source}: track {track.name!r}"
     _check_extent(track, header, source)
     rows = _row_numbers(track, indices, header, source)
-    corners = _shown_fractions(track, track.corners[rows], indices, header, source)
+    corners = track.corners[rows]
+    if track.interpolates:
+        wanted = _positions_of(track, indices, header)
+        corners = np.stack([np.interp(wanted, track.positions, side) for side in track.corners.T], axis=1)
+        rows[(wanted >= track.positions[0]) & (wanted <= track.positions[-1])] = 0
+    corners = _shown_fractions(track, corners, indices, header, source)
     # Numbers that have no area are how many trackers say "absent", wherever they lie.
     far = np.any((corners < -CORNER_MARGIN) | (corners > 1 + CORNER_MARGIN), axis=1) & ~is_absent(corners) & (rows >= 0)
     if far.any():
@@ -76,17 +81,19 @@ def _row_numbers(
     """The row [F] of each picture, -1 where it has none."""
     if track.by == "always":
         return np.zeros(len(indices), dtype=np.int64)
-    if track.by == "frame":
-        wanted, reach = indices.astype(np.float64), 0.0
-    else:
-        if header.frames_per_second <= 0:
-            raise UserError(f"{source}: is given by second, but the video states no rate: give it by frame")
-        wanted, reach = header.timeline.seconds_of(indices), SECONDS_REACH_S
+    if track.by == "second" and header.frames_per_second <= 0:
+        raise UserError(f"{source}: is given by second, but the video states no rate: give it by frame")
+    wanted, reach = _positions_of(track, indices, header), SECONDS_REACH_S if track.by == "second" else 0.0
     after = np.searchsorted(track.positions, wanted).clip(0, len(track.positions) - 1)
     before = (after - 1).clip(0)
     distances = np.abs(track.positions[np.stack([before, after])] - wanted)
     nearest = np.where(distances[0] <= distances[1], before, after)
     return np.where(distances.min(axis=0) <= reach, nearest, -1)
+
+
+def _positions_of(track: TrackRows, indices: npt.NDArray[np.integer], header: MediaHeader) -> npt.NDArray[np.float64]:
+    """These pictures [F] in the unit of the track's positions."""
+    return header.timeline.seconds_of(indices) if track.by == "second" else indices.astype(np.float64)
 
 
 def _shown_fractions(

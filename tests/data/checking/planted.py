@@ -99,6 +99,8 @@ def add_clean_records(shop: Workshop) -> None:
     both = [track(absent=[0, 23]), track(name="cross", boxes={"0": [0, 0, 5, 5], "2": [1, 1, 4, 4]}, by="second")]
     both[1]["boxes"] = {"0": [0, 0, 0.5, 0.5], "1.5": [0.25, 0.25, 0.75, 0.5]}
     both[1]["unit"] = "unit"
+    keys = track(boxes={str(t): [1, 2, 30, 40] for t in range(0, NUM_FRAMES, 4)}, interpolate=True)
+    shop.add({"id": "keys", "video": CLIP, "tracks": [keys], **talk(QUESTION, "<video>\n")})
     shop.add({"id": "tracks", "video": CLIP, "tracks": both, **talk(QUESTION, "<video>\n")})
     folder = shop.root / "frames"
     folder.mkdir()
@@ -220,6 +222,7 @@ def _plant_tracks(shop: Workshop) -> None:
     tracked("unit", "track-keys", unit="px")
     tracked("absent", "track-frames", absent=[NUM_FRAMES])
     tracked("late box", "track-frames", boxes={"0": [1, 2, 30, 40], "24": [1, 2, 30, 40]})
+    tracked("key frames", "track-sparse", boxes={str(t): [1, 2, 30, 40] for t in range(0, NUM_FRAMES, 4)})
     tracked("few", "box-rows", boxes=[[1, 2, 30, 40]] * 23)
     tracked("three", "box-shape", boxes=[[1, 2, 30]] * NUM_FRAMES)
     tracked("not unit", "box-unit", unit="unit")

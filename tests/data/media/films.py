@@ -78,9 +78,10 @@ def edit(path: Path, first_s: float, last_s: float) -> Path:
 def plainly_decoded(path: Path) -> tuple[list[int], list[float]]:
     """The numbers that the frames show, and their times in seconds from the first, by a whole decode."""
     with av.open(str(path)) as container:
-        stream = container.streams.best("video")
+        # Threads of a decoder that is not yet collected would hang processes forked from this one.
+        stream = container.streams.video[0]
+        stream.codec_context.thread_count = 1
         frames = list(container.decode(stream))
-    assert frames
     times = [float((frame.pts or 0) * (frame.time_base or 1)) for frame in frames]
     numbers = [round((float(np.median(frame.to_ndarray(format="rgb24")[..., 1])) - 10) / 4) for frame in frames]
     return numbers, [time - times[0] for time in times]

@@ -120,6 +120,7 @@ def test_a_cover_picture_is_passed_over(has_film: bool, tmp_path: Path) -> None:
     path = tmp_path / "song.mp4"
     with av.open(str(film)) as source, av.open(str(path), "w") as target:
         cover = target.add_stream("mjpeg", rate=1)
+        cover.codec_context.thread_count = 1
         cover.width, cover.height, cover.pix_fmt, cover.disposition = 64, 64, "yuvj420p", Disposition.attached_pic
         template = source.streams.video[0]
         stream = target.add_stream_from_template(template) if has_film else target.add_stream("aac", rate=8000)
@@ -180,7 +181,8 @@ def test_any_edit_list_is_followed(
 
 
 def test_frames_of_a_cut_through_open_groups_are_those_that_can_be_decoded(tmp_path: Path) -> None:
-    options = {"x265-params": "open-gop=1:keyint=12:min-keyint=12:bframes=4:b-adapt=0:scenecut=0:crf=4:log-level=none"}
+    groups = "open-gop=1:keyint=12:min-keyint=12:bframes=4:b-adapt=0:scenecut=0"
+    options = {"x265-params": f"{groups}:crf=4:pools=none:frame-threads=1:log-level=none"}
     whole = write_film(tmp_path / "whole.mkv", list(range(0, 480, 10)), codec="libx265", options=options)
     for suffix in ("mkv", "mp4"):
         path = tmp_path / f"cut.{suffix}"

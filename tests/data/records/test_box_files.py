@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from subprocess import CompletedProcess
 
@@ -14,6 +16,8 @@ import pytest
 from internvl_chat.boxes import load_boxes, thousandths_from_pixels
 from internvl_chat.contracts import UserError
 from internvl_chat.data.media.video import read_frames, read_header
+from internvl_chat.data.records.box_files import PrepareReport, find_videos, prepare_boxes, write_boxes_beside
+from tests.data.media.films import SQUARE_PX, red_part, square_at, write_film
 from tests.helpers import run_python, shared
 
 NUM_VIDEOS = 12  # six clips, each with two targets
@@ -47,14 +51,61 @@ def test_first_run_writes_every_track_beside_its_video(raw_root: Path) -> None:
     assert [p.name for p in raw_root.glob("*/*/.*")] == []
 
 
-def test_second_run_skips_what_is_up_to_date(raw_root: Path) -> None:
+def test_second_run_writes_what_holds_other_boxes_than_its_text_whatever_their_age(raw_root: Path) -> None:
     generate(raw_root)
-    changed, broken, *_ = text_files(raw_root)
-    newer = changed.with_suffix(".npy").stat().st_mtime + 10
-    os.utime(changed, (newer, newer))
+    touched, broken, changed, *_ = text_files(raw_root)
+    os.utime(touched, None)
     broken.with_suffix(".npy").write_bytes(b"half a fi")
+    changed.write_text("30,40,50,20\n" * 24)
+    os.utime(changed, (1, 1))
     assert generate(raw_root).stdout == f"2 written, {NUM_VIDEOS - 2} skipped (up to date), 0 failed\n"
     assert len(load_boxes(broken.with_suffix(".npy"))) == 24
+    assert load_boxes(changed.with_suffix(".npy"))[7].tolist() == [156, 278, 417, 417]
+
+
+def rewrite(text: Path, change: Callable[[np.ndarray], np.ndarray]) -> None:
+    text.write_text("".join(f"{','.join(map(str, row))}\n" for row in change(np.loadtxt(text, delimiter=",")).tolist()))
+
+
+def corners(boxes_px: np.ndarray) -> np.ndarray:
+    return np.hstack([boxes_px[:, :2], boxes_px[:, :2] + boxes_px[:, 2:]])
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (corners, "(as x1,y1,x2,y2 all are inside|hold x1,y1,x2,y2, and this one may).*write x2 - x1"),
+        (lambda boxes_px: boxes_px * 4, "(reach beyond the 192 x 144 pixels|reach beyond their videos).*another size"),
+        (
+            lambda boxes_px: boxes_px / 200,
+            "reach no further than .*fractions; expected pixels of 192 x 144",
+        ),
+    ],
+    ids=["corners", "scale", "fractions"],
+)
+def test_box_texts_in_another_order_or_unit_are_refused_all_together(
+    change: Callable[[np.ndarray], np.ndarray], said: str, raw_root: Path
+) -> None:
+    for text in text_files(raw_root):
+        rewrite(text, change)
+    report = PrepareReport()
+    list(prepare_boxes(find_videos(raw_root), workers=1, overwrite=False, report=report))
+    assert not report.written and len(report.failed) == NUM_VIDEOS
+    for (_, message), text in zip(report.failed, text_files(raw_root), strict=True):
+        assert re.search(f"{text}: .*{said}", message), message
+
+
+def test_boxes_counted_in_the_stored_picture_are_turned_with_it(tmp_path: Path) -> None:
+    video = tmp_path / "dog" / "dog-1" / "dog-1.mp4"
+    video.parent.mkdir(parents=True)
+    write_film(video, range(0, 60, 10), turn=(270, False, False))
+    text = video.with_name("object_bboxes.txt")
+    text.write_text("".join(f"{x},{y},{SQUARE_PX},{SQUARE_PX}\n" for x, y in map(square_at, range(6))))
+    assert write_boxes_beside(video, counted_in="stored")
+    frames = read_frames(video, np.arange(6))
+    for frame, box in zip(frames, load_boxes(text.with_suffix(".npy")), strict=True):
+        assert np.abs(np.array(red_part(frame)) * 1000 - box).max() < 30
+    assert not write_boxes_beside(video, counted_in="stored") and write_boxes_beside(video)
 
 
 def test_overwrite_writes_all_again(raw_root: Path) -> None:

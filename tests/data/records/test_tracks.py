@@ -132,3 +132,24 @@ def test_tracks_are_equal_when_their_content_is() -> None:
     first, same, other = track_of([BOX] * 10), track_of([BOX] * 10), track_of([BOX] * 9 + [[0, 0, 1, 1]])
     assert first == same and hash(first) == hash(same)
     assert first != other
+
+
+def test_between_key_frames_the_object_moves_evenly() -> None:
+    keys = {"2": [20, 10, 40, 20], "6": [60, 10, 120, 60]}
+    track = track_of(keys, "pixels", interpolate=True, absent=[5])
+    assert rows(track, [1, 2, 3, 5, 6, 7]) == [
+        [0, 0, 0, 0],
+        [100, 100, 200, 200],
+        [150, 100, 300, 300],
+        [0, 0, 0, 0],
+        [300, 100, 600, 600],
+        [0, 0, 0, 0],
+    ]
+    by_second = track_of({"0.5": keys["2"], "1.5": keys["6"]}, "pixels", by="second", interpolate=True, absent=[5])
+    assert rows(by_second, [2, 3, 5, 6]) == rows(track, [2, 3, 5, 6])
+
+
+@pytest.mark.parametrize("changes", [{"interpolate": 1}, {"interpolate": True, "boxes": [BOX]}, {"counted_in": "file"}])
+def test_keys_of_a_track_are_checked(changes: dict) -> None:
+    with pytest.raises(UserError, match="'(interpolate|counted_in)' is"):
+        track_of(**{"boxes": {"0": BOX}, **changes})
