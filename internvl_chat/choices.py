@@ -32,3 +32,17 @@ PROMPT_FORMS: Mapping[str, frozenset[str]] = {
     "red_box": frozenset({"drawn_box"}),
     "red_box_coordinates": frozenset({"coordinates", "drawn_box"}),
 }
+
+# How a judge can be asked about an answer.
+JUDGEMENTS = (
+    "qa",
+    "correctness",
+    "detail",
+    "context",
+    "temporal",
+    "consistency",
+    "subject",
+    "appearance",
+    "action",
+    "hallucination",
+)

@@ -21,20 +21,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from internvl_chat.choices import JUDGEMENTS
 from internvl_chat.commands.options import add_java_option, count, file_to_write, positive_int
 
-JUDGEMENTS = (
-    "qa",
-    "correctness",
-    "detail",
-    "context",
-    "temporal",
-    "consistency",
-    "subject",
-    "appearance",
-    "action",
-    "hallucination",
-)
 # What the original's script keeps: predictions of more than 5 and less than 300 characters.
 FILTER_CHARACTERS = (5, 300)
 
@@ -84,7 +73,7 @@ def _choices(args: argparse.Namespace) -> dict[str, Any]:
     from dataclasses import asdict
 
     from internvl_chat.scoring.answer_files import read_choices
-    from internvl_chat.scoring.choices import score_choices
+    from internvl_chat.scoring.multiple_choice import score_choices
 
     overall, by_category = score_choices(read_choices(args.answers))
     return {**asdict(overall), "categories": {name: asdict(scores) for name, scores in by_category.items()}}

@@ -9,7 +9,7 @@ from typing import Any
 
 from internvl_chat.contracts import UserError
 from internvl_chat.files import parse_json, read_text, split_records
-from internvl_chat.scoring.choices import ChoiceItem, chosen_letter, options_of
+from internvl_chat.scoring.multiple_choice import ChoiceItem, chosen_letter, options_of
 
 # Faults that a message lists; the rest are counted.
 _MOST_LISTED = 20

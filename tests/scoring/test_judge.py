@@ -14,7 +14,7 @@ pytest.importorskip("openai", reason="requirements/judge.txt is not installed")
 pytest.importorskip("json_repair", reason="requirements/judge.txt is not installed")
 
 from internvl_chat.__main__ import main
-from internvl_chat.commands.score_answers import JUDGEMENTS
+from internvl_chat.choices import JUDGEMENTS
 from internvl_chat.contracts import UserError
 from internvl_chat.scoring.answer_files import read_answers
 from internvl_chat.scoring.judge import JudgeSettings, judge_answers, score_judgements
@@ -226,7 +226,7 @@ def test_region_descriptions_get_points(tmp_path: Path, capsys: pytest.CaptureFi
             "--api_base",
             judge.api_base,
             "--out",
-            tmp_path / "o.json",
+            str(tmp_path / "o.json"),
         ]
         assert main(["score-answers", str(path), *argv]) == 0
     result = json.loads(capsys.readouterr().out)

@@ -58,7 +58,7 @@ def tiny_model() -> Sam2VideoModel:
         max_object_pointers_in_encoder=POINTERS,
     )
     model = Sam2VideoModel(config).eval()
-    randomise(model.parameters(), std=0.1)
+    randomise(model.parameters(), std=0.2)
     with torch.no_grad():
         model.mask_decoder.pred_obj_score_head.proj_out.bias += 1  # it sees the objects
     return model
@@ -80,6 +80,11 @@ def followed(tracker: VideoModelTracker) -> np.ndarray:
     return np.stack([np.column_stack([one.boxes_px, one.confidence]) for one in seen])
 
 
+def forget_everything(tracker: VideoModelTracker) -> None:
+    for outputs in tracker._session.output_dict_per_obj.values():
+        outputs["non_cond_frame_outputs"].clear()
+
+
 def test_forgetting_keeps_memory_flat_and_the_boxes_the_same(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = VideoModel(folder)
     tracker = model.tracker(2)
@@ -91,9 +96,11 @@ def test_forgetting_keeps_memory_flat_and_the_boxes_the_same(folder: Path, monke
         assert (len(outputs["cond_frame_outputs"]), len(outputs["non_cond_frame_outputs"])) == (begun, POINTERS)
     monkeypatch.setattr(VideoModelTracker, "_forget", lambda self: None)
     keeping = model.tracker(2)
-    assert np.array_equal(followed(keeping), track)
+    assert np.allclose(followed(keeping), track, rtol=0, atol=2e-6)
     assert len(keeping._session.processed_frames) == len(track)
-    assert len(np.unique(track[..., 4])) > 30
+    # Without any memory the confidences are others, so that the comparison can fail.
+    monkeypatch.setattr(VideoModelTracker, "_forget", forget_everything)
+    assert not np.allclose(followed(model.tracker(2)), track, rtol=0, atol=1e-5)
 
 
 def test_the_folder_is_a_tracker_by_its_name(folder: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from internvl_chat.scoring.choices import ChoiceItem, chosen_letter, options_of, score_choices
+from internvl_chat.scoring.multiple_choice import ChoiceItem, chosen_letter, options_of, score_choices
 from internvl_chat.scoring.significance import share_interval
 
 PROMPT = """What is the animal doing?
