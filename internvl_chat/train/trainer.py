@@ -22,6 +22,7 @@ from internvl_chat.model.checkpoint import COMPLETION_MARK_NAME, list_files, loa
 from internvl_chat.model.trainable import TrainablePart
 from internvl_chat.planning.footprint import Footprint
 from internvl_chat.train.fault_log import FaultLog
+from internvl_chat.train.first_step import ExactPositions, check_first_loss
 from internvl_chat.train.resume import RememberFaults
 from internvl_chat.train.throughput import Throughput
 from internvl_chat.train.validation import Validation
@@ -60,6 +61,8 @@ class BoxCaptionTrainer(Trainer):
         answers = list(map(len, self.train_dataset.passes))
         self.faults = FaultLog(sum(answers), max_bad_fraction, max(answers))
         self.add_callback(RememberFaults(self.faults))
+        self.add_callback(ExactPositions())
+        self._has_started = False
 
     def _get_train_sampler(self, train_dataset: Dataset | None = None) -> Sampler[int]:
         dataset = train_dataset or self.train_dataset
@@ -89,6 +92,13 @@ class BoxCaptionTrainer(Trainer):
             prefetch_factor=args.dataloader_prefetch_factor,
         )
         return self.accelerator.prepare(loader)
+
+    def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
+        loss = super().training_step(*args, **kwargs)
+        if not self._has_started:
+            check_first_loss(self.accelerator.gather(loss.detach().float()[None]))
+            self._has_started = True
+        return loss
 
     def get_batch_samples(
         self, epoch_iterator: Iterator, num_batches: int, device: torch.device
