@@ -22,6 +22,7 @@ from transformers.masking_utils import eager_mask, sdpa_mask
 from transformers.models.qwen2.modeling_qwen2 import eager_attention_forward
 
 from internvl_chat.contracts import SharedPrefix
+from internvl_chat.model.grouped_attention import grouped_attention
 
 _NAME_PREFIX = "shared_prefix_"
 _AS_IS = nn.Identity()
@@ -66,6 +67,8 @@ def _sdpa(
     scaling: float,
     dropout: float,
 ) -> torch.Tensor:
+    if mask is not None and not dropout:
+        return grouped_attention(query, key, value, mask, scaling)
     # With a mask, or on a CPU, no fused kernel reads grouped heads.
     grouped = mask is None and query.is_cuda
     if not grouped:

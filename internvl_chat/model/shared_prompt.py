@@ -17,6 +17,8 @@ from transformers import AttentionInterface, AttentionMaskInterface, DynamicCach
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
+from internvl_chat.model.grouped_attention import exact_product
+
 _NAME = "shared_prompt"
 
 
@@ -84,12 +86,11 @@ def attend_to_shared_prompts(
         """[A, G, K * n, X] -> [R, G, n, X]."""
         return asks.unflatten(2, (each, rest)).transpose(1, 2).flatten(0, 1)
 
-    query_RGnD = query.reshape(num_rows, num_groups, rest, width) * scaling
-    to_prompt = by_ask(query_RGnD) @ prompt_key.transpose(-1, -2)
-    hidden = (prompt_mask == 0)[:, None, None]
-    to_prompt = to_prompt.float().masked_fill(hidden, -torch.inf)
-    to_new = by_ask(query_RGnD @ key.transpose(-1, -2)).float()
-    shares = torch.cat([to_prompt, to_new], dim=-1).softmax(-1).to(value.dtype)
+    query_RGnD = query.reshape(num_rows, num_groups, rest, width)
+    to_prompt = exact_product(by_ask(query_RGnD), prompt_key.transpose(-1, -2))
+    to_prompt.masked_fill_((prompt_mask == 0)[:, None, None], -torch.inf)
+    to_new = by_ask(exact_product(query_RGnD, key.transpose(-1, -2)))
+    shares = torch.cat([to_prompt, to_new], dim=-1).mul_(scaling).softmax(-1).to(value.dtype)
     of_prompt, of_new = shares.split([prompt_length, shares.shape[-1] - prompt_length], dim=-1)
     attended = by_row(of_prompt @ prompt_value) + by_row(of_new) @ value
     return attended.reshape(num_rows, 1, num_heads, width)

@@ -163,7 +163,7 @@ class Footprint:
     def _llm_layer_bytes(self) -> int:
         """A token's in one layer: two norms in fp32, inputs of trained matrices, attention, gated feed-forward.
 
-        Attention keeps its queries, keys, values and output, and for the answers keys and values once a query head.
+        Attention keeps its queries, keys, values and output; a CPU keeps keys and values once a query head.
         """
         text, rank, e = self.config.text_config, self.trained.use_llm_lora, self.element_bytes
         width, inner = text.hidden_size, text.intermediate_size
@@ -176,7 +176,7 @@ class Footprint:
             inputs += e * rank * len(targets)
         elif self._trains_llm:
             inputs = e * (4 * width + queries + inner)
-        return 2 * _FP32_BYTES * width + inputs + e * (4 * queries + 2 * keys) + 3 * e * inner
+        return 2 * _FP32_BYTES * width + inputs + e * (2 * queries + 2 * keys) + 3 * e * inner
 
     def _vit_layer_bytes(self) -> int:
         """A patch's in one layer that gradients pass: two norms, attention, GELU, inputs of trained matrices."""
