@@ -224,6 +224,7 @@ FAMILIES = (
         ("internvl_chat", "internvl", "intentvcnet"),
         ("internvl2_5", "internlm2-chat", "Hermes-2", "phi3-chat"),
     ),
+    Family("minicpmv", ("minicpmv", "minicpmv2_5"), ("minicpmv2_5",)),
 )
 _BY_TYPE = {model_type: family for family in FAMILIES for model_type in family.model_types}
 _BY_STYLE = {style: family for family in FAMILIES for style in family.conv_styles}

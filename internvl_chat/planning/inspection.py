@@ -100,11 +100,13 @@ def inspect_checkpoint(
     config = load_config(folder)
     family = family_of(config)
     own_adapters = family.configuration.num_adapters(config)
+    takes_adapters = ADAPTERS in family.parts.NAMES.added
+    run_adapters = own_adapters or (num_adapter_layers if takes_adapters else 0)
     own = _sizes(_meta_model(config, own_adapters), family.parts.NAMES)
-    weights, trained_sizes = parameter_counts(config, trained, own_adapters or num_adapter_layers)
+    weights, trained_sizes = parameter_counts(config, trained, run_adapters)
     trained_sizes = _trained_sizes(folder, family.parts.NAMES) or trained_sizes
     tokens = prompt_tokens(config, num_frames)
-    footprint = Footprint(config, replace(trained, names=family.parts.NAMES), own_adapters or num_adapter_layers)
+    footprint = Footprint(config, replace(trained, names=family.parts.NAMES), run_adapters)
     shape = PassShape(num_frames, tokens, CHUNK_TOKENS)
     layout = "original" if family.original.is_original(read_config_file(folder)) else "hf"
     return Inspection(

@@ -42,17 +42,17 @@ class TileTransform:
         return tile[0].permute(1, 2, 0).numpy()
 
 
-def normalise(tiles_FSS3: npt.NDArray[np.uint8], normalize_type: str = "imagenet") -> torch.Tensor:
-    """[F, S, S, 3] uint8 -> [F, 3, S, S] float32, less the mean, in units of the standard deviation.
+def normalise(tiles_FHW3: npt.NDArray[np.uint8], normalize_type: str = "imagenet") -> torch.Tensor:
+    """[F, H, W, 3] uint8 -> [F, 3, H, W] float32, less the mean, in units of the standard deviation.
 
     A value can only be one of 256: torchvision's arithmetic makes a table of 3 x 256, in which the tiles are looked up.
     """
     mean, std = NORMALISATIONS[normalize_type]
     levels = torch.arange(256, dtype=torch.float32).div(255).expand(3, 1, 256)
     table = tvf.normalize(levels, list(mean), list(std))[:, 0].numpy()
-    num_frames, size_px = tiles_FSS3.shape[:2]
-    pixels = np.empty((num_frames, 3, size_px, size_px), np.float32)
-    for tile, planes in zip(tiles_FSS3, pixels, strict=True):
+    num_frames, height_px, width_px = tiles_FHW3.shape[:3]
+    pixels = np.empty((num_frames, 3, height_px, width_px), np.float32)
+    for tile, planes in zip(tiles_FHW3, pixels, strict=True):
         for channel in range(3):
             np.take(table[channel], tile[..., channel], out=planes[channel], mode="clip")
     return torch.from_numpy(pixels)
