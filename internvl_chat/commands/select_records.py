@@ -36,13 +36,13 @@ def run(args: argparse.Namespace) -> int:
     from dataclasses import replace
 
     from internvl_chat.contracts import UserError
-    from internvl_chat.data.prompts.tokenizer import load_tokenizer
+    from internvl_chat.data.prompts.tokenizer import read_tokenizer
     from internvl_chat.data.records.selection import BOUNDS, judge_records, reasons
     from internvl_chat.files import write_jsonl
 
     names = ("max_frames", "tokens_per_frame", "max_tokens", "max_question_words")
     bounds = replace(BOUNDS[args.model], **{name: value for name in names if (value := getattr(args, name))})
-    tokenizer = load_tokenizer(args.tokenizer)
+    tokenizer = read_tokenizer(args.tokenizer)
     root = args.root or args.records.parent
     judged = list(judge_records(args.records, root, bounds, lambda text: len(tokenizer(text).input_ids)))
     kept = [one.record for one in judged if not one.left_out]

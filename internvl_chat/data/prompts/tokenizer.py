@@ -31,7 +31,7 @@ def has_tokenizer(folder: Path) -> bool:
 
 
 def load_tokenizer(folder: Path, family: Family | None = None) -> PreTrainedTokenizerBase:
-    """The tokenizer of a checkpoint folder: tokenizer.json, vocab.json with merges.txt, or tokenizer.model.
+    """The tokenizer of a checkpoint folder, see `read_tokenizer`.
 
     Special tokens of the family that it lacks are appended, in the family's order.
 
@@ -39,6 +39,17 @@ def load_tokenizer(folder: Path, family: Family | None = None) -> PreTrainedToke
         family: whose tokenizer it is; None is the one that the folder's config.json tells.
     Raises:
         UserError: the folder holds none of them, they cannot be read, or nothing tells the family.
+    """
+    tokenizer = read_tokenizer(folder)
+    add_special_tokens(tokenizer, (family or family_in(folder)).data.SPECIAL_TOKENS)
+    return tokenizer
+
+
+def read_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
+    """A tokenizer as its files have it: tokenizer.json, vocab.json with merges.txt, or tokenizer.model.
+
+    Raises:
+        UserError: the folder holds none of them, or they cannot be read.
     """
     shipped = _shipped(folder)
     if shipped is None:
@@ -54,7 +65,6 @@ def load_tokenizer(folder: Path, family: Family | None = None) -> PreTrainedToke
             tokenizer = Qwen2Tokenizer.from_pretrained(folder)
     except (OSError, ValueError, KeyError) as error:
         raise UserError(f"{folder}: its {' and '.join(shipped)} cannot be read ({error})") from error
-    add_special_tokens(tokenizer, (family or family_in(folder)).data.SPECIAL_TOKENS)
     return tokenizer
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from internvl_chat.__main__ import main
 from internvl_chat.contracts import Sample
@@ -18,6 +19,7 @@ from internvl_chat.data.prompts.encoder import SampleEncoder
 from internvl_chat.data.records.annotations import load_meta, read_samples
 from internvl_chat.data.records.frame_folders import frames_at_rate
 from tests.data.clips import decode_all, write_clip
+from tests.helpers import run_python, shared
 
 
 @pytest.fixture
@@ -79,6 +81,15 @@ def _read(sample: Sample) -> np.ndarray:
 
     assert sample.video_path is not None
     return np.asarray(read_pictures(sample, np.arange(len(frame_files(sample.video_path)))))
+
+
+def test_seconds_are_those_at_which_frames_are_shown(tmp_path: Path) -> None:
+    """A frame rate that changes: 60 frames in the first second, then one a second; grey tells the second."""
+    videos = tmp_path / "videos"
+    assert run_python(shared("cases/variable_frame_rate.py"), videos).returncode == 0
+    assert main(["extract-frames", str(videos), "--out", str(tmp_path / "out")]) == 0
+    greys = [int(np.asarray(Image.open(file))[5, 5, 0]) for file in frame_files(tmp_path / "out" / "vfr")]
+    assert len(greys) == 10 and np.abs(np.array(greys) - (20 + 12 * np.arange(10))).max() <= 2
 
 
 def test_a_video_that_cannot_be_read_is_named_and_left_out(
