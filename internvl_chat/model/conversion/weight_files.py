@@ -80,7 +80,7 @@ def open_weights(folder: Path) -> dict[str, LazyTensor]:
     Raises:
         UserError: the folder holds no weights, a shard is missing or cut off, or a tensor is not in its shard.
     """
-    for name, open_file in ((SAFETENSORS_NAME, open_safetensors), (BIN_NAME, _open_bin)):
+    for name, open_file in ((SAFETENSORS_NAME, open_safetensors), (BIN_NAME, open_bin)):
         if (folder / (name + INDEX_SUFFIX)).is_file():
             return _open_shards(folder, name + INDEX_SUFFIX, open_file)
         if (folder / name).is_file():
@@ -139,7 +139,12 @@ def _read_safetensor(path: Path, name: str) -> torch.Tensor:
         return file.get_tensor(name)
 
 
-def _open_bin(path: Path) -> dict[str, LazyTensor]:
+def open_bin(path: Path) -> dict[str, LazyTensor]:
+    """The tensors of one `.bin` file; they are mapped where torch can.
+
+    Raises:
+        UserError: it is missing, cut off, or holds anything but tensors.
+    """
     return {
         name: LazyTensor(tensor.shape, tensor.dtype, partial(_read_bin, path, name))
         for name, tensor in _load_bin(path).items()

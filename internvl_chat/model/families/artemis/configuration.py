@@ -1,0 +1,69 @@
+"""Configuration: LLaVA's own (CLIP, a projector, Llama), plus the slots of videos and regions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from transformers import AutoConfig, LlavaConfig
+
+# What a video becomes: a token for each of its frames, up to so many, then one for each patch.
+MAX_VIDEO_FRAMES = 100
+
+
+class ArtemisConfig(LlavaConfig):
+    """A LLaVA that reads a video as pooled CLIP features, and a tracked object as region tokens.
+
+    The ids of the three slots lie behind the vocabulary: no token of the text can be taken for one, and no row of the
+    embeddings belongs to them.
+
+    Args:
+        image_token_index, video_token_id, region_token_id: of a picture's, a video's and a region's slot; None is the
+            first, second and third id behind the vocabulary.
+        region_layers: indices of the tower's hidden states that regions are read from, from the pixels on.
+        region_scales: of each level's grid, in patch grids.
+        region_width: channels of a region before it is brought to the language model's width.
+        region_cells: side of a region's RoIAlign.
+        region_fusions: exchanges between levels.
+        region_groups: of their GroupNorm.
+        base_model_name_or_path, base_fingerprint, num_added_tokens, original: as in `IntentVCNetConfig`.
+    """
+
+    model_type = "artemis"
+
+    video_token_id: int | None = None
+    region_token_id: int | None = None
+    region_layers: tuple[int, ...] = (-11, -8, -5, -2)
+    region_scales: tuple[int, ...] = (8, 4, 2, 1)
+    region_width: int = 1024
+    region_cells: int = 14
+    region_fusions: int = 5
+    region_groups: int = 64
+    base_model_name_or_path: str | None = None
+    base_fingerprint: str | None = None
+    num_added_tokens: int = 0
+    original: dict[str, Any] | None = None
+
+    def __post_init__(self, **kwargs: Any) -> None:
+        super().__post_init__(**kwargs)
+        vocabulary, vision = self.text_config.vocab_size, self.vision_config
+        self.image_token_index = vocabulary
+        self.video_token_id = vocabulary + 1
+        self.region_token_id = vocabulary + 2
+        self.image_seq_length = (vision.image_size // vision.patch_size) ** 2
+        if len(self.region_layers) != len(self.region_scales):
+            raise ValueError(
+                f"region_layers {self.region_layers} and region_scales {self.region_scales}: expected as many of both"
+            )
+        deepest = -min(self.region_layers)
+        if deepest > vision.num_hidden_layers + 1:
+            raise ValueError(
+                f"region_layers {self.region_layers}: the tower has {vision.num_hidden_layers + 1} hidden states"
+            )
+
+    @property
+    def video_seq_length(self) -> int:
+        """Tokens of one video."""
+        return MAX_VIDEO_FRAMES + self.image_seq_length
+
+
+AutoConfig.register(ArtemisConfig.model_type, ArtemisConfig)
