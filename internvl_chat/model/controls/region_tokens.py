@@ -1,7 +1,7 @@
 """Region tokens: each box of a picture becomes one token of the language model, made of several levels of the tower.
 
 Shape letters: P pictures, R regions, L levels, C the tower's channels, H and W its patch grid, N = H * W patches, D the
-language model's width, S the RoI's side in cells.
+language model's width, S the RoI's side in cells; T tiles of all samples together, O objects of each at most.
 Source: Artemis (NeurIPS 2024), whose region encoder is GPT4RoI's (arXiv 2307.03601, section 3.2). Computed here in
 fp32 or bf16; torchvision's RoIAlign stands for mmcv's.
 """
@@ -9,6 +9,7 @@ fp32 or bf16; torchvision's RoIAlign stands for mmcv's.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import nn
@@ -16,8 +17,12 @@ from torch.nn import functional as nnf
 from torchvision.ops import roi_align
 from transformers.modeling_layers import GradientCheckpointingLayer
 
+from internvl_chat.constants import BOX_SCALE
+from internvl_chat.model.clustering import representatives
 from internvl_chat.model.controls.box_adapter import FanInConv2d, FanInLinear, boxes_present
 
+# What a tile is for an object's track; a tile can be both.
+TRACK_ROLE, KEY_ROLE = 1, 2
 _SAMPLES_PER_CELL = 2
 _POSITION_WIDTH = 256
 
@@ -161,3 +166,70 @@ class RegionEncoder(GradientCheckpointingLayer):
         rois = torch.cat([picture_R[:, None].to(wide.dtype), cells], dim=1)
         pooled = roi_align(wide, rois, self.roi_cells, sampling_ratio=_SAMPLES_PER_CELL, aligned=True)
         return pooled.to(maps_PCHW.dtype)
+
+
+@dataclass(frozen=True)
+class Track:
+    """One object's regions among all: the row of its key picture, those of its track in time order, and its slots."""
+
+    key: int
+    others: tuple[int, ...]
+    num_slots: int
+
+
+@dataclass(frozen=True, eq=False)
+class Regions:
+    """Which boxes of which tiles become tokens, and which slots they fill.
+
+    Args:
+        tile_R: [R] int64, ascending.
+        boxes_R4: in shares of the tile's sides.
+        tracks: samples in order, objects in the order of their slots.
+    """
+
+    tile_R: torch.Tensor
+    boxes_R4: torch.Tensor
+    tracks: tuple[Track, ...]
+
+    @staticmethod
+    def of(boxes_TO4: torch.Tensor, roles_TO: torch.Tensor, slots_TO: torch.Tensor) -> Regions:
+        """Read off what the control's data half gives for each tile.
+
+        Args:
+            boxes_TO4: in thousandths of the tile.
+            roles_TO: `TRACK_ROLE` where the tile is offered for the object's track, `KEY_ROLE` where it is its key,
+                their sum where it is both, 0 elsewhere.
+            slots_TO: at a sample's first tile each object's slots, -1 at its other tiles.
+        """
+        tile_R, object_R = (roles_TO > 0).nonzero(as_tuple=True)
+        boxes_R4 = boxes_TO4[tile_R, object_R].float() / BOX_SCALE
+        roles = roles_TO[tile_R, object_R].tolist()
+        sample_T = (slots_TO[:, 0] >= 0).cumsum(0) - 1
+        owners = list(zip(sample_T[tile_R].tolist(), object_R.tolist(), strict=True))
+        tracks = []
+        for sample, slots in enumerate(slots_TO[slots_TO[:, 0] >= 0].tolist()):
+            for number, num_slots in enumerate(slots):
+                own = [row for row, owner in enumerate(owners) if owner == (sample, number)]
+                if num_slots:
+                    key = next(row for row in own if roles[row] & KEY_ROLE)
+                    others = tuple(row for row in own if roles[row] & TRACK_ROLE)
+                    tracks.append(Track(key, others, num_slots))
+        return Regions(tile_R, boxes_R4, tuple(tracks))
+
+    def fill(self, tokens_RD: torch.Tensor) -> torch.Tensor:
+        """The tokens in the order of the slots, [slots of all objects, D].
+
+        The first slot is the key's. Where a track has more tiles than slots are left, its tokens are clustered and the
+        one nearest each centre is taken; where it has fewer, the last is repeated.
+        """
+        rows = [row for track in self.tracks for row in _chosen_rows(track, tokens_RD)]
+        return tokens_RD[torch.tensor(rows, dtype=torch.long, device=tokens_RD.device)]
+
+
+def _chosen_rows(track: Track, tokens_RD: torch.Tensor) -> list[int]:
+    others = list(track.others) or [track.key]
+    left = track.num_slots - 1
+    if left and len(others) > left:
+        others = [others[member] for member in representatives(tokens_RD[others], left).tolist()]
+    padded = others + others[-1:] * (left - len(others))
+    return [track.key, *padded[:left]]

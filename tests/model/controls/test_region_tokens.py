@@ -13,7 +13,7 @@ import numpy.typing as npt
 import pytest
 import torch
 
-from internvl_chat.model.controls.region_tokens import RegionEncoder
+from internvl_chat.model.controls.region_tokens import RegionEncoder, Regions, Track
 from tests.helpers import randomise
 
 P, R, L, C, H, W, HIDDEN, D, CELLS, GROUPS = 2, 3, 3, 8, 2, 5, 6, 7, 4, 4
@@ -195,3 +195,22 @@ def test_what_does_not_fit_is_named(
 def test_channels_that_cannot_be_halved_and_grouped_are_refused() -> None:
     with pytest.raises(ValueError, match="48 channels: expected a multiple of 4 and of 64"):
         RegionEncoder(48, D)
+
+
+def test_regions_are_read_off_tiles_sample_by_sample() -> None:
+    """Two samples of 3 and 2 tiles with up to two objects, and one of one tile without any between them."""
+    roles = torch.tensor([[1, 0], [3, 2], [1, 0], [0, 0], [0, 1], [0, 3]])
+    slots = torch.tensor([[3, 1], [-1, -1], [-1, -1], [0, 0], [0, 2], [-1, -1]])
+    boxes = torch.arange(6 * 2 * 4).view(6, 2, 4) * 10
+    regions = Regions.of(boxes, roles, slots)
+    assert regions.tile_R.tolist() == [0, 1, 1, 2, 4, 5]
+    assert regions.boxes_R4[2].tolist() == pytest.approx([0.12, 0.13, 0.14, 0.15])
+    assert regions.tracks == (Track(1, (0, 1, 3), 3), Track(2, (), 1), Track(5, (4, 5), 2))
+
+
+def test_slots_are_filled_with_the_key_and_one_of_each_cluster() -> None:
+    """Of the first track's five tiles two are alike and three are alike; the second has fewer tiles than slots."""
+    tokens = torch.tensor([[0.0, 9.0], [5.0, 5.0], [0.1, 9.0], [5.0, 5.5], [5.0, 6.0], [7.0, 7.0], [8.0, 8.0]])
+    tracks = (Track(1, (0, 1, 2, 3, 4), 3), Track(6, (5,), 3), Track(6, (), 2))
+    regions = Regions(torch.arange(7), torch.zeros(7, 4), tracks)
+    assert regions.fill(tokens).tolist() == tokens[[1, 0, 3, 6, 5, 5, 6, 6]].tolist()

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import pytest
 import torch
 from safetensors.torch import load_file
 from transformers import CLIPVisionConfig, LlamaConfig
 
+from internvl_chat.model.controls.region_tokens import KEY_ROLE, TRACK_ROLE
 from internvl_chat.model.families.artemis.configuration import ArtemisConfig
 from internvl_chat.model.families.artemis.model import ArtemisForConditionalGeneration, pooled_video
 from tests.helpers import shared
@@ -61,6 +60,21 @@ def boxes_of(count: int) -> torch.Tensor:
     return corners + torch.tensor([0, 0, 0.5, 0.5])
 
 
+def regions_of(tiles: torch.Tensor, boxes: torch.Tensor, *objects: tuple[int, int]) -> dict[str, torch.Tensor]:
+    """The tensors of one sample, a box in shares a tile; of each object so many tiles, its key first, and its slots."""
+    objects = objects or ((len(tiles), len(tiles)),)
+    given = torch.zeros(len(tiles), len(objects), 4)
+    roles = torch.zeros(len(tiles), len(objects), dtype=torch.long)
+    start = 0
+    for number, (count, _) in enumerate(objects):
+        given[start : start + count, number] = 1000 * boxes[start : start + count]
+        roles[start : start + count, number] = torch.tensor([KEY_ROLE, *[TRACK_ROLE] * (count - 1)])
+        start += count
+    slots = torch.full_like(roles, -1)
+    slots[0] = torch.tensor([num_slots for _, num_slots in objects])
+    return {"pixel_values": tiles, "region_boxes": given, "region_roles": roles, "region_slots": slots}
+
+
 def prompt_of(config: ArtemisConfig, *slots: tuple[int, int]) -> torch.Tensor:
     """Token 3, then `count` slots of an id and token 5 each."""
     ids = [3]
@@ -79,11 +93,7 @@ def test_recorded_results_of_the_original() -> None:
     case, model = load_file(folder / "case.safetensors"), case_model(folder)
     pictures = case["images"].float()
     ids, labels = spread(model.config, case["input_ids"], case["labels"])
-    vision = {
-        "video_features": case["video_features"][None],
-        "region_pictures": pictures,
-        "region_boxes": case["boxes"],
-    }
+    vision = {"video_features": case["video_features"], **regions_of(pictures, case["boxes"])}
     regions: list[torch.Tensor] = []
     model.model.region_encoder.register_forward_hook(lambda module, inputs, output: regions.append(output))
     with torch.inference_mode():
@@ -122,18 +132,21 @@ def test_a_video_without_frames_or_with_too_many_is_refused(count: int) -> None:
 def test_each_slot_gets_its_own_tokens() -> None:
     model = tiny_artemis()
     inner, config = model.model, model.config
-    pictures, boxes, images = pictures_of(3), boxes_of(3), pictures_of(2, seed=4)
-    features = inner.video_features(pictures_of(6, seed=5))[None]
+    pictures, images = pictures_of(3), pictures_of(2, seed=4)
+    with torch.no_grad():
+        features = pooled_video(inner.patch_features(pictures_of(6, seed=5)))
     prompt = prompt_of(
         config,
         (config.image_token_id, 2 * NUM_PATCHES),
         (config.video_token_id, config.video_seq_length),
         (config.region_token_id, 3),
     )
-    vision = {"images": images, "video_features": features, "region_pictures": pictures, "region_boxes": boxes}
+    # The last two tiles are pictures of their own, and no object's.
+    vision = regions_of(torch.cat([pictures, images]), boxes_of(5), (3, 3))
+    vision |= {"video_features": features, "shown": torch.tensor([0, 0, 0, 1, 1])}
     with torch.no_grad():
         embedded, positions = inner.embed_prompt(prompt, vision)
-        regions = inner.region_tokens(pictures, boxes)
+        regions = inner.region_tokens(regions_of(pictures, boxes_of(5)[:3]))
         text = inner.get_input_embeddings()(torch.tensor([3, 5]))
         shown = inner.get_image_features(images).pooler_output
     assert positions is None
@@ -141,7 +154,7 @@ def test_each_slot_gets_its_own_tokens() -> None:
     torch.testing.assert_close(embedded[0, 1 : 1 + NUM_PATCHES], shown[0])
     torch.testing.assert_close(embedded[0, [0, -1]], text)
     torch.testing.assert_close(
-        embedded[0, 2 + 2 * NUM_PATCHES : -5], inner.multi_modal_projector(features[0]), rtol=0, atol=0
+        embedded[0, 2 + 2 * NUM_PATCHES : -5], inner.multi_modal_projector(features), rtol=0, atol=0
     )
 
 
@@ -151,19 +164,29 @@ def test_a_track_with_more_pictures_than_slots_is_clustered() -> None:
     kinds, boxes = pictures_of(2, seed=6), boxes_of(1).expand(6, 4)
     pictures = torch.cat([pictures_of(1), kinds[[0, 1, 1, 0, 1]]])
     with torch.no_grad():
-        every = model.region_tokens(pictures, boxes)
-        chosen = model.region_tokens(pictures, boxes, torch.tensor([[6, 3]]))
+        every = model.region_tokens(regions_of(pictures, boxes))
+        chosen = model.region_tokens(regions_of(pictures, boxes, (6, 3)))
         torch.testing.assert_close(chosen, every[[0, 1, 2]])
-        padded = model.region_tokens(pictures[:2], boxes[:2], torch.tensor([[2, 4]]))
+        padded = model.region_tokens(regions_of(pictures[:2], boxes[:2], (2, 4)))
         torch.testing.assert_close(padded, every[[0, 1, 1, 1]])
-        two_objects = model.region_tokens(pictures, boxes, torch.tensor([[2, 2], [4, 1]]))
+        two_objects = model.region_tokens(regions_of(pictures, boxes, (2, 2), (4, 1)))
         torch.testing.assert_close(two_objects, every[[0, 1, 2]])
+
+
+def test_frames_are_pooled_video_by_video() -> None:
+    model = tiny_artemis().model
+    frames = pictures_of(5, seed=8)
+    with torch.no_grad():
+        read = model.video_tokens({"video_frames": frames, "video_starts": torch.tensor([1, 0, 0, 1, 0])})
+        videos = [pooled_video(model.patch_features(part)) for part in frames.split([3, 2])]
+        given = model.video_tokens({"video_features": torch.cat(videos)})
+    torch.testing.assert_close(read, given)
 
 
 def test_every_weight_of_the_region_encoder_gets_a_gradient() -> None:
     model = tiny_artemis()
     prompt = prompt_of(model.config, (model.config.region_token_id, 3))
-    vision = {"region_pictures": pictures_of(3), "region_boxes": boxes_of(3)}
+    vision = regions_of(pictures_of(3), boxes_of(3))
     model(input_ids=prompt, vision=vision, labels=prompt.clamp(max=VOCABULARY - 1)).loss.backward()
     without = [n for n, p in model.model.region_encoder.named_parameters() if p.grad is None or not p.grad.any()]
     assert without == []
@@ -188,10 +211,10 @@ def test_bf16_answers_as_fp32_within_three_percent() -> None:
     full = tiny_artemis()
     full.load_state_dict({name: tensor.float() for name, tensor in half.state_dict().items()})
     prompt = prompt_of(full.config, (full.config.region_token_id, 4))
-    vision: Mapping[str, torch.Tensor] = {"region_pictures": pictures_of(4).bfloat16(), "region_boxes": boxes_of(4)}
+    tiles = pictures_of(4).bfloat16()
     with torch.no_grad():
-        low = half(input_ids=prompt, vision=vision).logits.float()
-        high = full(input_ids=prompt, vision={**vision, "region_pictures": vision["region_pictures"].float()}).logits
+        low = half(input_ids=prompt, vision=regions_of(tiles, boxes_of(4))).logits.float()
+        high = full(input_ids=prompt, vision=regions_of(tiles.float(), boxes_of(4))).logits
     assert (low - high).norm() / high.norm() < 0.03
 
 
@@ -201,7 +224,7 @@ def test_bf16_answers_as_fp32_within_three_percent() -> None:
 def test_slots_and_regions_must_match(slots: int, message: str) -> None:
     model = tiny_artemis()
     prompt = prompt_of(model.config, (model.config.region_token_id, slots))
-    vision = {"region_pictures": pictures_of(3), "region_boxes": boxes_of(3)}
+    vision = regions_of(pictures_of(3), boxes_of(3))
     with pytest.raises(ValueError, match=message):
         model(input_ids=prompt, vision=vision)
 

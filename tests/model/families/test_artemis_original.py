@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import save_file
 
 from internvl_chat.contracts import UserError
+from internvl_chat.model.controls.region_tokens import KEY_ROLE, TRACK_ROLE
 from internvl_chat.model.conversion.weight_map import fold_lora
 from internvl_chat.model.families.artemis.model import ArtemisForConditionalGeneration
 from internvl_chat.model.families.artemis.original import (
@@ -139,8 +140,10 @@ def test_stage_3_fills_a_whole_model_that_answers(stages: Stages) -> None:
     model.load_state_dict({name: tensor.read() for name, tensor in tensors.items()}, strict=True)
     ids = torch.tensor([[1, config.region_token_id, config.region_token_id, 7]])
     vision = {
-        "region_pictures": torch.randn(2, 3, 28, 28, generator=torch.Generator().manual_seed(0)),
-        "region_boxes": torch.tensor([[0.1, 0.2, 0.6, 0.9], [0.3, 0.0, 1.0, 0.5]]),
+        "pixel_values": torch.randn(2, 3, 28, 28, generator=torch.Generator().manual_seed(0)),
+        "region_boxes": torch.tensor([[[100, 200, 600, 900]], [[300, 0, 1000, 500]]]),
+        "region_roles": torch.tensor([[KEY_ROLE], [TRACK_ROLE]]),
+        "region_slots": torch.tensor([[2], [-1]]),
     }
     with torch.inference_mode():
         logits = model(input_ids=ids, vision=vision).logits

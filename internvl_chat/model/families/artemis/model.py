@@ -1,7 +1,7 @@
 """Artemis: transformers' LLaVA whose text has slots for a video's pooled features and for the regions of a track.
 
-Shape letters: B samples, L text positions, D the language model's width, C the tower's, N patches, F frames, P pictures
-with one region each, V videos, M objects.
+Shape letters: B samples, L text positions, D the language model's width, C the tower's, N patches, T tiles, F frames,
+V videos.
 Source: Artemis, NeurIPS 2024, sections 3.2 and 3.3.
 """
 
@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional as nnf
@@ -17,11 +18,12 @@ from transformers import AutoModel, AutoModelForImageTextToText, LlavaForConditi
 from transformers import initialization as init
 from transformers.models.llava.modeling_llava import LlavaPreTrainedModel
 
-from internvl_chat.model.clustering import representatives
 from internvl_chat.model.controls.box_adapter import FanInConv2d, FanInLinear
-from internvl_chat.model.controls.region_tokens import RegionEncoder
+from internvl_chat.model.controls.region_tokens import RegionEncoder, Regions
 from internvl_chat.model.families.artemis.configuration import MAX_VIDEO_FRAMES, ArtemisConfig
 from internvl_chat.model.label_loss import LanguageHead
+
+Vision = Mapping[str, torch.Tensor]
 
 
 def pooled_video(patches_FNC: torch.Tensor) -> torch.Tensor:
@@ -71,53 +73,56 @@ class ArtemisModel(_FanInInitialised, LlavaModel):
         )
         self.post_init()
 
-    def level_features(self, pictures: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """What regions are read from: [P, N, C] for each level of `region_layers`, without the class token."""
-        states = self.vision_tower(pictures, output_hidden_states=True).hidden_states
+    def level_features(self, tiles: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """What regions are read from: [T, N, C] for each level of `region_layers`, without the class token."""
+        states = self._hidden_states(tiles)
         return tuple(states[layer][:, 1:] for layer in self.config.region_layers)
 
-    def video_features(self, frames: torch.Tensor) -> torch.Tensor:
-        """Pooled features [100 + N, C] of one video's frames [F, 3, S, S], before the projector."""
-        states = self.vision_tower(frames, output_hidden_states=True).hidden_states
-        return pooled_video(states[self.config.vision_feature_layer][:, 1:])
+    def patch_features(self, tiles: torch.Tensor) -> torch.Tensor:
+        """What pictures and videos are read from: [T, N, C] of one layer, without the class token."""
+        return self._hidden_states(tiles)[self.config.vision_feature_layer][:, 1:]
 
-    def region_tokens(
-        self, pictures: torch.Tensor, boxes: torch.Tensor, counts: torch.Tensor | None = None
-    ) -> torch.Tensor:
-        """Tokens [T, D] of the regions that fill the slots.
+    def _hidden_states(self, tiles: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        # A frozen tower runs without autograd state.
+        trained = any(parameter.requires_grad for parameter in self.vision_tower.parameters())
+        with torch.set_grad_enabled(trained and torch.is_grad_enabled()):
+            return self.vision_tower(tiles, output_hidden_states=True).hidden_states
+
+    def region_tokens(self, vision: Vision) -> torch.Tensor:
+        """Tokens [slots, D] of the regions, read from the tiles that they lie in.
 
         Args:
-            pictures: [P, 3, S, S], object after object; each object's key picture first, then those of its track in
-                time order.
-            boxes: [P, 4], of each picture, in shares of its sides.
-            counts: [M, 2] int64, an object's pictures and its slots; None is a slot a picture. Where there are fewer
-                slots, the track's pictures are clustered and the one nearest each centre is taken; where there are
-                more, the last is repeated.
+            vision: `pixel_values` [T, 3, S, S], and for each tile what `Regions.of` says.
         """
-        size, patch = self.config.vision_config.image_size, self.config.vision_config.patch_size
-        every = torch.arange(len(pictures), device=pictures.device)
-        grid_HW = (size // patch, size // patch)
-        tokens = self.region_encoder(self.level_features(pictures), boxes, every, grid_HW)
-        if counts is None:
-            return tokens
-        chosen, start = [], 0
-        for num_pictures, num_slots in counts.tolist():
-            own = tokens[start : start + num_pictures]
-            chosen.append(own[_filling(own, num_slots)])
-            start += num_pictures
-        return torch.cat(chosen)
+        regions = Regions.of(vision["region_boxes"], vision["region_roles"], vision["region_slots"])
+        used, picture_R = regions.tile_R.unique(return_inverse=True)
+        levels = self.level_features(vision["pixel_values"][used])
+        side = self.config.vision_config.image_size // self.config.vision_config.patch_size
+        return regions.fill(self.region_encoder(levels, regions.boxes_R4, picture_R, (side, side)))
 
-    def embed_prompt(
-        self, input_ids: torch.Tensor, vision: Mapping[str, torch.Tensor]
-    ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Text embeddings with features in the places of the slots.
+    def video_tokens(self, vision: Vision) -> torch.Tensor | None:
+        """Tokens [V * (100 + N), D] of the videos, from pooled features or from frames; None where there are none."""
+        if len(vision.get("video_features", ())):
+            features = vision["video_features"]
+        elif len(vision.get("video_frames", ())):
+            starts = vision["video_starts"].nonzero()[:, 0].tolist()
+            lengths = np.diff([*starts, len(vision["video_frames"])]).tolist()
+            videos = self.patch_features(vision["video_frames"]).split(lengths)
+            features = torch.cat([pooled_video(frames) for frames in videos])
+        else:
+            return None
+        return self.multi_modal_projector(features.to(self.multi_modal_projector.linear_1.weight.dtype))
+
+    def embed_prompt(self, input_ids: torch.Tensor, vision: Vision) -> tuple[torch.Tensor, None]:
+        """Text embeddings with features in the places of the slots; positions count the tokens.
 
         Args:
             input_ids: [B, L]; every token of a picture, a video and a region is a slot of its own.
-            vision: those of `images` [I, 3, S, S]; `video_features` [V, 100 + N, C]; `region_pictures` [P, 3, S, S],
-                `region_boxes` [P, 4] and `region_counts` [M, 2] that there are, samples in order.
+            vision: samples in order, of these what there is: `pixel_values` [T, 3, S, S], with `region_*` for each
+                tile; `video_features` [V * (100 + N), C]; or `video_frames` [F, 3, S, S] with `video_starts` [F], 1 at
+                a video's first frame. `shown` [T] is 1 where a tile is a picture of its own, and not one of a video.
         Returns:
-            [B, L, D]; and None, for positions that count on.
+            [B, L, D].
         Raises:
             ValueError: the number of a kind's slots is not that of its tokens.
         """
@@ -125,16 +130,14 @@ class ArtemisModel(_FanInInitialised, LlavaModel):
         slots = input_ids >= config.text_config.vocab_size
         inputs_embeds = self.get_input_embeddings()(input_ids.masked_fill(slots, 0))
         filled: list[tuple[str, int, torch.Tensor]] = []
-        if len(vision.get("images", ())):
-            states = self.vision_tower(vision["images"], output_hidden_states=True).hidden_states
-            tokens = self.multi_modal_projector(states[config.vision_feature_layer][:, 1:])
+        if "shown" in vision and bool(vision["shown"].any()):
+            tokens = self.multi_modal_projector(self.patch_features(vision["pixel_values"][vision["shown"] > 0]))
             filled.append(("picture", config.image_token_id, tokens.flatten(0, 1)))
-        if len(vision.get("video_features", ())):
-            tokens = self.multi_modal_projector(vision["video_features"].to(inputs_embeds.dtype))
-            filled.append(("video", config.video_token_id, tokens.flatten(0, 1)))
-        if len(vision.get("region_pictures", ())):
-            tokens = self.region_tokens(vision["region_pictures"], vision["region_boxes"], vision.get("region_counts"))
-            filled.append(("region", config.region_token_id, tokens))
+        videos = self.video_tokens(vision)
+        if videos is not None:
+            filled.append(("video", config.video_token_id, videos))
+        if "region_roles" in vision and bool((vision["region_roles"] > 0).any()):
+            filled.append(("region", config.region_token_id, self.region_tokens(vision)))
         for kind, token_id, tokens in filled:
             places = input_ids == token_id
             if int(places.sum()) != len(tokens):
@@ -147,7 +150,7 @@ class ArtemisModel(_FanInInitialised, LlavaModel):
     def forward(
         self,
         input_ids: torch.Tensor | None = None,
-        vision: Mapping[str, torch.Tensor] | None = None,
+        vision: Vision | None = None,
         inputs_embeds: torch.Tensor | None = None,
         **kwargs: Any,
     ) -> Any:
@@ -156,16 +159,6 @@ class ArtemisModel(_FanInInitialised, LlavaModel):
             inputs_embeds, _ = self.embed_prompt(input_ids, vision)
             input_ids = None
         return super().forward(input_ids=input_ids, inputs_embeds=inputs_embeds, **kwargs)
-
-
-def _filling(tokens: torch.Tensor, num_slots: int) -> torch.Tensor:
-    """Which of an object's regions fill its slots, in order: the key's, then those chosen of its track."""
-    track = tokens[1:]
-    if num_slots == 1 or not len(track):
-        return torch.zeros(num_slots, dtype=torch.long, device=tokens.device)
-    chosen = representatives(track, num_slots - 1) + 1
-    padding = chosen[-1:].expand(num_slots - 1 - len(chosen))
-    return torch.cat([chosen.new_zeros(1), chosen, padding])
 
 
 class ArtemisForConditionalGeneration(_FanInInitialised, LlavaForConditionalGeneration):
