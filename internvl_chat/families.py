@@ -117,6 +117,13 @@ class OriginalModule(Protocol):
     def weight_map(self, config: Any) -> Any:
         """The `WeightMap` between the original's tensors and those here."""
 
+    def open_original(self, folder: Path, config: Any, base_path: str | None) -> dict[str, Any]:
+        """The tensors of an original folder by their names here, LoRA's pairs as they are; none is read.
+
+        Args:
+            base_path: where the rest of the model lies, if the layout keeps a part alone and that was moved.
+        """
+
     def hub_to_native(self, name: str) -> str:
         """The name in memory of a tensor in files of transformers' layout."""
 
@@ -225,6 +232,7 @@ FAMILIES = (
         ("internvl2_5", "internlm2-chat", "Hermes-2", "phi3-chat"),
     ),
     Family("minicpmv", ("minicpmv", "minicpmv2_5"), ("minicpmv2_5",)),
+    Family("artemis", ("artemis", "llava"), ("vicuna_v1",)),
 )
 _BY_TYPE = {model_type: family for family in FAMILIES for model_type in family.model_types}
 _BY_STYLE = {style: family for family in FAMILIES for style in family.conv_styles}

@@ -237,7 +237,7 @@ def load_captioner(
     config = own_config(load_config(checkpoint))
     if not is_training_checkpoint(checkpoint):
         family_of(config).parts.with_tile_side(config, None)
-        return load_weights(checkpoint, config, open_native(checkpoint), dtype=dtype).eval()
+        return load_weights(checkpoint, config, open_native(checkpoint, base_path), dtype=dtype).eval()
 
     base = base_of(checkpoint, config, base_path)
     model: PreTrainedModel | PeftModel = load_weights(base, config, open_native(base), dtype=dtype, added_may_lack=True)

@@ -58,7 +58,7 @@ def merge_checkpoint(
 ) -> int:
     """Write a training checkpoint and its base as one complete model: LoRA folded in, everything else replaced.
 
-    A complete checkpoint that still has LoRA inside, as the original's training saves it, is folded likewise.
+    What an original's training saves, a complete checkpoint with LoRA inside or a part alone, is folded likewise.
 
     Args:
         base_path: where the base lies now, if it was moved since training.
@@ -78,7 +78,7 @@ def merge_checkpoint(
         if (checkpoint / LORA_CONFIG_NAME).is_file():
             tensors = fold_lora(tensors | _trained_lora(checkpoint), _lora_scale(checkpoint))
     else:
-        tensors = fold_lora(_cast(open_native(checkpoint), dtype))
+        tensors = fold_lora(_cast(open_native(checkpoint, base_path), dtype))
     _without_lora(config)
     check_weights(checkpoint, config, tensors)
     return _write(target, config, tensors, "hf", checkpoint, max_shard_bytes)

@@ -23,7 +23,7 @@ from transformers.utils import logging as hf_logging
 
 from internvl_chat.contracts import UserError
 from internvl_chat.families import CONFIG_NAME, family_in, family_of, family_of_fields, read_config_file
-from internvl_chat.model.conversion.weight_files import LazyTensor, open_weights
+from internvl_chat.model.conversion.weight_files import LazyTensor, stored_weights
 from internvl_chat.model.conversion.weight_map import fold_lora
 
 logger = logging.getLogger(__name__)
@@ -76,19 +76,19 @@ def own_config(config: PreTrainedConfig) -> Any:
     return of_family.captioner_config(config, of_family.num_adapters(config))
 
 
-def open_native(folder: Path) -> dict[str, LazyTensor]:
+def open_native(folder: Path, base_path: str | None = None) -> dict[str, LazyTensor]:
     """The tensors of a complete model in either layout, under their native names; LoRA's pairs as they are.
 
+    Args:
+        base_path: where the rest of it lies, if the original's layout keeps a part alone and that was moved.
     Raises:
         UserError: the weights cannot be read, or are not the family's.
     """
-    # Old checkpoints also store what the rotary embedding computes from the configuration.
-    tensors = {n: tensor for n, tensor in open_weights(folder).items() if not n.endswith("rotary_emb.inv_freq")}
     original = family_in(folder).original
     if not original.is_original(read_config_file(folder)):
-        return {original.hub_to_native(name): tensor for name, tensor in tensors.items()}
+        return {original.hub_to_native(name): tensor for name, tensor in stored_weights(folder).items()}
     try:
-        return original.weight_map(load_config(folder)).to_native(tensors)
+        return original.open_original(folder, load_config(folder), base_path)
     except UserError as error:
         raise UserError(f"{folder}: {error}") from error
 

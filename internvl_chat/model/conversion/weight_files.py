@@ -24,6 +24,7 @@ from internvl_chat.contracts import UserError
 
 SAFETENSORS_NAME, BIN_NAME = "model.safetensors", "pytorch_model.bin"
 INDEX_SUFFIX = ".index.json"
+_BUFFERS = ("rotary_emb.inv_freq", "embeddings.position_ids")
 
 _DTYPES = {
     "F64": torch.float64,
@@ -89,6 +90,15 @@ def open_weights(folder: Path) -> dict[str, LazyTensor]:
         f"{folder}: holds no weights: expected {SAFETENSORS_NAME} or {BIN_NAME}, or one of them in shards "
         f"with its {INDEX_SUFFIX[1:]}; was the download complete?"
     )
+
+
+def stored_weights(folder: Path) -> dict[str, LazyTensor]:
+    """The tensors of a folder, without buffers that old versions stored and that follow from the configuration.
+
+    Raises:
+        UserError: as `open_weights`.
+    """
+    return {name: tensor for name, tensor in open_weights(folder).items() if not name.endswith(_BUFFERS)}
 
 
 def _open_shards(

@@ -5,21 +5,22 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import save_file
 
 from internvl_chat.contracts import UserError
+from internvl_chat.model.checkpoint import load_captioner
 from internvl_chat.model.controls.region_tokens import KEY_ROLE, TRACK_ROLE
-from internvl_chat.model.conversion.weight_map import fold_lora
 from internvl_chat.model.families.artemis.model import ArtemisForConditionalGeneration
 from internvl_chat.model.families.artemis.original import (
     native_config,
-    open_original,
     original_config,
     weight_map,
 )
+from internvl_chat.model.loading import open_native
 from tests.model.artemis_case import lazy, named_weight
 
 TOWER = {
@@ -78,7 +79,7 @@ def stages(tmp_path_factory: pytest.TempPathFactory) -> Stages:
     fields = LLAMA | {"mm_image_tower": str(tower)}
     tower.mkdir()
     (tower / "config.json").write_text(json.dumps(TOWER))
-    config = native_config(fields, root / "config.json")
+    config = native_config(fields, root)
     with torch.device("meta"):
         names = {name: list(t.shape) for name, t in ArtemisForConditionalGeneration(config).state_dict().items()}
     original = weight_map().to_original({name: lazy(torch.empty(shape)) for name, shape in names.items()})
@@ -107,14 +108,13 @@ def stages(tmp_path_factory: pytest.TempPathFactory) -> Stages:
     )
 
 
-def values_of(folder: Path, base: Path | None, tower: Path) -> dict[str, torch.Tensor]:
+def values_of(folder: Path, base: Path) -> dict[str, torch.Tensor]:
     """The tensors by the original's names, LoRA folded in."""
-    folded = fold_lora(open_original(folder, base, tower), ALPHA / RANK)
-    return {name: tensor.read() for name, tensor in weight_map().to_original(folded).items()}
+    return {name: tensor.read() for name, tensor in weight_map().to_original(open_native(folder, str(base))).items()}
 
 
 def test_stage_1_is_vicuna_with_its_projector(stages: Stages) -> None:
-    values = values_of(stages.stage1, stages.vicuna, stages.tower)
+    values = values_of(stages.stage1, stages.vicuna)
     name = "model.mm_projector.2.weight"
     torch.testing.assert_close(values[name], 3 * named_weight(name, [12, 12]))
     name = "model.layers.0.mlp.up_proj.weight"
@@ -123,7 +123,7 @@ def test_stage_1_is_vicuna_with_its_projector(stages: Stages) -> None:
 
 
 def test_stage_3_is_its_base_with_all_that_it_trained(stages: Stages) -> None:
-    values = values_of(stages.stage3, stages.stage2, stages.tower)
+    values = values_of(stages.stage3, stages.stage2)
     for name in ("model.mm_projector.0.weight", "model.spi_model.mlvl_fuse.fuse_convs.4.conv.weight"):
         torch.testing.assert_close(values[name], 2 * named_weight(name, list(values[name].shape)))
     weight = named_weight(f"{LORA_PATH}.weight", [12, 12])
@@ -134,10 +134,8 @@ def test_stage_3_is_its_base_with_all_that_it_trained(stages: Stages) -> None:
 
 
 def test_stage_3_fills_a_whole_model_that_answers(stages: Stages) -> None:
-    config = native_config(json.loads((stages.stage3 / "config.json").read_text()), stages.stage3 / "config.json")
-    tensors = fold_lora(open_original(stages.stage3, stages.stage2, stages.tower), ALPHA / RANK)
-    model = ArtemisForConditionalGeneration(config).eval()
-    model.load_state_dict({name: tensor.read() for name, tensor in tensors.items()}, strict=True)
+    model: Any = load_captioner(stages.stage3, base_path=str(stages.stage2), dtype=torch.float32)
+    config = model.config
     ids = torch.tensor([[1, config.region_token_id, config.region_token_id, 7]])
     vision = {
         "pixel_values": torch.randn(2, 3, 28, 28, generator=torch.Generator().manual_seed(0)),
@@ -154,7 +152,7 @@ def test_stage_3_fills_a_whole_model_that_answers(stages: Stages) -> None:
 
 def test_names_and_configuration_go_both_ways(stages: Stages) -> None:
     fields = json.loads((stages.stage2 / "config.json").read_text())
-    config = native_config(fields, stages.stage2 / "config.json")
+    config = native_config(fields, stages.stage2)
     assert original_config(config) == fields
     config.original = None
     again = native_config(original_config(config) | {"mm_image_tower": str(stages.tower)}, stages.stage2)
@@ -163,30 +161,45 @@ def test_names_and_configuration_go_both_ways(stages: Stages) -> None:
 
 
 def test_the_published_tower_needs_no_folder_for_its_geometry() -> None:
-    config = native_config(LLAMA | {"mm_image_tower": "openai/clip-vit-large-patch14"}, Path("config.json"))
+    config = native_config(LLAMA | {"mm_image_tower": "openai/clip-vit-large-patch14"}, Path("."))
     assert (config.vision_config.num_hidden_layers, config.image_seq_length, config.video_seq_length) == (24, 256, 356)
     assert (config.image_token_id, config.video_token_id, config.region_token_id) == (41, 42, 43)
 
 
 def test_what_cannot_be_put_together_says_why(stages: Stages, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="holds only what was trained; give its base"):
-        open_original(stages.stage3)
-    with pytest.raises(UserError, match="holds no CLIP vision tower"):
-        open_original(stages.stage2, tower=stages.vicuna)
-    wide = {
-        "model.mm_projector.0.weight": torch.zeros(13, 64),
-        "model.layers.1.self_attn.q_proj.weight": torch.zeros(13, 13),
-    }
-    base = write(tmp_path / "wide", LLAMA, model=wide)
+    fields = LLAMA | {"mm_image_tower": str(stages.tower)}
+    with pytest.raises(UserError, match="was trained on its base, which is not there; give its place"):
+        open_native(stages.stage3)
+    wide = {"model.mm_projector.0.weight": torch.zeros(13, 64)}
+    base = write(tmp_path / "wide", fields, model=wide)
     with pytest.raises(UserError, match=r"linear_1.weight is \[12, 64\], its base's .* is \[13, 64\]: give the base"):
-        open_original(stages.stage3, base)
-    base = write(tmp_path / "wide_language", LLAMA, model={f"{LORA_PATH}.weight": torch.zeros(13, 13)})
+        open_native(stages.stage3, str(base))
+    base = write(tmp_path / "wide_language", fields, model={f"{LORA_PATH}.weight": torch.zeros(13, 13)})
     with pytest.raises(UserError, match=r"lora_A.default.weight is \[3, 12\], the base has \[13, 13\]"):
-        open_original(stages.stage3, base)
-    cut = write(tmp_path / "cut", LLAMA, non_lora_trainables_bin={})
+        open_native(stages.stage3, str(base))
+    cut = write(tmp_path / "cut", fields, non_lora_trainables_bin={})
     (cut / "adapter_config.json").write_text("{}")
     with pytest.raises(UserError, match="has a adapter_config.json but no adapter_model"):
-        open_original(cut, stages.stage2)
+        open_native(cut, str(stages.stage2))
+
+
+def test_a_tower_that_is_nowhere_is_named(stages: Stages, tmp_path: Path) -> None:
+    one = {"model.norm.weight": torch.ones(12)}
+    published = write(tmp_path / "published", LLAMA | {"mm_image_tower": "openai/clip-vit-large-patch14"}, model=one)
+    with pytest.raises(UserError, match="lack the tower, openai/clip-vit-large-patch14, which is no folder"):
+        open_native(published)
+    other = write(tmp_path / "text_model", TOWER, model={"text_model.final_layer_norm.weight": torch.ones(5)})
+    fields = LLAMA | {"mm_image_tower": str(other)}
+    with pytest.raises(UserError, match="holds no CLIP vision tower"):
+        open_native(write(tmp_path / "other", fields, model=one))
+
+
+def test_an_unknown_tensor_is_named(stages: Stages, tmp_path: Path) -> None:
+    folder = write(
+        tmp_path / "odd", LLAMA | {"mm_image_tower": str(stages.tower)}, model={"model.resampler.weight": torch.ones(1)}
+    )
+    with pytest.raises(UserError, match="odd: unknown tensor model.resampler.weight"):
+        open_native(folder)
 
 
 @pytest.mark.parametrize(
@@ -198,11 +211,11 @@ def test_what_cannot_be_put_together_says_why(stages: Stages, tmp_path: Path) ->
 )
 def test_other_models_are_refused(change: dict[str, str], message: str) -> None:
     with pytest.raises(UserError, match=message):
-        native_config(LLAMA | change, Path("config.json"))
+        native_config(LLAMA | change, Path("."))
 
 
 def test_a_pickle_of_anything_but_tensors_is_refused(stages: Stages, tmp_path: Path) -> None:
-    folder = write(tmp_path / "evil", LLAMA)
+    folder = write(tmp_path / "evil", LLAMA | {"mm_image_tower": str(stages.tower)})
     torch.save({"model.mm_projector.0.weight": Path("x")}, folder / "mm_projector.bin")
     with pytest.raises(UserError, match="mm_projector.bin: is cut off or no file of tensors"):
-        open_original(folder, stages.vicuna)
+        open_native(folder, str(stages.vicuna))

@@ -6,6 +6,8 @@ from typing import Any
 
 from transformers import AutoConfig, LlavaConfig
 
+from internvl_chat.contracts import UserError
+
 # What a video becomes: a token for each of its frames, up to so many, then one for each patch.
 MAX_VIDEO_FRAMES = 100
 
@@ -13,12 +15,9 @@ MAX_VIDEO_FRAMES = 100
 class ArtemisConfig(LlavaConfig):
     """A LLaVA that reads a video as pooled CLIP features, and a tracked object as region tokens.
 
-    The ids of the three slots lie behind the vocabulary: no token of the text can be taken for one, and no row of the
-    embeddings belongs to them.
-
     Args:
-        image_token_index, video_token_id, region_token_id: of a picture's, a video's and a region's slot; None is the
-            first, second and third id behind the vocabulary.
+        image_token_index: id of a picture's slot; those of a video's and a region's are the next two. -1 is the first
+            id behind the vocabulary. What the embeddings may have at these ids is never used.
         region_layers: indices of the tower's hidden states that regions are read from, from the pixels on.
         region_scales: of each level's grid, in patch grids.
         region_width: channels of a region before it is brought to the language model's width.
@@ -30,8 +29,7 @@ class ArtemisConfig(LlavaConfig):
 
     model_type = "artemis"
 
-    video_token_id: int | None = None
-    region_token_id: int | None = None
+    image_token_index: int = -1
     region_layers: tuple[int, ...] = (-11, -8, -5, -2)
     region_scales: tuple[int, ...] = (8, 4, 2, 1)
     region_width: int = 1024
@@ -45,10 +43,9 @@ class ArtemisConfig(LlavaConfig):
 
     def __post_init__(self, **kwargs: Any) -> None:
         super().__post_init__(**kwargs)
-        vocabulary, vision = self.text_config.vocab_size, self.vision_config
-        self.image_token_index = vocabulary
-        self.video_token_id = vocabulary + 1
-        self.region_token_id = vocabulary + 2
+        vision = self.vision_config
+        if self.image_token_index < 0:
+            self.image_token_index = self.text_config.vocab_size
         self.image_seq_length = (vision.image_size // vision.patch_size) ** 2
         if len(self.region_layers) != len(self.region_scales):
             raise ValueError(
@@ -61,9 +58,38 @@ class ArtemisConfig(LlavaConfig):
             )
 
     @property
+    def video_token_id(self) -> int:
+        """Id of a video's slot."""
+        return self.image_token_index + 1
+
+    @property
+    def region_token_id(self) -> int:
+        """Id of a region's slot."""
+        return self.image_token_index + 2
+
+    @property
     def video_seq_length(self) -> int:
         """Tokens of one video."""
         return MAX_VIDEO_FRAMES + self.image_seq_length
+
+
+def captioner_config(base: ArtemisConfig, num_adapter_layers: int) -> ArtemisConfig:
+    """`base` itself: the region encoder is part of every Artemis.
+
+    Raises:
+        UserError: box adapters are asked for.
+    """
+    if num_adapter_layers:
+        raise UserError(
+            f"--num_adapter_layers {num_adapter_layers}: Artemis has no place for box adapters, its objects are region "
+            "tokens; give --num_adapter_layers 0"
+        )
+    return base
+
+
+def num_adapters(config: ArtemisConfig) -> int:
+    """None."""
+    return 0
 
 
 AutoConfig.register(ArtemisConfig.model_type, ArtemisConfig)

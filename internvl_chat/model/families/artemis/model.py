@@ -7,7 +7,7 @@ Source: Artemis, NeurIPS 2024, sections 3.2 and 3.3.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -16,14 +16,15 @@ from torch import nn
 from torch.nn import functional as nnf
 from transformers import AutoModel, AutoModelForImageTextToText, LlavaForConditionalGeneration, LlavaModel
 from transformers import initialization as init
-from transformers.models.llava.modeling_llava import LlavaPreTrainedModel
+from transformers.models.llava.modeling_llava import LlavaCausalLMOutputWithPast, LlavaPreTrainedModel
 
+from internvl_chat.contracts import SharedPrefix
+from internvl_chat.model.captioning import embedded, packed_loss, repeated
 from internvl_chat.model.controls.box_adapter import FanInConv2d, FanInLinear
 from internvl_chat.model.controls.region_tokens import RegionEncoder, Regions
 from internvl_chat.model.families.artemis.configuration import MAX_VIDEO_FRAMES, ArtemisConfig
 from internvl_chat.model.label_loss import LanguageHead
-
-Vision = Mapping[str, torch.Tensor]
+from internvl_chat.vision import Vision
 
 
 def pooled_video(patches_FNC: torch.Tensor) -> torch.Tensor:
@@ -97,8 +98,12 @@ class ArtemisModel(_FanInInitialised, LlavaModel):
         regions = Regions.of(vision["region_boxes"], vision["region_roles"], vision["region_slots"])
         used, picture_R = regions.tile_R.unique(return_inverse=True)
         levels = self.level_features(vision["pixel_values"][used])
+        return regions.fill(self.region_encoder(levels, regions.boxes_R4, picture_R, self._grid_HW))
+
+    @property
+    def _grid_HW(self) -> tuple[int, int]:
         side = self.config.vision_config.image_size // self.config.vision_config.patch_size
-        return regions.fill(self.region_encoder(levels, regions.boxes_R4, picture_R, (side, side)))
+        return side, side
 
     def video_tokens(self, vision: Vision) -> torch.Tensor | None:
         """Tokens [V * (100 + N), D] of the videos, from pooled features or from frames; None where there are none."""
@@ -118,16 +123,17 @@ class ArtemisModel(_FanInInitialised, LlavaModel):
 
         Args:
             input_ids: [B, L]; every token of a picture, a video and a region is a slot of its own.
-            vision: samples in order, of these what there is: `pixel_values` [T, 3, S, S], with `region_*` for each
-                tile; `video_features` [V * (100 + N), C]; or `video_frames` [F, 3, S, S] with `video_starts` [F], 1 at
-                a video's first frame. `shown` [T] is 1 where a tile is a picture of its own, and not one of a video.
+            vision: empty for text alone; else samples in order, of these what there is: `pixel_values` [T, 3, S, S],
+                with `region_*` for each tile, and with `shown` [T], 1 where a tile is a picture of its own and not one
+                of a video; `video_features` [V * (100 + N), C]; or `video_frames` [F, 3, S, S] with `video_starts`
+                [F], 1 at a video's first frame.
         Returns:
             [B, L, D].
         Raises:
             ValueError: the number of a kind's slots is not that of its tokens.
         """
         config = self.config
-        slots = input_ids >= config.text_config.vocab_size
+        slots = (input_ids >= config.image_token_id) & (input_ids <= config.region_token_id)
         inputs_embeds = self.get_input_embeddings()(input_ids.masked_fill(slots, 0))
         filled: list[tuple[str, int, torch.Tensor]] = []
         if "shown" in vision and bool(vision["shown"].any()):
@@ -145,20 +151,25 @@ class ArtemisModel(_FanInInitialised, LlavaModel):
             inputs_embeds = inputs_embeds.masked_scatter(places[..., None], tokens.to(inputs_embeds.dtype))
         if int(slots.sum()) != sum(len(tokens) for *_, tokens in filled):
             raise ValueError("the text has slots that nothing was given for")
-        return inputs_embeds, None
+        return self._with_idle_parts(inputs_embeds, vision, {kind for kind, *_ in filled}), None
 
-    def forward(
-        self,
-        input_ids: torch.Tensor | None = None,
-        vision: Vision | None = None,
-        inputs_embeds: torch.Tensor | None = None,
-        **kwargs: Any,
-    ) -> Any:
-        """As the native model, with `vision` as in `embed_prompt`."""
-        if vision is not None and input_ids is not None and inputs_embeds is None:
-            inputs_embeds, _ = self.embed_prompt(input_ids, vision)
-            input_ids = None
-        return super().forward(input_ids=input_ids, inputs_embeds=inputs_embeds, **kwargs)
+    def _with_idle_parts(self, inputs_embeds: torch.Tensor, vision: Vision, used: set[str]) -> torch.Tensor:
+        """In training every rank runs, and has gradients of, the same layers, whatever its rows show."""
+        if not self.training or not len(vision.get("pixel_values", ())):
+            return inputs_embeds
+        tile = vision["pixel_values"][:1]
+        idle = inputs_embeds.new_zeros(())
+        if not used & {"picture", "video"}:
+            idle = idle + 0 * self.multi_modal_projector(self.patch_features(tile)).sum()
+        if "region" not in used:
+            levels = self.level_features(tile)
+            nowhere = torch.zeros(1, 4, device=tile.device)
+            idle = idle + 0 * self.region_encoder(levels, nowhere, nowhere[:, 0].long(), self._grid_HW).sum()
+        return inputs_embeds + idle.to(inputs_embeds.dtype)
+
+    def spread(self, visions: Sequence[Vision], rows: Sequence[int]) -> Vision:
+        """What prompts show that share clips; nothing is read once for several."""
+        return repeated(visions, rows)
 
 
 class ArtemisForConditionalGeneration(_FanInInitialised, LlavaForConditionalGeneration):
@@ -173,6 +184,44 @@ class ArtemisForConditionalGeneration(_FanInInitialised, LlavaForConditionalGene
         self.lm_head = LanguageHead(config.text_config.hidden_size, config.text_config.vocab_size)
         self.post_init()
 
+    def forward(
+        self,
+        input_ids: torch.Tensor | None = None,
+        vision: Vision | None = None,
+        position_ids: torch.Tensor | None = None,
+        *,
+        layout: Sequence[SharedPrefix] | None = None,
+        logits_to_keep: int | torch.Tensor = 0,
+        **kwargs: Any,
+    ) -> Any:
+        """As the native model; or, with `layout`, an output that holds the loss of a packed row, see `packed_loss`.
 
+        `position_ids` and `logits_to_keep` are named here because `generate` asks for them by the signature.
+        """
+        if layout is not None and input_ids is not None and position_ids is not None:
+            loss = packed_loss(self, input_ids, vision or {}, position_ids, layout, **kwargs)
+            return LlavaCausalLMOutputWithPast(loss=loss)
+        given = {**kwargs, "position_ids": position_ids, "logits_to_keep": logits_to_keep}
+        if vision is None or input_ids is None:
+            return super().forward(input_ids=input_ids, **given)
+        return super().forward(**embedded(self, input_ids, vision, given))
+
+    def generate(
+        self,
+        inputs: torch.Tensor | None = None,
+        *,
+        input_ids: torch.Tensor | None = None,
+        vision: Vision | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        """`GenerationMixin.generate` for prompts with slots, which are filled once, before beams are spread out."""
+        input_ids = inputs if input_ids is None else input_ids
+        if vision is None or input_ids is None:
+            return super().generate(input_ids, **kwargs)
+        with torch.no_grad():
+            return super().generate(input_ids, **embedded(self, input_ids, vision, kwargs))
+
+
+Captioner = ArtemisForConditionalGeneration
 AutoModel.register(ArtemisConfig, ArtemisModel)
 AutoModelForImageTextToText.register(ArtemisConfig, ArtemisForConditionalGeneration)

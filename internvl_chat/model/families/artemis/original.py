@@ -14,14 +14,20 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from transformers import CLIPConfig, CLIPVisionConfig, LlamaConfig
 
+from internvl_chat.constants import BOX_SCALE
 from internvl_chat.contracts import UserError
-from internvl_chat.model.conversion.weight_files import LazyTensor, open_bin, open_safetensors, open_weights
-from internvl_chat.model.conversion.weight_map import Rule, WeightMap
+from internvl_chat.model.controls.region_tokens import KEY_ROLE, TRACK_ROLE
+from internvl_chat.model.conversion.weight_files import LazyTensor, open_bin, open_safetensors, stored_weights
+from internvl_chat.model.conversion.weight_map import Rule, WeightMap, fold_lora
 from internvl_chat.model.families.artemis.configuration import ArtemisConfig
+from internvl_chat.vision import Vision
 
 ORIGINAL_MODEL_TYPE = "llava"
+# What stands for a video and for a region in the original's ids.
+ORIGINAL_VIDEO_ID, ORIGINAL_REGION_ID = -200, -500
 PROJECTOR_NAME, TRAINED_NAME = "mm_projector.bin", "non_lora_trainables.bin"
 LORA_NAMES = ("adapter_model.safetensors", "adapter_model.bin")
 LORA_CONFIG_NAME = "adapter_config.json"
@@ -62,9 +68,54 @@ _RULES = (
 )
 
 
-def weight_map() -> WeightMap:
+def is_original(fields: Mapping[str, Any]) -> bool:
+    """Whether a config.json is one that Artemis' own training wrote."""
+    return fields.get("model_type") == ORIGINAL_MODEL_TYPE and "mm_image_tower" in fields
+
+
+def weight_map(config: ArtemisConfig | None = None) -> WeightMap:
     """The table of names, the same for every size."""
     return WeightMap(_RULES)
+
+
+def hub_to_native(name: str) -> str:
+    """The files that are written here have the names in memory."""
+    return name
+
+
+def native_to_hub(name: str) -> str:
+    """The way back."""
+    return name
+
+
+def hub_config(config: ArtemisConfig, is_plain: bool) -> dict[str, Any]:
+    """What config.json says beside the original's layout."""
+    return json.loads(config.to_json_string()) | {"architectures": ["ArtemisForConditionalGeneration"]}
+
+
+def language_model_kind(config: ArtemisConfig) -> str:
+    """Llama, by way of Vicuna."""
+    return config.text_config.model_type
+
+
+def case_inputs(case: Mapping[str, torch.Tensor], config: ArtemisConfig) -> tuple[torch.Tensor, Vision]:
+    """A recorded case's ids with a slot for every token of its video, and its tensors: a box a tile, the key first."""
+    ids: list[int] = []
+    for token in case["input_ids"][0].tolist():
+        if token == ORIGINAL_VIDEO_ID:
+            ids += [config.video_token_id] * config.video_seq_length
+        else:
+            ids.append(config.region_token_id if token == ORIGINAL_REGION_ID else token)
+    count = len(case["boxes"])
+    roles = torch.tensor([[KEY_ROLE], *[[TRACK_ROLE]] * (count - 1)])
+    vision = {
+        "pixel_values": case["images"].float(),
+        "video_features": case["video_features"],
+        "region_boxes": case["boxes"][:, None] * BOX_SCALE,
+        "region_roles": roles,
+        "region_slots": torch.tensor([[count], *[[-1]] * (count - 1)]),
+    }
+    return torch.tensor([ids]), vision
 
 
 def to_native(tensors: Mapping[str, LazyTensor]) -> dict[str, LazyTensor]:
@@ -73,8 +124,7 @@ def to_native(tensors: Mapping[str, LazyTensor]) -> dict[str, LazyTensor]:
     Raises:
         UserError: a tensor that is no part of Artemis.
     """
-    bare = {_without_wrapping(name): tensor for name, tensor in tensors.items() if not _is_computed(name)}
-    return weight_map().to_native(bare)
+    return weight_map().to_native({_without_wrapping(name): tensor for name, tensor in tensors.items()})
 
 
 def _without_wrapping(name: str) -> str:
@@ -84,28 +134,23 @@ def _without_wrapping(name: str) -> str:
     return name
 
 
-def _is_computed(name: str) -> bool:
-    """Buffers that old versions stored, and that the configuration gives."""
-    return name.endswith(("rotary_emb.inv_freq", "embeddings.position_ids"))
-
-
-def native_config(original: Mapping[str, Any], where: Path, tower: Path | None = None) -> ArtemisConfig:
+def native_config(original: Mapping[str, Any], folder: Path) -> ArtemisConfig:
     """The native configuration of an original config.json.
 
     Args:
         original: its content.
-        where: the file, for messages.
-        tower: folder of the CLIP tower, where it is not the published one.
+        folder: where it lies.
     Raises:
         UserError: it names another projector, or a tower whose geometry is not known here.
     """
+    where = folder / "config.json"
     kind = original.get("mm_projector_type", _PROJECTOR_KIND)
     if kind != _PROJECTOR_KIND:
         raise UserError(f"{where}: mm_projector_type is {kind!r}: Artemis has {_PROJECTOR_KIND!r}")
     known = {field.name for field in dataclasses.fields(LlamaConfig)} - {"transformers_version", "architectures"}
     text = {name: value for name, value in original.items() if name in known and value is not None}
     return ArtemisConfig(
-        vision_config=tower_config(original.get("mm_image_tower") or _LARGE_CLIP, where, tower),
+        vision_config=tower_config(original.get("mm_image_tower") or _LARGE_CLIP, where),
         text_config=LlamaConfig(**text),
         vision_feature_layer=original.get("mm_vision_select_layer", -2),
         tie_word_embeddings=bool(original.get("tie_word_embeddings", False)),
@@ -113,13 +158,13 @@ def native_config(original: Mapping[str, Any], where: Path, tower: Path | None =
     )
 
 
-def tower_config(name: str, where: Path, tower: Path | None = None) -> CLIPVisionConfig:
+def tower_config(name: str, where: Path) -> CLIPVisionConfig:
     """The geometry of the CLIP tower that an original config.json names.
 
     Raises:
         UserError: it is neither the published one nor a folder.
     """
-    folder = tower or Path(name)
+    folder = Path(name)
     if (folder / "config.json").is_file():
         fields = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         if fields.get("model_type") == CLIPConfig.model_type:
@@ -155,34 +200,69 @@ def is_part(folder: Path) -> bool:
     return (folder / TRAINED_NAME).is_file() or (folder / PROJECTOR_NAME).is_file()
 
 
-def open_original(folder: Path, base: Path | None = None, tower: Path | None = None) -> dict[str, LazyTensor]:
-    """The native tensors of a stage's checkpoint, LoRA's pairs among them; only headers are read.
+def open_original(folder: Path, config: ArtemisConfig, base_path: str | None = None) -> dict[str, LazyTensor]:
+    """The native tensors of a stage's checkpoint with those of its base and of CLIP, LoRA folded in; none is read.
 
     Args:
-        base: what the checkpoint was trained on, where it holds only a part: Vicuna, or an earlier stage's folder.
-        tower: folder of CLIP, where neither has it.
+        config: names the tower's folder, where the tower is not among the tensors.
+        base_path: folder of what the checkpoint was trained on, where it holds only a part and does not say, or that
+            was moved: Vicuna, or an earlier stage's checkpoint.
     Raises:
-        UserError: the base is missing, or of another width.
+        UserError: the base is missing or of another width, or the tower is nowhere.
     """
-    tensors: dict[str, LazyTensor] = {}
-    if not is_part(folder):
-        tensors = to_native(open_weights(folder))
-    elif base is None:
-        raise UserError(f"{folder}: holds only what was trained; give its base as --model_name_or_path")
-    else:
-        tensors = open_original(base)
-        for name, tensor in _trained_parts(folder).items():
-            same = tensors.get(name)
-            if same is not None and same.shape != tensor.shape:
-                raise UserError(
-                    f"{folder}: {name} is {list(tensor.shape)}, its base's at {base} is {list(same.shape)}: "
-                    "give the base that it was trained on"
-                )
-            tensors[name] = tensor
-        _check_lora_width(folder, tensors)
-    if tower is not None and not any(name.startswith(TOWER_PREFIX) for name in tensors):
+    tensors = _open_stage(folder, base_path)
+    if not any(name.startswith(TOWER_PREFIX) for name in tensors):
+        tower = Path((config.original or {})["config"].get("mm_image_tower") or _LARGE_CLIP)
+        if not tower.is_dir():
+            raise UserError(
+                f"{folder}: its tensors lack the tower, {tower}, which is no folder: write the tower's folder into its "
+                "config.json as mm_image_tower"
+            )
         tensors |= open_tower(tower)
     return tensors
+
+
+def _open_stage(folder: Path, base_path: str | None) -> dict[str, LazyTensor]:
+    if not is_part(folder):
+        return to_native(stored_weights(folder))
+    base = Path(base_path or _base_of(folder))
+    if not base.is_dir():
+        raise UserError(
+            f"{folder}: holds only what was trained on {base}, which is not there; give its place as "
+            "--model_name_or_path"
+        )
+    tensors = _open_stage(base, None)
+    for name, tensor in _trained_parts(folder).items():
+        same = tensors.get(name)
+        if same is not None and same.shape != tensor.shape:
+            raise UserError(
+                f"{folder}: {name} is {list(tensor.shape)}, its base's at {base} is {list(same.shape)}: "
+                "give the base that it was trained on"
+            )
+        tensors[name] = tensor
+    _check_lora_width(folder, tensors)
+    return fold_lora(tensors, _lora_scale(folder))
+
+
+def _base_of(folder: Path) -> str:
+    """What a part says that it was trained on; `its base` where it does not say."""
+    for name, field in ((LORA_CONFIG_NAME, "base_model_name_or_path"), ("config.json", "_name_or_path")):
+        if (folder / name).is_file():
+            said = json.loads((folder / name).read_text(encoding="utf-8")).get(field)
+            if said:
+                return str(said)
+    return "its base"
+
+
+def _lora_scale(folder: Path) -> float:
+    path = folder / LORA_CONFIG_NAME
+    if not path.is_file():
+        return 1.0
+    try:
+        fields = json.loads(path.read_text(encoding="utf-8"))
+        return float(fields["lora_alpha"]) / float(fields["r"])
+    except (ValueError, KeyError) as error:
+        raise UserError(f"{path}: is no LoRA configuration ({error!r})") from error
 
 
 def _trained_parts(folder: Path) -> dict[str, LazyTensor]:
@@ -221,11 +301,10 @@ def open_tower(folder: Path) -> dict[str, LazyTensor]:
         UserError: the folder has none.
     """
     prefix = "vision_model."
-    stored = open_weights(folder)
     tensors = {
         TOWER_PREFIX + name.removeprefix(prefix): tensor
-        for name, tensor in stored.items()
-        if name.startswith(prefix) and not _is_computed(name)
+        for name, tensor in stored_weights(folder).items()
+        if name.startswith(prefix)
     }
     if not tensors:
         raise UserError(f"{folder}: holds no CLIP vision tower: expected tensors named {prefix}*")

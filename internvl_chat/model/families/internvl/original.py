@@ -18,7 +18,7 @@ from transformers import CONFIG_MAPPING, InternVLConfig, PreTrainedConfig
 
 from internvl_chat.constants import CHAT_END_TOKENS, IMG_CONTEXT, SPECIAL_TOKENS
 from internvl_chat.contracts import UserError
-from internvl_chat.model.conversion.weight_files import open_weights
+from internvl_chat.model.conversion.weight_files import LazyTensor, open_weights, stored_weights
 from internvl_chat.model.families.internvl.configuration import IntentVCNetConfig, IntentVCNetVisionConfig
 from internvl_chat.model.families.internvl.original_names import (
     MULTI_ADAPTER_CLASS,
@@ -223,6 +223,15 @@ def weight_map(config: InternVLConfig) -> InternVLWeightMap:
     else:
         rules = language_rules()
     return InternVLWeightMap([*vision_rules(vision.hidden_size), *rules], kept.get("single_adapter_prefix"))
+
+
+def open_original(folder: Path, config: InternVLConfig, base_path: str | None = None) -> dict[str, LazyTensor]:
+    """The native tensors of an original folder, which is always complete; LoRA's pairs as they are.
+
+    Raises:
+        UserError: they cannot be read, or are not InternVL's.
+    """
+    return weight_map(config).to_native(stored_weights(folder))
 
 
 def language_model_kind(config: InternVLConfig) -> str:
