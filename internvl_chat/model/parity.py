@@ -15,6 +15,7 @@ from internvl_chat.contracts import UserError
 from internvl_chat.families import family_of
 from internvl_chat.model.checkpoint import load_captioner
 from internvl_chat.model.conversion.weight_files import open_safetensors
+from internvl_chat.model.families.artemis.recorded import GEOMETRY_NAME, check_recorded
 from internvl_chat.vision import Vision, moved
 
 CASE_NAME, CASE_CHECKPOINT_NAME = "case.safetensors", "checkpoint"
@@ -30,14 +31,14 @@ CASE_TENSORS = (
 
 @dataclass(frozen=True)
 class Differences:
-    """Largest differences by name, and whether greedy decoding gives the same tokens."""
+    """Largest differences by name, and whether greedy decoding gives the same tokens; None where none are recorded."""
 
     largest: Mapping[str, float]
-    greedy_equal: bool
+    greedy_equal: bool | None
 
     def hold(self, tolerance: float) -> bool:
-        """Whether the tokens are equal and every difference is at most `tolerance`; a NaN never is."""
-        return self.greedy_equal and all(value <= tolerance for value in self.largest.values())
+        """Whether the tokens, if any, are equal and every difference is at most `tolerance`; a NaN never is."""
+        return self.greedy_equal is not False and all(value <= tolerance for value in self.largest.values())
 
 
 def check_case(folder: Path) -> Differences:
@@ -45,10 +46,12 @@ def check_case(folder: Path) -> Differences:
 
     Args:
         folder: `checkpoint/` and `case.safetensors`: input_ids and labels [1, L], what the family's tower is shown, and
-            the expected results.
+            the expected results; or, of Artemis, `model.json` in place of weights.
     Raises:
         UserError: the folder is no case, or its checkpoint cannot be loaded.
     """
+    if (folder / GEOMETRY_NAME).is_file():
+        return Differences(check_recorded(folder), greedy_equal=None)
     case = {name: tensor.read() for name, tensor in open_safetensors(folder / CASE_NAME).items()}
     absent = [name for name in CASE_TENSORS if name not in case]
     if absent:

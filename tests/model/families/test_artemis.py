@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
+
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from transformers import CLIPVisionConfig, LlamaConfig
 
+from internvl_chat.__main__ import main
 from internvl_chat.model.controls.region_tokens import KEY_ROLE, TRACK_ROLE
 from internvl_chat.model.families.artemis.configuration import ArtemisConfig
 from internvl_chat.model.families.artemis.model import ArtemisForConditionalGeneration, pooled_video
+from internvl_chat.model.families.artemis.recorded import EXPECTED, check_recorded
 from tests.helpers import shared
-from tests.model.artemis_case import case_model, spread
 
 # Sizes of the tiny model; no two alike.
 SIDE_PX, PATCH_PX, VOCABULARY, TOWER_WIDTH, LLM_WIDTH = 20, 10, 37, 8, 12
@@ -83,31 +87,21 @@ def prompt_of(config: ArtemisConfig, *slots: tuple[int, int]) -> torch.Tensor:
     return torch.tensor([ids])
 
 
-def relative(computed: torch.Tensor, expected: torch.Tensor) -> float:
-    assert computed.shape == expected.shape
-    return ((computed - expected).abs().max() / expected.abs().max()).item()
-
-
-def test_recorded_results_of_the_original() -> None:
+def test_recorded_results_of_the_original(capsys: pytest.CaptureFixture[str]) -> None:
     folder = shared("parity/artemis_regions5")
-    case, model = load_file(folder / "case.safetensors"), case_model(folder)
-    pictures = case["images"].float()
-    ids, labels = spread(model.config, case["input_ids"], case["labels"])
-    vision = {"video_features": case["video_features"], **regions_of(pictures, case["boxes"])}
-    regions: list[torch.Tensor] = []
-    model.model.region_encoder.register_forward_hook(lambda module, inputs, output: regions.append(output))
-    with torch.inference_mode():
-        levels = model.model.level_features(pictures)
-        video = model.model.multi_modal_projector(case["video_features"])
-        out = model(input_ids=ids, vision=vision, labels=labels)
-    differences = {
-        "levels": relative(torch.stack(levels)[:, :, ::37], case["expected_level_features"]),
-        "regions": relative(regions[0], case["expected_region_features"]),
-        "video": relative(video[::25], case["expected_video_tokens"]),
-        "logits": relative(out.logits[:, -23:], case["expected_logits"]),
-        "loss": relative(out.loss.reshape(1), case["expected_loss"]),
-    }
-    assert all(value <= TOLERANCE for value in differences.values()), differences
+    assert main(["verify", "--case", str(folder)]) == 0
+    printed = capsys.readouterr().out
+    assert all(name in printed for name in EXPECTED)
+
+
+def test_a_difference_from_the_original_is_found(tmp_path: Path) -> None:
+    folder = shared("parity/artemis_regions5")
+    shutil.copyfile(folder / "model.json", tmp_path / "model.json")
+    case = load_file(folder / "case.safetensors")
+    case["boxes"][0, 0] += 0.01
+    save_file(case, tmp_path / "case.safetensors")
+    differences = check_recorded(tmp_path)
+    assert differences["level_features"] < TOLERANCE < min(differences["region_features"], differences["logits"])
 
 
 def test_a_video_is_its_frames_means_then_its_patches_means() -> None:

@@ -14,14 +14,15 @@ from safetensors.torch import save_file
 from internvl_chat.contracts import UserError
 from internvl_chat.model.checkpoint import load_captioner
 from internvl_chat.model.controls.region_tokens import KEY_ROLE, TRACK_ROLE
+from internvl_chat.model.conversion.weight_files import LazyTensor
 from internvl_chat.model.families.artemis.model import ArtemisForConditionalGeneration
 from internvl_chat.model.families.artemis.original import (
     native_config,
     original_config,
     weight_map,
 )
+from internvl_chat.model.families.artemis.recorded import named_weight
 from internvl_chat.model.loading import open_native
-from tests.model.artemis_case import lazy, named_weight
 
 TOWER = {
     "model_type": "clip_vision_model",
@@ -48,6 +49,11 @@ LLAMA = {
 }
 RANK, ALPHA = 3, 6
 LORA_PATH = "model.layers.1.self_attn.q_proj"
+
+
+def meta(shape: list[int]) -> LazyTensor:
+    """A tensor of which the shape is all that is asked."""
+    return LazyTensor(torch.Size(shape), torch.float32, lambda: torch.empty(shape))
 
 
 @dataclass(frozen=True)
@@ -82,7 +88,7 @@ def stages(tmp_path_factory: pytest.TempPathFactory) -> Stages:
     config = native_config(fields, root)
     with torch.device("meta"):
         names = {name: list(t.shape) for name, t in ArtemisForConditionalGeneration(config).state_dict().items()}
-    original = weight_map().to_original({name: lazy(torch.empty(shape)) for name, shape in names.items()})
+    original = weight_map().to_original({name: meta(shape) for name, shape in names.items()})
     drawn = {name: named_weight(name, list(tensor.shape)) for name, tensor in original.items()}
     prefix = "model.image_tower.vision_tower."
     seen = {n.removeprefix(prefix): t for n, t in drawn.items() if n.startswith(prefix)}

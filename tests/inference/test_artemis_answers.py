@@ -1,0 +1,110 @@
+"""A stage-3 checkpoint as Artemis' training leaves it, through the commands: merged, exported, verified, asked."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+
+from internvl_chat.__main__ import main
+from internvl_chat.contracts import UserError
+from internvl_chat.files import write_jsonl
+from internvl_chat.inference.chat import Chat
+from internvl_chat.model.checkpoint import load_base
+from internvl_chat.model.families.artemis.model import ArtemisForConditionalGeneration
+from internvl_chat.model.families.artemis.original import native_config, weight_map
+from internvl_chat.model.families.artemis.recorded import named_weight
+from tests.data.families.test_artemis import tokenizer_of
+from tests.model.families.test_artemis_original import LLAMA, LORA_PATH, RANK, TOWER, meta
+
+
+@pytest.fixture(scope="module")
+def stage_3(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folders of CLIP, stage 2 and stage 3, with a tokenizer of one token a byte."""
+    root = tmp_path_factory.mktemp("published")
+    tower, stage_2, stage_3 = root / "clip", root / "stage_2", root / "artemis-lora"
+    made = tokenizer_of()
+    fields = LLAMA | {"mm_image_tower": str(tower), "vocab_size": len(made) - 3, "max_position_embeddings": 2048}
+    for folder, config in ((tower, TOWER), (stage_2, fields), (stage_3, fields)):
+        folder.mkdir()
+        (folder / "config.json").write_text(json.dumps(config))
+    made.save_pretrained(stage_2)
+    made.save_pretrained(stage_3)
+    with torch.device("meta"):
+        shapes = ArtemisForConditionalGeneration(native_config(fields, root)).state_dict()
+    original = weight_map().to_original({name: meta(list(tensor.shape)) for name, tensor in shapes.items()})
+    drawn = {name: named_weight(name, list(tensor.shape)) for name, tensor in original.items()}
+    tower_prefix = "model.image_tower.vision_tower."
+    trained = {name: tensor for name, tensor in drawn.items() if ".spi_model." in name or ".mm_projector." in name}
+    seen = {n.removeprefix(tower_prefix): t for n, t in drawn.items() if n.startswith(tower_prefix)}
+    save_file(seen, tower / "model.safetensors")
+    rest = {n: t for n, t in drawn.items() if n not in trained and not n.startswith(tower_prefix)}
+    save_file(rest, stage_2 / "model.safetensors")
+    torch.save({f"base_model.model.{n}": t for n, t in trained.items()}, stage_3 / "non_lora_trainables.bin")
+    lora = {"lora_A": named_weight("down", [RANK, 12]), "lora_B": named_weight("up", [12, RANK])}
+    torch.save({f"base_model.model.{LORA_PATH}.{n}.weight": t for n, t in lora.items()}, stage_3 / "adapter_model.bin")
+    settings = {"r": RANK, "lora_alpha": 2 * RANK, "base_model_name_or_path": str(stage_2)}
+    (stage_3 / "adapter_config.json").write_text(json.dumps(settings))
+    return stage_3
+
+
+@pytest.fixture(scope="module")
+def records(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("records")
+    rng = np.random.default_rng(3)
+    (folder / "clip").mkdir()
+    for number in range(5):
+        frame = rng.integers(0, 255, (30, 40, 3), dtype=np.uint8)
+        Image.fromarray(frame).save(folder / "clip" / f"{number:03}.png")
+
+    def asked(text: str) -> list[dict[str, str]]:
+        return [{"from": "human", "value": text}, {"from": "gpt", "value": "x"}]
+
+    write_jsonl(
+        folder / "val.jsonl",
+        [
+            {"id": 1, "video": "clip", "conversations": asked("<video>\nWhat happens?")},
+            {"id": 2, "image": "clip/002.png", "conversations": asked("<image>\nWhat is it?")},
+            {"id": 3, "conversations": asked("Text alone?")},
+        ],
+    )
+    return folder / "val.jsonl"
+
+
+def answers(model: Path, records: Path, out: Path) -> list[str]:
+    argv = ["answer", "--model", model, "--records", records, "--out", out, "--num_frames", 4]
+    assert main([str(word) for word in [*argv, "--num_workers", 0, "--max_new_tokens", 6]]) == 0
+    return [json.loads(line)["answer"] for line in out.read_text().splitlines()]
+
+
+def test_merged_and_exported_it_answers_as_it_lies(
+    stage_3: Path, records: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    merged, exported = tmp_path / "merged", tmp_path / "exported"
+    assert main(["merge", str(stage_3), str(merged)]) == 0
+    assert main(["convert", str(merged), str(exported), "--to", "original"]) == 0
+    said = [answers(folder, records, tmp_path / f"{folder.name}.jsonl") for folder in (stage_3, merged, exported)]
+    assert said[0] == said[1] == said[2]
+    assert len(set(said[0])) == 3 and all(said[0])
+    chat = Chat.open(merged, max_new_tokens=6)
+    picture = records.with_name("clip") / "002.png"
+    assert chat.ask("What is it?", images=[picture]).text == said[0][1]
+
+
+def test_verify_holds_and_inspect_knows_the_parts(stage_3: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["verify", "--checkpoint_path", str(stage_3), "--max_new_tokens", "4"]) == 0
+    assert capsys.readouterr().out.endswith("holds\n")
+    assert main(["inspect", str(stage_3), "--num_adapter_layers", "0", "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["template"] == "vicuna_v1"
+
+
+def test_box_adapters_are_refused(stage_3: Path) -> None:
+    assert main(["inspect", str(stage_3), "--num_adapter_layers", "2"]) == 1
+    with pytest.raises(UserError, match="has no place for box adapters"):
+        load_base(str(stage_3), num_adapter_layers=2, dtype=torch.float32)
