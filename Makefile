@@ -5,7 +5,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 # The quickstart reports how long it took from here on, set-up included.
 export MAKE_STARTED := $(shell date +%s)
 
-.PHONY: fuzz families venv quickstart control-table ablation real-clips grounding-proof mixing test unit proofs check format
+.PHONY: fuzz families venv quickstart control-table ablation real-clips grounding-proof region-proof mixing test unit proofs check format
 
 venv: .venv/.complete
 
@@ -29,6 +29,9 @@ real-clips: venv
 
 grounding-proof: venv
 	python -m quickstart.grounding_proof
+
+region-proof: venv
+	python -m quickstart.region_proof
 
 mixing: venv
 	python -m quickstart.mixing

@@ -15,6 +15,8 @@ CHAT_END_TOKENS = ("<|im_end|>", "<|end|>")
 # Placeholders in annotations: one `<image>` an image or frame, one `<video>` a video.
 IMAGE_PLACEHOLDER = "<image>"
 VIDEO_PLACEHOLDER = "<video>"
+# What a control writes into a question where a region's token is to stand; each family has a token of its own for it.
+REGION_PLACEHOLDER = "<bbox>"
 
 # Boxes are thousandths of the picture's side, 0 to 1000.
 BOX_SCALE = 1000

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,7 @@ from internvl_chat.model.loading import (
     open_native,
     own_config,
     resolve_folder,
+    with_modules,
     with_vocabulary,
 )
 
@@ -191,6 +192,7 @@ def load_base(
     image_size_px: int | None = None,
     num_tokens: int | None = None,
     image_token_id: int | None = None,
+    modules: Iterable[str] = (),
 ) -> PreTrainedModel:
     """Load a base, in either layout, and add freshly initialised box adapters where it has none.
 
@@ -198,12 +200,14 @@ def load_base(
         model_path: local folder or hub id.
         dtype: of all weights.
         image_size_px: side of the tiles it will see, if not the checkpoint's own.
+        modules: of other controls that it is to have, see `with_modules`.
         num_tokens, image_token_id: of the tokenizer it will be used with, if it may have more than the checkpoint's.
     Raises:
         UserError: nothing is there, it is of no known family, or its files are incomplete or do not fit each other.
     """
     folder = resolve_folder(model_path)
     config = load_config(folder)
+    with_modules(config, modules)
     family = family_of(config)
     own_adapters = family.configuration.num_adapters(config)
     if own_adapters not in (0, num_adapter_layers):

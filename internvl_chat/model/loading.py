@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -68,6 +68,19 @@ def load_config(model_path: str | Path) -> PreTrainedConfig:
     except (ValueError, TypeError, KeyError, StrictDataclassError) as error:
         reason = " ".join(str(error).split())
         raise UserError(f"{folder / CONFIG_NAME}: is no valid configuration ({reason})") from error
+
+
+def with_modules(config: PreTrainedConfig, modules: Iterable[str]) -> None:
+    """Ask, in place, for the modules of controls that a model is to have.
+
+    Raises:
+        UserError: the family has no place for one of them.
+    """
+    for name in modules:
+        ask_for = getattr(family_of(config).configuration, f"with_{name}", None)
+        if ask_for is None:
+            raise UserError(f"--{name}: {family_of(config).name} has no place for it; give --{name} 0")
+        ask_for(config)
 
 
 def own_config(config: PreTrainedConfig) -> Any:

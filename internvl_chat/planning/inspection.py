@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from internvl_chat.families import family_of, read_config_file
 from internvl_chat.model.checkpoint import LORA_WEIGHTS_NAME, TRAINED_MODULES_NAME, is_training_checkpoint
 from internvl_chat.model.conversion.weight_files import open_safetensors
 from internvl_chat.model.label_loss import CHUNK_TOKENS
-from internvl_chat.model.loading import load_config, resolve_folder
+from internvl_chat.model.loading import load_config, resolve_folder, with_modules
 from internvl_chat.model.part_names import ADAPTERS, PartNames
 from internvl_chat.model.trainable import TrainablePart
 from internvl_chat.planning.footprint import Footprint, PassShape, prompt_tokens
@@ -85,6 +86,7 @@ def inspect_checkpoint(
     num_adapter_layers: int = 5,
     num_frames: int = 48,
     ranks: int = 1,
+    modules: Sequence[str] = (),
 ) -> Inspection:
     """Inspect a folder or hub id; the model is built on the meta device.
 
@@ -92,6 +94,7 @@ def inspect_checkpoint(
         trained: what a run would train of it.
         num_adapter_layers: box adapters that a run would add where there are none.
         num_frames: of one sample, one sample a step, activations recomputed in the backward pass.
+        modules: of other controls that a run would add.
         ranks: GPUs that weights, gradients and optimizer are spread over (ZeRO-3).
     Raises:
         UserError: the folder is no checkpoint.
@@ -103,6 +106,7 @@ def inspect_checkpoint(
     takes_adapters = ADAPTERS in family.parts.NAMES.added
     run_adapters = own_adapters or (num_adapter_layers if takes_adapters else 0)
     own = _sizes(_meta_model(config, own_adapters), family.parts.NAMES)
+    with_modules(config, modules)
     weights, trained_sizes = parameter_counts(config, trained, run_adapters)
     trained_sizes = _trained_sizes(folder, family.parts.NAMES) or trained_sizes
     tokens = prompt_tokens(config, num_frames)

@@ -91,8 +91,9 @@ def build_model(
     tokenizer: PreTrainedTokenizerBase | None = None,
     image_size_px: int | None = None,
     recomputed_layers: int = 0,
+    modules: Iterable[str] = (),
 ) -> tuple[torch.nn.Module, TrainablePart]:
-    """The base with box adapters and LoRA, for a tokenizer and a tile size, and what of it is trained."""
+    """The base with LoRA and with what controls need, for a tokenizer and a tile size, and what of it is trained."""
     model = load_base(
         args.model_name_or_path,
         num_adapter_layers=args.num_adapter_layers,
@@ -101,6 +102,7 @@ def build_model(
         image_size_px=image_size_px,
         num_tokens=len(tokenizer) if tokenizer else None,
         image_token_id=_image_token_id(tokenizer, args) if tokenizer else None,
+        modules=modules,
     )
     model.config.use_cache = False
     use_shared_prefix_attention(model)

@@ -11,7 +11,7 @@ from internvl_chat.contracts import UserError
 from internvl_chat.data.prompts.prompt_config import PromptConfig
 from internvl_chat.data.records.annotations import load_meta, read_mix
 from internvl_chat.data.training_set.packing import group_by_prompt
-from internvl_chat.model.loading import load_config
+from internvl_chat.model.loading import load_config, with_modules
 from internvl_chat.model.trainable import TrainablePart
 from internvl_chat.planning.footprint import frames_within
 from internvl_chat.planning.inspection import GIB, inspect_checkpoint
@@ -44,10 +44,16 @@ def describe_run(run: RunArguments, prompt_config: PromptConfig, trained: Traina
     model_args, args = run.model, run.training
     ranks, stage = args.dry_run, zero_stage(args.deepspeed)
     per_rank, accumulated = args.per_device_train_batch_size, args.gradient_accumulation_steps
-    model = inspect_checkpoint(model_args.model_name_or_path, trained, num_adapter_layers=model_args.num_adapter_layers)
+    model = inspect_checkpoint(
+        model_args.model_name_or_path,
+        trained,
+        num_adapter_layers=model_args.num_adapter_layers,
+        modules=prompt_config.modules,
+    )
     if not sum(model.trained.values()):
         raise UserError(NOTHING_TRAINED)
     config = load_config(model_args.model_name_or_path)
+    with_modules(config, prompt_config.modules)
     workload = _workload(config, run, prompt_config, ranks * per_rank * accumulated)
     layers = config.text_config.num_hidden_layers
     recomputed = layers_to_recompute(model_args.grad_checkpoint, layers)

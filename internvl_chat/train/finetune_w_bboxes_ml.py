@@ -29,9 +29,7 @@ from internvl_chat.data.prompts.encoder import PromptConfig
 from internvl_chat.data.training_set.collator import PackCollator
 from internvl_chat.families import Family, check_style, family_of
 from internvl_chat.files import read_json, write_json
-from internvl_chat.model.checkpoint import (
-    load_config,
-)
+from internvl_chat.model.loading import load_config, with_modules
 from internvl_chat.planning.footprint import Footprint
 from internvl_chat.train.arguments import RunArguments
 from internvl_chat.train.build import (
@@ -148,6 +146,7 @@ def train(run: RunArguments) -> None:
     family = family_of(config)
     check_flags(run, family, config)
     prompt_config = run.prompt_config(family.parts.tokens_per_tile(config, run.prompt.force_image_size))
+    with_modules(config, prompt_config.modules)
     if args.dry_run:
         sys.stdout.write(describe_run(run, prompt_config, trainable_part(model_args, config)))
         return
@@ -158,7 +157,9 @@ def train(run: RunArguments) -> None:
     dtype = torch.bfloat16 if args.bf16 else torch.float32
     part = trainable_part(model_args, config)
     recomputed_layers = settle_recomputation(run, prompt_config, config, part, dataset.passes)
-    model, trained = build_model(model_args, dtype, tokenizer, run.prompt.force_image_size, recomputed_layers)
+    model, trained = build_model(
+        model_args, dtype, tokenizer, run.prompt.force_image_size, recomputed_layers, prompt_config.modules
+    )
     footprint = Footprint(model.config, trained, model_args.num_adapter_layers, model_args.lora_dropout, dtype.itemsize)
     trainer = BoxCaptionTrainer(
         model=model,

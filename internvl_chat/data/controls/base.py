@@ -71,6 +71,11 @@ class Control:
         return name_of(type(self))
 
     @property
+    def module(self) -> str | None:
+        """What it needs of the model beside what flags of the model ask for: the name of a file of model/controls."""
+        return None
+
+    @property
     def most_views(self) -> int:
         """The most tiles that `views` adds."""
         return 0

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from internvl_chat.constants import IGNORE_INDEX, IMG_CONTEXT, IMG_END, IMG_START
+from internvl_chat.constants import IGNORE_INDEX, IMG_CONTEXT, IMG_END, IMG_START, REGION_PLACEHOLDER
 from internvl_chat.constants import SPECIAL_TOKENS as SPECIAL_TOKENS
 from internvl_chat.contracts import Turn
 from internvl_chat.data.families.internvl_templates import CONVERSATION_TEMPLATES, ConversationTemplate
@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 IMAGE_TOKEN = IMG_CONTEXT
+# A token that InternVL's tokenizers have and its texts never use: region tokens cost no new row.
+REGION_TOKEN = "<quad>"
 
 
 def views(
@@ -156,6 +158,7 @@ def _written_turns(
     if template.strips_messages:
         turns = [turn if turn.speaker == "system" else Turn(turn.speaker, turn.text.strip()) for turn in turns]
     system, written = written_turns(turns, pictures, IMG_CONTEXT)
+    written = [Turn(turn.speaker, turn.text.replace(REGION_PLACEHOLDER, REGION_TOKEN)) for turn in written]
     message = template.system_message if system is None else system
     pieces = [(template.system_prefix + message + template.separator, False)]
     for turn in written:

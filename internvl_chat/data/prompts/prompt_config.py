@@ -89,6 +89,11 @@ class PromptConfig(PromptSettings):
         shown = {"conv_style": conv_style, "force_image_size": force_image_size, **flags}
         return cls(**shown, tokens_per_frame=tokens_per_frame, controls=tuple(controls))
 
+    @property
+    def modules(self) -> tuple[str, ...]:
+        """The modules that its controls need of the model, beside what flags of the model ask for."""
+        return tuple(control.module for control in self.controls if control.module)
+
     def flags(self) -> dict[str, Any]:
         """Every flag by its name, those of the controls among them, and `tokens_per_frame`."""
         own = asdict(self)

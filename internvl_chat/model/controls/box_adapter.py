@@ -14,6 +14,7 @@ import torch
 from torch import nn
 from torch.nn import functional as nnf
 from torchvision.ops import roi_align
+from transformers import initialization as init
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from internvl_chat.constants import BOX_SCALE
@@ -60,6 +61,27 @@ class SpatialRMSNorm(ChannelRMSNorm):
 
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
         return super().forward(tokens.transpose(1, 2)).transpose(1, 2)
+
+
+@torch.no_grad()
+def init_added(module: nn.Module) -> bool:
+    """Initialise a layer of a control, if it is one: the part of `_init_weights` that is the controls'.
+
+    There and not in a constructor: under ZeRO-3 a constructor sees empty shards, and weights that a checkpoint lacks
+    are only ever initialised by that method.
+    """
+    if isinstance(module, (FanInLinear, FanInConv2d)):
+        init.normal_(module.weight, mean=0.0, std=module.fan_in**-0.5)
+    elif isinstance(module, ZeroInitLinear):
+        init.zeros_(module.weight)
+    elif isinstance(module, ChannelRMSNorm):
+        init.ones_(module.weight)
+        return True
+    else:
+        return False
+    if module.bias is not None:
+        init.zeros_(module.bias)
+    return True
 
 
 def boxes_present(boxes_F4: torch.Tensor) -> torch.Tensor:

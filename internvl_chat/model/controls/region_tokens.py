@@ -19,7 +19,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 
 from internvl_chat.constants import BOX_SCALE
 from internvl_chat.model.clustering import representatives
-from internvl_chat.model.controls.box_adapter import FanInConv2d, FanInLinear, boxes_present
+from internvl_chat.model.controls.box_adapter import FanInConv2d, FanInLinear, ZeroInitLinear, boxes_present
 
 # What a tile is for an object's track; a tile can be both.
 TRACK_ROLE, KEY_ROLE = 1, 2
@@ -75,13 +75,15 @@ class RegionEncoder(GradientCheckpointingLayer):
     """One token a region: levels of the tower, fused, seen through RoIAlign, with the box's place added.
 
     Args:
-        channels: C, a multiple of 4 and of `num_groups`.
+        channels: C, a multiple of `num_groups`.
         out_width: D.
         scales: of each level's grid in patch grids, finest first; as many as there are levels.
         hidden_width: of a region before it is brought to D.
         roi_cells: S.
         num_fusions: exchanges between the levels.
         num_groups: of the fusions' GroupNorm.
+        sees_motion: it is told how far a box is from its track's key box, too.
+        starts_at_zero: its tokens are zero until something is learned; for tokens that are added to others.
     """
 
     def __init__(
@@ -93,9 +95,11 @@ class RegionEncoder(GradientCheckpointingLayer):
         roi_cells: int = 14,
         num_fusions: int = 5,
         num_groups: int = 64,
+        sees_motion: bool = False,
+        starts_at_zero: bool = False,
     ) -> None:
-        if channels % 4 or channels % num_groups:
-            raise ValueError(f"{channels} channels: expected a multiple of 4 and of {num_groups}, the norm's groups")
+        if channels % num_groups:
+            raise ValueError(f"{channels} channels: expected a multiple of {num_groups}, the norm's groups")
         super().__init__()
         self.scales, self.roi_cells = tuple(scales), roi_cells
         self.level_convs = nn.ModuleList(FanInConv2d(channels + 2, channels, kernel_size=1) for _ in scales)
@@ -103,14 +107,14 @@ class RegionEncoder(GradientCheckpointingLayer):
         self.roi_convs = nn.ModuleList(FanInConv2d(channels, channels, kernel_size=3, padding=1) for _ in scales)
         self.roi_proj = FanInLinear(channels * roi_cells**2, hidden_width)
         self.position = nn.Sequential(
-            FanInLinear(4, _POSITION_WIDTH),
+            FanInLinear(8 if sees_motion else 4, _POSITION_WIDTH),
             nn.ReLU(),
             nn.LayerNorm(_POSITION_WIDTH),
             FanInLinear(_POSITION_WIDTH, hidden_width),
             nn.ReLU(),
             nn.LayerNorm(hidden_width),
         )
-        self.out = FanInLinear(hidden_width, out_width)
+        self.out = (ZeroInitLinear if starts_at_zero else FanInLinear)(hidden_width, out_width)
 
     def forward(
         self,
@@ -118,6 +122,7 @@ class RegionEncoder(GradientCheckpointingLayer):
         boxes_R4: torch.Tensor,
         picture_R: torch.Tensor,
         grid_HW: tuple[int, int],
+        motion_R4: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """Tokens of the regions.
 
@@ -127,6 +132,7 @@ class RegionEncoder(GradientCheckpointingLayer):
                 knows nothing of the picture.
             picture_R: [R] int64, the picture that each box lies in.
             grid_HW: the patch grid.
+            motion_R4: each box less its track's key box, of an encoder that sees motion.
         Returns:
             [R, D], in the weights' dtype.
         Raises:
@@ -143,7 +149,8 @@ class RegionEncoder(GradientCheckpointingLayer):
         by_level = zip(self.roi_convs, maps, strict=True)
         seen = sum(conv(self._regions(level, boxes_R4, picture_R)) for conv, level in by_level)
         seen_RF = nnf.relu(seen.flatten(1)) * boxes_present(boxes_R4)[:, None]
-        return self.out(self.roi_proj(seen_RF) + self.position(boxes_R4.to(dtype)))
+        places = boxes_R4 if motion_R4 is None else torch.cat([boxes_R4, motion_R4], dim=1)
+        return self.out(self.roi_proj(seen_RF) + self.position(places.to(dtype)))
 
     def _fused(self, levels_PNC: Sequence[torch.Tensor], grid_HW: tuple[int, int]) -> list[torch.Tensor]:
         """Each level's map on its own grid, [P, C, scale * H, scale * W], after all exchanges."""
@@ -192,6 +199,11 @@ class Regions:
     tracks: tuple[Track, ...]
 
     @staticmethod
+    def nowhere(device: torch.device | None = None) -> Regions:
+        """One absent box in the first tile, of no object: what runs the layers where there is nothing to see."""
+        return Regions(torch.zeros(1, dtype=torch.long, device=device), torch.zeros(1, 4, device=device), ())
+
+    @staticmethod
     def of(boxes_TO4: torch.Tensor, roles_TO: torch.Tensor, slots_TO: torch.Tensor) -> Regions:
         """Read off what the control's data half gives for each tile.
 
@@ -216,6 +228,14 @@ class Regions:
                     tracks.append(Track(key, others, num_slots))
         return Regions(tile_R, boxes_R4, tuple(tracks))
 
+    def motion(self) -> torch.Tensor:
+        """Each box less its track's key box, [R, 4] in shares of the tile's sides."""
+        motion = torch.zeros_like(self.boxes_R4)
+        for track in self.tracks:
+            rows = [track.key, *track.others]
+            motion[rows] = self.boxes_R4[rows] - self.boxes_R4[track.key]
+        return motion
+
     def fill(self, tokens_RD: torch.Tensor) -> torch.Tensor:
         """The tokens in the order of the slots, [slots of all objects, D].
 
@@ -233,3 +253,14 @@ def _chosen_rows(track: Track, tokens_RD: torch.Tensor) -> list[int]:
         others = [others[member] for member in representatives(tokens_RD[others], left).tolist()]
     padded = others + others[-1:] * (left - len(others))
     return [track.key, *padded[:left]]
+
+
+def fill_slots(inputs_embeds: torch.Tensor, slots: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
+    """Embeddings [B, L, D] with region tokens [N, D] at the slots [B, L], in order.
+
+    Raises:
+        ValueError: there are not as many slots as tokens.
+    """
+    if int(slots.sum()) != len(tokens):
+        raise ValueError(f"{int(slots.sum())} region slots in the text for {len(tokens)} region tokens")
+    return inputs_embeds.masked_scatter(slots[..., None], tokens.to(inputs_embeds.dtype))

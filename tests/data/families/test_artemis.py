@@ -15,7 +15,7 @@ from internvl_chat.data.prompts.prompt_config import PromptConfig
 from tests.families import family_tokenizer
 
 SIDE_PX, TOKENS = 12, 3
-CONFIG = PromptConfig("vicuna_v1", SIDE_PX, TOKENS, normalize_type="clip")
+CONFIG = PromptConfig.of("vicuna_v1", SIDE_PX, TOKENS, normalize_type="clip")
 SIZE_PX = (40, 30)
 
 

@@ -87,6 +87,10 @@ def captioner_config(base: ArtemisConfig, num_adapter_layers: int) -> ArtemisCon
     return base
 
 
+def with_region_tokens(config: ArtemisConfig) -> None:
+    """Every Artemis has a region encoder."""
+
+
 def num_adapters(config: ArtemisConfig) -> int:
     """None."""
     return 0

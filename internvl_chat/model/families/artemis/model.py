@@ -15,12 +15,11 @@ import torch
 from torch import nn
 from torch.nn import functional as nnf
 from transformers import AutoModel, AutoModelForImageTextToText, LlavaForConditionalGeneration, LlavaModel
-from transformers import initialization as init
 from transformers.models.llava.modeling_llava import LlavaCausalLMOutputWithPast, LlavaPreTrainedModel
 
 from internvl_chat.contracts import SharedPrefix
 from internvl_chat.model.captioning import embedded, packed_loss, repeated
-from internvl_chat.model.controls.box_adapter import FanInConv2d, FanInLinear
+from internvl_chat.model.controls.box_adapter import init_added
 from internvl_chat.model.controls.region_tokens import RegionEncoder, Regions
 from internvl_chat.model.families.artemis.configuration import MAX_VIDEO_FRAMES, ArtemisConfig
 from internvl_chat.model.label_loss import LanguageHead
@@ -48,11 +47,7 @@ class _FanInInitialised(LlavaPreTrainedModel):
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
-        if isinstance(module, (FanInLinear, FanInConv2d)):
-            init.normal_(module.weight, mean=0.0, std=module.fan_in**-0.5)
-            if module.bias is not None:
-                init.zeros_(module.bias)
-        else:
+        if not init_added(module):
             super()._init_weights(module)
 
 

@@ -38,6 +38,7 @@ class IntentVCNetConfig(InternVLConfig):
     Args:
         base_model_name_or_path: the base that a training checkpoint belongs to, folder or hub id.
         base_fingerprint: of that base's weights; a checkpoint is refused on any other.
+        region_tokens: whether it has a region encoder, whose tokens stand at the slots of `region_token_id`.
         num_added_tokens: rows at the end of the vocabulary that the base's files do not have; they begin as the mean of
             the others.
         original: what the config.json of an original-layout checkpoint said, for the way back.
@@ -45,6 +46,7 @@ class IntentVCNetConfig(InternVLConfig):
 
     model_type = "intentvcnet"
 
+    region_tokens: bool = False
     base_model_name_or_path: str | None = None
     base_fingerprint: str | None = None
     num_added_tokens: int = 0
@@ -63,6 +65,11 @@ class IntentVCNetConfig(InternVLConfig):
                 f"vision_feature_layer is {self.vision_feature_layer}: box adapters need the last ViT layer (-1)"
             )
 
+    @property
+    def region_token_id(self) -> int:
+        """Id of `<quad>`, which every tokenizer of the family has behind `<IMG_CONTEXT>`, and no text uses."""
+        return self.image_token_id + 1
+
     @classmethod
     def from_base(cls, base: InternVLConfig, num_adapter_layers: int) -> IntentVCNetConfig:
         """The configuration of `base` with box adapters added."""
@@ -76,6 +83,11 @@ def captioner_config(base: InternVLConfig, num_adapter_layers: int) -> IntentVCN
     if isinstance(base, IntentVCNetConfig) and num_adapters(base) == num_adapter_layers:
         return base
     return IntentVCNetConfig.from_base(base, num_adapter_layers)
+
+
+def with_region_tokens(config: InternVLConfig) -> None:
+    """Ask for a region encoder, in place; a base hands it on to the captioner that is made of it."""
+    config.region_tokens = True
 
 
 def num_adapters(config: InternVLConfig) -> int:

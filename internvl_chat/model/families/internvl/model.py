@@ -9,13 +9,16 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from torch import nn
 from transformers import AutoModel, AutoModelForImageTextToText, InternVLForConditionalGeneration, InternVLModel
 from transformers.conversion_mapping import get_checkpoint_conversion_mapping, register_checkpoint_conversion_mapping
 from transformers.models.internvl.modeling_internvl import InternVLCausalLMOutputWithPast, InternVLPreTrainedModel
 
 from internvl_chat.contracts import SharedPrefix
 from internvl_chat.model.captioning import embedded, packed_loss, repeated
+from internvl_chat.model.controls.box_adapter import init_added
 from internvl_chat.model.families.internvl.configuration import IntentVCNetConfig
+from internvl_chat.model.families.internvl.regions import VisualRegions
 from internvl_chat.model.families.internvl.vision import IntentVCNetVisionModel  # noqa: F401  (registers the vision tower)
 from internvl_chat.model.label_loss import LanguageHead
 from internvl_chat.vision import Vision, joined
@@ -26,6 +29,16 @@ class IntentVCNetModel(InternVLModel):
 
     config_class = IntentVCNetConfig
 
+    def __init__(self, config: IntentVCNetConfig) -> None:
+        super().__init__(config)
+        self.region_encoder = VisualRegions(config) if config.region_tokens else None
+        self.post_init()
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        if not init_added(module):
+            super()._init_weights(module)
+
     def embed_prompt(self, input_ids: torch.Tensor, vision: Vision) -> tuple[torch.Tensor, None]:
         """Text embeddings with the frames' tokens in the places of `<IMG_CONTEXT>`; positions count the tokens.
 
@@ -33,17 +46,23 @@ class IntentVCNetModel(InternVLModel):
             input_ids: [B, L].
             vision: `pixel_values` [F, 3, S, S], frames of all samples in order; `boxes` [F, 4] in thousandths, without
                 which it is the plain base model; `trunk`, what the vision tower's `trunk` gave for these frames, where
-                it is known. Empty for text alone.
+                it is known; `region_*` [F, O, ...], where it has a region encoder, see `Regions.of`. Empty for text
+                alone.
         Returns:
             [B, L, D].
         Raises:
-            ValueError: the number of `<IMG_CONTEXT>` tokens is not that of the frames' tokens.
+            ValueError: the number of `<IMG_CONTEXT>` tokens is not that of the frames' tokens, or that of the regions'
+                slots not that of the regions.
         """
         inputs_embeds = self.get_input_embeddings()(input_ids)
         if not vision:
             return inputs_embeds, None
-        features = self.get_image_features(**vision, return_dict=True).pooler_output
+        seen = {name: tensor for name, tensor in vision.items() if not name.startswith("region_")}
+        features = self.get_image_features(**seen, return_dict=True).pooler_output
         features = features.to(inputs_embeds.dtype)
+        if self.region_encoder is not None:
+            slots = input_ids == self.config.region_token_id
+            inputs_embeds = self.region_encoder.place(inputs_embeds, slots, self.vision_tower, vision, features)
         if not bool((input_ids == self.config.image_token_id).any()):
             # A row of text alone brings one blank tile: every rank runs, and has gradients of, the same layers.
             return inputs_embeds + 0 * features.sum(), None

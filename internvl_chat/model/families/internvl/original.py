@@ -311,6 +311,7 @@ def hub_config(config: InternVLConfig, is_plain: bool) -> dict[str, Any]:
         vision = {k: v for k, v in fields["vision_config"].items() if k not in ("num_adapter_layers", "adapter_norm")}
         fields |= {"model_type": "internvl", "vision_config": {**vision, "model_type": "internvl_vision"}}
         fields["architectures"] = ["InternVLForConditionalGeneration"]
+        del fields["region_tokens"]
     elif not is_plain:
         fields["architectures"] = ["IntentVCNetForConditionalGeneration"]
     return fields

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -14,9 +15,9 @@ from internvl_chat.contracts import UserError
 from internvl_chat.model.conversion.weight_files import LazyTensor
 from internvl_chat.model.families.internvl.configuration import IntentVCNetConfig
 from internvl_chat.model.families.internvl.original import template_of as template_of
-from internvl_chat.model.part_names import USUAL_NAMES, TowerSizes
+from internvl_chat.model.part_names import ADAPTERS, USUAL_NAMES, TowerSizes
 
-NAMES = USUAL_NAMES
+NAMES = replace(USUAL_NAMES, added=(ADAPTERS, "region_encoder"))
 FINGERPRINTED = (
     "model.vision_tower.embeddings.patch_embeddings.projection.weight",
     "model.language_model.layers.0.self_attn.k_proj.weight",
@@ -31,8 +32,9 @@ _TILING = ("dynamic_image_size", "use_thumbnail", "min_dynamic_patch", "max_dyna
 
 
 def placeholder_ids(config: InternVLConfig) -> tuple[int, ...]:
-    """`<IMG_CONTEXT>`."""
-    return (config.image_token_id,)
+    """`<IMG_CONTEXT>`, and with region tokens their slots'."""
+    regions = (config.region_token_id,) if getattr(config, "region_tokens", False) else ()
+    return (config.image_token_id, *regions)
 
 
 def tower_sizes(config: InternVLConfig) -> TowerSizes:

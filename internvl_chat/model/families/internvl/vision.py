@@ -9,16 +9,13 @@ from typing import Any
 import torch
 from torch import nn
 from transformers import AutoModel, InternVLVisionModel
-from transformers import initialization as init
 from transformers.models.internvl.modeling_internvl import InternVLVisionModelOutputWithPooling
 
 from internvl_chat.model.controls.box_adapter import (
     BoxAdapter,
     ChannelRMSNorm,
-    FanInConv2d,
-    FanInLinear,
     SpatialRMSNorm,
-    ZeroInitLinear,
+    init_added,
 )
 from internvl_chat.model.families.internvl.configuration import IntentVCNetVisionConfig
 
@@ -39,19 +36,7 @@ class IntentVCNetVisionModel(InternVLVisionModel):
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
-        # Here and not in the adapter's constructor: under ZeRO-3 a constructor sees empty shards, and weights that a
-        # checkpoint lacks are only ever initialised by this method.
-        if isinstance(module, (FanInLinear, FanInConv2d)):
-            init.normal_(module.weight, mean=0.0, std=module.fan_in**-0.5)
-            if module.bias is not None:
-                init.zeros_(module.bias)
-        elif isinstance(module, ZeroInitLinear):
-            init.zeros_(module.weight)
-            if module.bias is not None:
-                init.zeros_(module.bias)
-        elif isinstance(module, ChannelRMSNorm):
-            init.ones_(module.weight)
-        else:
+        if not init_added(module):
             super()._init_weights(module)
 
     def forward(
