@@ -58,12 +58,14 @@ class Rule:
     Args:
         native: one path, or the three (q, k, v) that `fused` makes of it.
         pointwise: a 1x1 convolution there, a linear layer here.
+        leading: the first axis here, of one, is missing there.
     """
 
     original: str
     native: tuple[str, ...]
     fused: FusedRows | None = None
     pointwise: bool = False
+    leading: bool = False
 
 
 def _pattern(path: str) -> re.Pattern[str]:
@@ -136,6 +138,8 @@ class WeightMap:
 def _to_native(name: str, tensor: LazyTensor, rule: Rule, part: int, leaf: str) -> LazyTensor:
     if rule.pointwise and len(tensor.shape) == 4:
         return tensor.map(torch.Size(tensor.shape[:2]), partial(torch.flatten, start_dim=1))
+    if rule.leading:
+        return tensor.map(torch.Size((1, *tensor.shape)), lambda read: read[None])
     # LoRA's first matrix sees the input, which q, k and v share; only the second has their rows.
     if rule.fused is None or ".lora_A." in leaf:
         return tensor
@@ -149,6 +153,8 @@ def _to_original(name: str, rule: Rule, leaf: str, parts: dict[int, LazyTensor])
     first = next(iter(parts.values()))
     if rule.pointwise and len(first.shape) == 2:
         return first.map(torch.Size((*first.shape, 1, 1)), lambda tensor: tensor[:, :, None, None])
+    if rule.leading:
+        return first.map(first.shape[1:], lambda read: read[0])
     if rule.fused is None or ".lora_A." in leaf:
         return first
     if len(parts) != len(rule.native):
