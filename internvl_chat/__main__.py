@@ -29,6 +29,7 @@ COMMAND_GROUPS = {
         "chat",
         "answer",
         "evaluate",
+        "caption-videos",
         "control",
     ),
     "score": (

@@ -100,6 +100,7 @@ class Sample:
         max_dynamic_patch: most tiles of its images, where its dataset says.
         data_augment: whether training may alter its pictures.
         every_frame: whether all frames of its video are shown, and not a number of them.
+        frame_numbers: the frames of its video that are shown, where they are chosen already; ascending.
     """
 
     id: str
@@ -113,6 +114,7 @@ class Sample:
     max_dynamic_patch: int | None = None
     data_augment: bool = False
     every_frame: bool = False
+    frame_numbers: tuple[int, ...] = ()
 
     @property
     def object_name(self) -> str:

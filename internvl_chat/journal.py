@@ -5,14 +5,15 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+from io import FileIO
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any
+from typing import Any
 
 from internvl_chat.contracts import UserError
 
 
-def open_to_append(path: Path) -> IO[bytes]:
+def open_to_append(path: Path) -> FileIO:
     """Open a file of lines for one writer; a line that a killed writer tore is dropped, its folder is made.
 
     Raises:
@@ -20,7 +21,8 @@ def open_to_append(path: Path) -> IO[bytes]:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        file = path.open("ab+")
+        # Unbuffered: what a full disk refused must not be tried again when the file is closed.
+        file = path.open("ab+", buffering=0)
     except OSError as error:
         raise UserError(f"{path}: cannot be written ({error.strerror})") from error
     try:
@@ -36,11 +38,22 @@ def open_to_append(path: Path) -> IO[bytes]:
     return file
 
 
-def append_lines(file: IO[bytes], content: str) -> None:
-    """Write whole lines and see them on the disk before returning."""
-    file.write(content.encode())
-    file.flush()
-    os.fsync(file.fileno())
+def append_lines(file: FileIO, content: str) -> None:
+    """Write whole lines and see them on the disk before returning.
+
+    Raises:
+        UserError: the disk is full, or fails.
+    """
+    left = content.encode()
+    try:
+        while left:
+            left = left[file.write(left) :]
+        os.fsync(file.fileno())
+    except OSError as error:
+        raise UserError(
+            f"{file.name}: cannot be written ({error.strerror}); what was finished before is kept, and the same "
+            "command goes on from there"
+        ) from error
 
 
 class Journal:

@@ -114,10 +114,16 @@ def add_prediction_options(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         help=f"frames shown of a video (default: 32, or the nearest number in training){each}",
     )
-    add("--max_new_tokens", type=positive_int, default=128, help="longest caption (default: %(default)s)")
+    add_decoding_options(parser, max_new_tokens=128)
+    add_feeding_options(parser)
+
+
+def add_decoding_options(parser: argparse.ArgumentParser, max_new_tokens: int) -> None:
+    """How captions are decoded; `Decoding` has fields of the same names."""
+    add = parser.add_argument
+    add("--max_new_tokens", type=positive_int, default=max_new_tokens, help="longest caption (default: %(default)s)")
     add("--temperature", type=float, default=0.0, help="above 0: sample (default: greedy or beam search)")
     add_search_options(parser)
-    add_feeding_options(parser)
 
 
 def add_search_options(parser: argparse.ArgumentParser) -> None:

@@ -48,16 +48,15 @@ class ShownTimes:
             return float(shown[-1] + (shown[-1] - shown[0]) / (len(shown) - 1))
         return float(shown[-1] + (1 / self.frames_per_second if self.frames_per_second else 0))
 
-    def window(self, from_s: float, until_s: float) -> ShownTimes:
-        """The frames that are first shown at `from_s` or later, and before `until_s`.
-
-        Raises:
-            UserError: there is none.
-        """
-        start, stop = np.searchsorted(self.times_s, (from_s, until_s))
-        if start == stop:
-            raise UserError(f"no frame is first shown between {from_s:g} and {until_s:g} seconds")
-        return ShownTimes(self.first + int(start), self.times_s[start:stop], self.frames_per_second)
+    def windows(self, window_s: float) -> list[ShownTimes]:
+        """The frames of each `window_s` seconds, counted from 0; a window in which no frame begins is left out."""
+        number = np.floor(self.times_s / window_s)
+        starts = np.flatnonzero(np.diff(number, prepend=-1))
+        stops = [*starts[1:], len(number)]
+        return [
+            ShownTimes(self.first + int(start), self.times_s[start:stop], self.frames_per_second)
+            for start, stop in zip(starts, stops, strict=True)
+        ]
 
 
 def read_shown_times(path: Path) -> ShownTimes:

@@ -95,6 +95,8 @@ class SampleEncoder:
         """
         if sample.video_path is None:
             return np.arange(len(sample.image_paths))
+        if sample.frame_numbers:
+            return np.array(sample.frame_numbers)
         header = self._header(sample)
         try:
             first, length = clip_window(sample.clip_s, header.timeline)

@@ -96,14 +96,19 @@ def test_uniform_and_rate_take_the_nearest_frames(steps: list[int], amount: int)
         assert len(wanted) > 400 or chosen == expected
 
 
-def test_a_window_holds_its_own_frames_under_their_own_numbers() -> None:
-    shown = ShownTimes(0, np.arange(100) / 10, 10.0)
-    part = shown.window(4.0, 6.5)
-    assert (part.first, len(part.times_s), part.from_s) == (40, 25, 4.0)
-    assert part.until_s == pytest.approx(6.5)
-    assert FrameChoice.named("chat").frames(part).tolist() == [40, 50, 60]
-    with pytest.raises(UserError, match="between 10 and 12 seconds"):
-        shown.window(10, 12)
+def test_windows_hold_their_own_frames_under_their_own_numbers() -> None:
+    shown = ShownTimes(0, np.delete(np.arange(100) / 10, range(50, 75)), 10.0)
+    parts = shown.windows(2.5)
+    assert [(part.first, len(part.times_s), part.from_s) for part in parts] == [
+        (0, 25, 0.0),
+        (25, 25, 2.5),
+        (50, 25, 7.5),
+    ]
+    assert [FrameChoice.named("chat").frames(part).tolist() for part in parts] == [
+        [0, 10, 20],
+        [25, 35, 45],
+        [50, 60, 70],
+    ]
 
 
 @pytest.mark.parametrize(

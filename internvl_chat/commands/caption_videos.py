@@ -1,0 +1,80 @@
+"""Caption videos: single ones, lists, or whole folders, resumable.
+
+    python -m internvl_chat caption-videos CLIPS/ --model CKPT --out captions
+    python -m internvl_chat caption-videos list.csv --model CKPT --out captions --strategy fps0.5 --window 20
+    torchrun --nproc_per_node 4 -m internvl_chat caption-videos CLIPS/ --model CKPT --out captions
+
+A list is a text file with a path a line, JSONL, CSV or Parquet with a column 'video' and, if it likes, 'question';
+its paths are relative to it. OUT/captions.jsonl has a line a video, with the frames that were seen, when they are
+shown, and what part of a long video was not seen. Every finished caption is kept in OUT/progress: the same command
+writes what is left and what has changed. Videos that cannot be read are in OUT/failures.jsonl, and the exit code is 1.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from internvl_chat.commands.options import add_decoding_options, add_feeding_options
+
+DEFAULT_QUESTION = "Please describe this video in detail."
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("source", type=Path, nargs="+", help="folders, lists (.txt, .jsonl, .csv, .parquet), or videos")
+    add("--model", required=True, help="base, training checkpoint or merged model: a folder or a hub id")
+    add("--base", help="the checkpoint's base, if it was moved since training")
+    add("--conv_style", help="conversation template, where the model's files do not tell")
+    add("--out", type=Path, required=True, help="folder of the captions")
+    add("--question", default=DEFAULT_QUESTION, help="what is asked of each video (default: %(default)s)")
+    add(
+        "--strategy",
+        metavar="chat|base|uniformN|fpsX",
+        help="frames shown: the one nearest to each second, up to 24; 24 of the first minute; N over all of it; X a "
+        "second (default: what the model was made for)",
+    )
+    add("--window", type=float, metavar="SECONDS", help="a caption for every so many seconds (default: one a video)")
+    add("--txt", action="store_true", help="also OUT/txt: a text file a video")
+    add("--layout", choices=("cogvideox",), help="also prompts.txt and videos.txt, line by line")
+    add("--parquet", action="store_true", help="also captions.parquet")
+    add_decoding_options(parser, max_new_tokens=512)
+    add_feeding_options(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    from internvl_chat.contracts import UserError
+    from internvl_chat.data.media.frame_choice import FrameChoice
+    from internvl_chat.data.records.video_lists import list_videos
+    from internvl_chat.inference.decoding import Decoding
+
+    decoding = Decoding.from_arguments(args)
+    choice = None if args.strategy is None else FrameChoice.named(args.strategy)
+    if args.window is not None and not 0 < args.window < float("inf"):
+        raise UserError(f"--window {args.window:g}: expected more than 0 seconds")
+    if args.layout and args.window:
+        raise UserError("--layout and --window: the layout has one caption a video; drop one of them")
+    videos = list_videos(args.source)
+    from internvl_chat.inference.handle import open_model
+    from internvl_chat.inference.predict import Feeding
+    from internvl_chat.inference.ranks import Ranks
+    from internvl_chat.inference.video_captions.clips_shown import Request
+    from internvl_chat.inference.video_captions.run_videos import caption_videos
+
+    opened = open_model(
+        args.model,
+        base_path=args.base,
+        conv_style=args.conv_style,
+        video_backend=args.video_backend,
+        ranks=Ranks.join(),
+    )
+    choice = choice or FrameChoice("uniform", opened.encoder.config.num_frames)
+    request = Request(args.question, choice, args.window)
+    feeding = Feeding(args.batch_tokens, args.num_workers)
+    captioned = caption_videos(opened, videos, request, decoding, feeding, args.out, model=args.model)
+    if opened.ranks.is_first:
+        captioned.write(args.out, txt=args.txt, layout=bool(args.layout), parquet=args.parquet)
+        sys.stdout.write(f"{args.out}: {captioned.summary()}\n")
+    opened.ranks.leave()
+    return 1 if captioned.failures else 0

@@ -1,0 +1,1 @@
+"""Captions for whole collections of videos, behind `caption-videos`."""

@@ -1,0 +1,125 @@
+"""Clips to caption: what of each video is shown, and what is asked about it."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from internvl_chat.constants import VIDEO_PLACEHOLDER
+from internvl_chat.contracts import Sample, Turn, UserError
+from internvl_chat.data.media.frame_choice import FrameChoice, ShownTimes, read_shown_times
+from internvl_chat.data.records.video_lists import ListedVideo
+from internvl_chat.inference.ranks import Ranks
+from internvl_chat.inference.requests import Ask
+
+# Headers that are read side by side: this waits for disks, and not for processors.
+_READERS = 8
+
+
+@dataclass(frozen=True)
+class Clip:
+    """A video, or one window of it, that gets a caption.
+
+    Args:
+        frames, times_s: numbers of the frames shown, and when they are, in seconds from the video's first frame.
+        seconds: from when to when the caption speaks of it.
+        unseen_s: the part of that which no frame was taken of; None where frames lie all over it.
+        is_window: whether it is one window of several.
+    """
+
+    video: ListedVideo
+    question: str
+    frames: tuple[int, ...]
+    times_s: tuple[float, ...]
+    seconds: tuple[float, float]
+    unseen_s: tuple[float, float] | None
+    is_window: bool
+
+    @property
+    def id(self) -> str:
+        """Its own among the clips of a run. Plain ASCII, whatever the bytes of a file's name."""
+        words = [json.dumps(self.video.name)]
+        if self.video.question is not None:
+            words.append(json.dumps(self.question))
+        if self.is_window:
+            words.append(f"at {self.seconds[0]:g} s")
+        return " ".join(words)
+
+    @property
+    def ask(self) -> Ask:
+        turn = Turn("human", f"{VIDEO_PLACEHOLDER}\n{self.question}")
+        path = self.video.path
+        return Ask(self.id, (Sample(self.id, (turn,), str(path), video_path=path, frame_numbers=self.frames),))
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A video that has no caption, or a window of it that has none, and why."""
+
+    video: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is asked of every video, and what of it is shown.
+
+    Args:
+        question: where a list has none of its own.
+        window_s: captions are written of so many seconds each; None is one caption a video.
+    """
+
+    question: str
+    choice: FrameChoice
+    window_s: float | None = None
+
+    def clips(self, video: ListedVideo) -> list[Clip]:
+        """What is to be captioned of a video; no frame is decoded.
+
+        Raises:
+            UserError: it is no video, or says nothing of time.
+        """
+        shown = read_shown_times(video.path)
+        parts = [shown] if self.window_s is None else shown.windows(self.window_s)
+        return [self._clip(video, shown, part) for part in parts]
+
+    def _clip(self, video: ListedVideo, shown: ShownTimes, part: ShownTimes) -> Clip:
+        frames = self.choice.frames(part)
+        begin, end = part.from_s, part.until_s
+        if self.window_s is not None:
+            begin = math.floor(part.from_s / self.window_s) * self.window_s
+            end = min(begin + self.window_s, shown.until_s)
+        return Clip(
+            video,
+            video.question or self.question,
+            tuple(frames.tolist()),
+            tuple(shown.times_s[frames].round(6).tolist()),
+            (round(begin, 6), round(end, 6)),
+            self.choice.unseen_s(part),
+            self.window_s is not None,
+        )
+
+
+def clips_of(videos: Sequence[ListedVideo], request: Request) -> tuple[list[Clip], list[Failure]]:
+    """The clips of all videos, in order, and the videos that cannot be read."""
+
+    def read(video: ListedVideo) -> list[Clip] | Failure:
+        try:
+            return request.clips(video)
+        except UserError as error:
+            return Failure(video.name, str(error))
+
+    with ThreadPoolExecutor(_READERS) as readers:
+        results = list(readers.map(read, videos))
+    clips = [clip for result in results if not isinstance(result, Failure) for clip in result]
+    return clips, [result for result in results if isinstance(result, Failure)]
+
+
+def clips_together(videos: Sequence[ListedVideo], request: Request, ranks: Ranks) -> tuple[list[Clip], list[Failure]]:
+    """The clips of all videos, the same on all ranks; each reads the headers of its share."""
+    size = -(-len(videos) // ranks.size)
+    parts = ranks.gathered(clips_of(videos[ranks.rank * size : (ranks.rank + 1) * size], request))
+    return [clip for clips, _ in parts for clip in clips], [failure for _, failures in parts for failure in failures]

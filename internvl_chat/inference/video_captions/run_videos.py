@@ -1,0 +1,177 @@
+"""A run of caption-videos: its folder, captions kept as they are finished, and the files at the end."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from internvl_chat.contracts import UserError
+from internvl_chat.data.media.frame_choice import FrameChoice
+from internvl_chat.data.records.video_lists import ListedVideo
+from internvl_chat.files import read_json, write_json, write_jsonl
+from internvl_chat.inference.decoding import Decoding
+from internvl_chat.inference.ensemble import InStep
+from internvl_chat.inference.generation import Captioners, caption_ends
+from internvl_chat.inference.handle import OpenedModel
+from internvl_chat.inference.ledger import read_progress
+from internvl_chat.inference.predict import Feeding, Predictions, predict
+from internvl_chat.inference.requests import Viewpoint
+from internvl_chat.inference.video_captions.caption_files import (
+    write_failures,
+    write_layout,
+    write_parquet,
+    write_texts,
+)
+from internvl_chat.inference.video_captions.clips_shown import Clip, Failure, Request, clips_together
+
+RUN_NAME, PROGRESS_NAME, CAPTIONS_NAME = "run.json", "progress", "captions.jsonl"
+
+
+def claim_folder(out: Path, opened: OpenedModel, model: str) -> None:
+    """Mark a folder as one of this model's captions.
+
+    Args:
+        model: what the user calls it.
+    Raises:
+        UserError: it holds another model's, or a file of captions of unknown origin.
+    """
+    mark = hashlib.sha256(json.dumps(opened.identity(), sort_keys=True).encode()).hexdigest()[:16]
+    path = out / RUN_NAME
+    if path.is_file():
+        run = read_json(path)
+        if not isinstance(run, dict) or run.get("mark") != mark:
+            other = run.get("model") if isinstance(run, dict) else None
+            raise UserError(
+                f"{out}: holds captions of another model ({other}), or of this one before it was changed; "
+                "give a new --out"
+            )
+    elif (out / CAPTIONS_NAME).exists():
+        raise UserError(f"{out}: holds a {CAPTIONS_NAME} that is not from here; give a new --out")
+    elif opened.ranks.is_first:
+        write_json(path, {"model": model, "mark": mark})
+
+
+@dataclass(frozen=True)
+class CaptionedVideos:
+    """What became of a run's videos: a record a caption, in the order of the videos, and what has none.
+
+    `num_new`, `new_tokens` and `elapsed_s` count what this run wrote itself.
+    """
+
+    records: list[dict[str, Any]]
+    failures: list[Failure]
+    num_new: int
+    new_tokens: int
+    elapsed_s: float
+
+    def write(self, out: Path, *, txt: bool, layout: bool, parquet: bool) -> None:
+        """`captions.jsonl` and `failures.jsonl`, and the other forms that are asked for.
+
+        Raises:
+            UserError: a file cannot be written.
+        """
+        write_jsonl(out / CAPTIONS_NAME, self.records)
+        write_failures(out, [asdict(failure) for failure in self.failures])
+        if txt:
+            write_texts(out, self.records)
+        if layout:
+            write_layout(out, self.records)
+        if parquet:
+            write_parquet(out, self.records)
+
+    def summary(self) -> str:
+        """What was done, in one line."""
+        rate = self.num_new / self.elapsed_s, self.new_tokens / self.elapsed_s
+        return (
+            f"{len(self.records)} captions, {self.num_new} of them new at {rate[0]:.2f} a second "
+            f"({rate[1]:.0f} tokens a second), {len(self.failures)} failures"
+        )
+
+
+def caption_videos(
+    opened: OpenedModel,
+    videos: Sequence[ListedVideo],
+    request: Request,
+    decoding: Decoding,
+    feeding: Feeding,
+    out: Path,
+    model: str,
+) -> CaptionedVideos:
+    """Write the captions of all videos, or find them in `out`, where every finished one is kept.
+
+    Args:
+        model: what the user calls it.
+    Raises:
+        UserError: `out` holds another model's captions or cannot be written, or the model cannot be used.
+    """
+    began = time.perf_counter()
+    claim_folder(out, opened, model)
+    clips, failures = clips_together(videos, request, opened.ranks)
+    if opened.ranks.is_first:
+        sys.stderr.write("".join(f"error: {json.dumps(f.video)}: {f.reason}\n" for f in failures))
+    before = read_progress(out / PROGRESS_NAME).keys()
+    opened.ranks.gathered(None)  # no rank writes before all have looked
+    predictions = _predict(opened, clips, decoding, feeding, out / PROGRESS_NAME)
+    new = {key: texts for key, texts in read_progress(out / PROGRESS_NAME).items() if key not in before}
+    tokens = opened.encoder.tokenizer([text for texts in new.values() for text in texts])["input_ids"] if new else []
+    failures += [
+        Failure(clip.video.name, predictions.failures[clip.id]) for clip in clips if clip.id in predictions.failures
+    ]
+    return CaptionedVideos(
+        list(_records(clips, predictions, model, request.choice)),
+        failures,
+        len(new),
+        sum(map(len, tokens)),
+        time.perf_counter() - began,
+    )
+
+
+def _predict(
+    opened: OpenedModel, clips: Sequence[Clip], decoding: Decoding, feeding: Feeding, folder: Path
+) -> Predictions:
+    view = Viewpoint(opened.encoder, opened.encoder.config.num_frames)
+
+    def load() -> Captioners:
+        ends = caption_ends(opened.encoder)
+        return Captioners(InStep([opened.load()]), [0], opened.encoder.tokenizer, ends, decoding)
+
+    return predict(
+        [clip.ask for clip in clips],
+        [view],
+        load,
+        decoding=decoding,
+        identity=["captions", opened.identity()],
+        folder=folder,
+        feeding=feeding,
+        ranks=opened.ranks,
+    )
+
+
+def _records(
+    clips: Sequence[Clip], predictions: Predictions, model: str, choice: FrameChoice
+) -> Iterator[dict[str, Any]]:
+    for clip in clips:
+        texts = predictions.candidates.get(clip.id)
+        if texts is None:
+            continue
+        record: dict[str, Any] = {
+            "video": clip.video.name,
+            "caption": texts[0],
+            "question": clip.question,
+            "model": model,
+            "strategy": choice.name,
+            "frames": clip.frames,
+            "times": clip.times_s,
+            "seconds": clip.seconds,
+        }
+        if clip.unseen_s is not None:
+            record["unseen"] = clip.unseen_s
+        if len(texts) > 1:
+            record["candidates"] = texts
+        yield record

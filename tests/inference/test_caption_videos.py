@@ -1,0 +1,215 @@
+"""Whole collections of videos: nothing is lost, written twice, or cut without a word."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from internvl_chat.__main__ import build_parser, main
+from tests.data.clips import write_clip
+from tests.helpers import ROOT
+
+# A name in Latin-1, one with a quote and a space, one below, and one that is no UTF-8.
+NAMES = ["b.mp4", "caf\xe9 \u4e00.mp4", 'below/it\'s "one".mkv', os.fsdecode(b"below/\xff.mp4"), "c.mp4"]
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Five videos of 10 to 60 frames (25 a second), and what is none; read only."""
+    folder = tmp_path_factory.mktemp("videos") / "clips"
+    (folder / "below").mkdir(parents=True)
+    for number, name in enumerate(NAMES):
+        write_clip(folder / name, 10 + number * 12)
+    (folder / "broken.mp4").write_bytes(b"no video")
+    (folder / "notes.txt").write_text("not a video")
+    return folder
+
+
+@pytest.fixture
+def run(captioner_folder: Path, capsys: pytest.CaptureFixture[str]) -> Run:
+    """The command: exit code, what it printed, and what it complained of."""
+
+    def caption(*argv: object) -> tuple[int, str, str]:
+        settings = ["--model", captioner_folder, "--num_workers", 0, "--max_new_tokens", 5, "--strategy", "fps4"]
+        code = main([str(word) for word in ("caption-videos", *settings, *argv)])
+        said = capsys.readouterr()
+        return code, said.out, said.err
+
+    return caption
+
+
+def lines(path: Path) -> list[dict]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def test_a_folder_is_captioned_and_its_broken_video_named(run: Run, clips: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    code, said, complained = run(clips, "--out", out)
+    assert code == 1
+    assert said.startswith(f"{out}: 5 captions, 5 of them new at ") and said.endswith(", 1 failures\n")
+    assert "broken.mp4" in complained
+    records = lines(out / "captions.jsonl")
+    assert [record["video"] for record in records] == sorted(n for n in NAMES if "/" not in n) + sorted(
+        n for n in NAMES if "/" in n
+    )
+    first = records[0]
+    assert (first["frames"], first["times"]) == ([0, 6], [0.0, 0.24])
+    assert first["seconds"] == [0.0, 0.4] and "unseen" not in first
+    assert (first["question"], first["strategy"]) == ("Please describe this video in detail.", "fps4")
+    assert [failure["video"] for failure in lines(out / "failures.jsonl")] == ["broken.mp4"]
+
+    before = (out / "captions.jsonl").read_bytes()
+    code, said, _ = run(clips, "--out", out, "--batch_tokens", 1)
+    assert code == 1 and "5 captions, 0 of them new" in said
+    assert (out / "captions.jsonl").read_bytes() == before
+    # One at a time, each alone in its batch: the same captions.
+    run(clips, "--out", tmp_path / "alone", "--batch_tokens", 1)
+    assert (tmp_path / "alone" / "captions.jsonl").read_bytes() == before
+
+
+def test_only_what_is_left_or_changed_is_written(run: Run, clips: Path, tmp_path: Path) -> None:
+    own, out = tmp_path / "own", tmp_path / "out"
+    shutil.copytree(clips, own)
+    (own / "broken.mp4").unlink()
+    (own / "c.mp4").rename(tmp_path / "c.mp4")
+    assert "4 captions, 4 of them new" in run(own, "--out", out)[1]
+    (tmp_path / "c.mp4").rename(own / "c.mp4")
+    assert "5 captions, 1 of them new" in run(own, "--out", out)[1]
+    write_clip(own / "b.mp4", 31)
+    assert "5 captions, 1 of them new" in run(own, "--out", out)[1]
+    code, said, _ = run(own, "--out", out, "--question", "What moves?")
+    assert code == 0 and "5 captions, 5 of them new" in said
+    assert {record["question"] for record in lines(out / "captions.jsonl")} == {"What moves?"}
+    assert not (out / "failures.jsonl").exists()
+
+
+def test_a_long_video_is_cut_in_windows_or_what_is_not_seen_is_said(run: Run, tmp_path: Path) -> None:
+    video = write_clip(tmp_path / "long.mp4", 65)
+    assert run(video, "--out", tmp_path / "cut", "--window", 1)[0] == 0
+    windows = lines(tmp_path / "cut" / "captions.jsonl")
+    assert [record["seconds"] for record in windows] == [[0.0, 1.0], [1.0, 2.0], [2.0, 2.6]]
+    assert [record["frames"] for record in windows] == [[0, 6, 12, 19], [25, 31, 37, 44], [50, 56, 62]]
+    assert run(video, "--out", tmp_path / "whole", "--strategy", "chat")[0] == 0
+    (whole,) = lines(tmp_path / "whole" / "captions.jsonl")
+    assert (whole["frames"], whole["times"], whole["strategy"]) == ([0, 25, 50, 64], [0.0, 1.0, 2.0, 2.56], "chat")
+
+
+def test_every_kind_of_list_is_read_alike(run: Run, clips: Path, tmp_path: Path) -> None:
+    names = NAMES[:3]
+    (clips / "list.txt").write_bytes(b"".join(os.fsencode(name) + b"\r\n" for name in names) + b"\n")
+    (clips / "list.jsonl").write_text("".join(json.dumps({"video": name}) + "\n" for name in names))
+    with (clips / "list.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([["video", "question"], *([name, ""] for name in names)])
+    written = []
+    for kind in ("txt", "jsonl", "csv"):
+        assert run(clips / f"list.{kind}", "--out", tmp_path / kind)[0] == 0
+        written.append((tmp_path / kind / "captions.jsonl").read_bytes())
+    assert written[0] == written[1] == written[2]
+    assert [json.loads(line)["video"] for line in written[0].splitlines()] == names
+
+
+def test_a_list_may_ask_several_questions_of_one_video(run: Run, clips: Path, tmp_path: Path) -> None:
+    asked = [{"video": "b.mp4", "question": "What?"}, {"video": "b.mp4", "question": "Where?"}, {"video": "b.mp4"}]
+    (clips / "asked.jsonl").write_text("".join(json.dumps(record) + "\n" for record in asked))
+    assert run(clips / "asked.jsonl", "--out", tmp_path, "--question", "Who?")[0] == 0
+    assert [record["question"] for record in lines(tmp_path / "captions.jsonl")] == ["What?", "Where?", "Who?"]
+
+
+def test_candidates_and_other_forms_are_written_beside(run: Run, clips: Path, tmp_path: Path) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet")
+    forms = ["--txt", "--layout", "cogvideox", "--parquet", "--num_beams", 3, "--num_candidates", 2]
+    assert run(clips / "below", clips / "b.mp4", "--out", tmp_path, *forms)[0] == 0
+    records = lines(tmp_path / "captions.jsonl")
+    assert [len(record["candidates"]) for record in records] == [2, 2, 2]
+    assert parquet.read_table(tmp_path / "captions.parquet")["caption"].to_pylist() == [r["caption"] for r in records]
+    prompts = (tmp_path / "prompts.txt").read_text().split("\n")
+    videos = (tmp_path / "videos.txt").read_bytes().split(b"\n")
+    assert prompts == [*(" ".join(record["caption"].split()) for record in records), ""]
+    assert videos == [*(os.fsencode(record["video"]) for record in records), b""]
+    for record in records:
+        text = tmp_path / "txt" / Path(record["video"].removeprefix("/")).with_suffix(".txt")
+        assert text.read_text() == record["caption"] + "\n"
+
+
+@pytest.mark.parametrize(
+    ("argv", "told"),
+    [
+        (["nowhere"], "nowhere: is neither a folder"),
+        (["empty"], "empty: holds no videos"),
+        (["missing.txt"], "missing.txt:2: video not found"),
+        (["bare.csv"], "bare.csv: its first line names no column 'video'"),
+        (["odd.jsonl"], "odd.jsonl:1: 'video' is 7"),
+        (["a.mp4", "--window", "0"], "--window 0: expected more than 0"),
+        (["a.mp4", "--window", "2", "--layout", "cogvideox"], "--layout and --window"),
+        (["a.mp4", "--strategy", "all"], "frame choice 'all'"),
+        (["a.mp4", "--num_candidates", "3"], "--num_candidates 3"),
+        (["a.mp4", "--model", "nowhere"], "nowhere: is neither a checkpoint folder"),
+        (["a.mp4", "--model", "empty"], "empty: is no checkpoint"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_what_cannot_be_done_is_one_message_and_writes_nothing(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, argv: list[str], told: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_clip(tmp_path / "a.mp4", 3)
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "missing.txt").write_text("a.mp4\nb.mp4\n")
+    (tmp_path / "bare.csv").write_text("a.mp4\n")
+    (tmp_path / "odd.jsonl").write_text('{"video": 7}\n')
+    code, said, complained = run("--out", "out", *argv)
+    assert (code, said) == (1, "")
+    assert complained.startswith("error: ") and told in complained and complained.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_another_models_captions_are_left_alone(run: Run, captioner_folder: Path, clips: Path, tmp_path: Path) -> None:
+    other = shutil.copytree(captioner_folder, tmp_path / "other")
+    out = tmp_path / "out"
+    assert run(clips / "b.mp4", "--out", out)[0] == 0
+    before = (out / "captions.jsonl").read_bytes()
+    code, _, complained = run(clips / "c.mp4", "--out", out, "--model", other, "--base", "elsewhere")
+    assert code == 1 and "holds captions of another model" in complained
+    assert (out / "captions.jsonl").read_bytes() == before
+    (out / "run.json").unlink()
+    code, _, complained = run(clips / "c.mp4", "--out", out)
+    assert code == 1 and "holds a captions.jsonl that is not from here" in complained
+
+
+def test_two_videos_of_one_name_are_told(run: Run, clips: Path, tmp_path: Path) -> None:
+    for folder in ("one", "two"):
+        (tmp_path / folder).mkdir()
+        shutil.copy(clips / "b.mp4", tmp_path / folder / "a.mp4")
+        (tmp_path / folder / "list.txt").write_text("a.mp4\n")
+    code, _, complained = run(tmp_path / "one" / "list.txt", tmp_path / "two" / "list.txt", "--out", tmp_path / "out")
+    assert code == 1 and "two videos are called 'a.mp4'" in complained
+
+
+def test_the_tasks_of_an_array_share_a_list(tmp_path: Path) -> None:
+    (tmp_path / "list.txt").write_text("".join(f"{number}.mp4\n" for number in range(7)))
+    python = tmp_path / "python"
+    python.write_text('#!/bin/sh\nprintf "%s\\n" "$*"\ncat "$4"\n')
+    python.chmod(0o755)
+    seen = []
+    for task in range(3):
+        environment = {"PATH": f"{tmp_path}:/usr/bin:/bin", "SLURM_ARRAY_TASK_ID": str(task)}
+        done = subprocess.run(
+            ["sh", ROOT / "shell" / "caption_videos.sbatch", "list.txt", "CKPT", "out"],
+            cwd=tmp_path,
+            env={**environment, "SLURM_ARRAY_TASK_COUNT": "3"},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        command, *share = done.stdout.splitlines()
+        assert build_parser().parse_args(command.split()[2:]).out == Path(f"out/part-{task}-of-3")
+        seen += share
+    assert sorted(seen) == [f"{number}.mp4" for number in range(7)]
