@@ -60,32 +60,18 @@ class ShownTimes:
 
 
 def read_shown_times(path: Path) -> ShownTimes:
-    """When each frame of a video file is shown, from its packets; none is decoded.
+    """When each frame of a video file is shown, as a decoder presents them.
 
     Raises:
         UserError: the file is missing, is no video, or says neither when its frames are shown nor how fast.
     """
-    import av
-
-    frames_per_second = read_header(path).frames_per_second
-    try:
-        with av.open(str(path), metadata_errors="replace") as container:
-            stream = container.streams.video[0]
-            times = [packet.pts for packet in container.demux(stream) if packet.size]
-            unit_s = float(stream.time_base or 0)
-    except (av.FFmpegError, OSError) as error:
-        raise UserError(f"{path}: cannot be read ({error})") from error
-    if not times:
+    timeline = read_header(path).timeline
+    if not timeline.num_frames:
         raise UserError(f"{path}: holds no frames")
-    known = [time for time in times if time is not None]
-    if len(known) == len(times) and unit_s:
-        # As decord counts, which the original reads with: from the first frame that is shown.
-        times_s = (np.sort(np.array(known, dtype=np.int64)) - min(known)) * unit_s
-    elif frames_per_second:
-        times_s = np.arange(len(times)) / frames_per_second
-    else:
+    if not timeline.frames_per_second and timeline.num_frames > 1:
         raise UserError(f"{path}: says neither when its frames are shown nor their rate; convert it to mp4")
-    return ShownTimes(0, times_s, frames_per_second)
+    times_s = timeline.seconds_of(np.arange(timeline.num_frames)) if timeline.frames_per_second else np.zeros(1)
+    return ShownTimes(0, times_s, timeline.frames_per_second)
 
 
 @dataclass(frozen=True)

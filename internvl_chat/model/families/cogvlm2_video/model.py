@@ -47,7 +47,8 @@ def build_tower(config: CogVLM2VideoVisionConfig) -> nn.Module:
         num_classes=0,
         global_pool="",
     )
-    for block in tower.blocks:
+    blocks: Any = tower.blocks
+    for block in blocks:
         # It shifts all scores of a query alike, which softmax cancels, so timm has none; the original's files do.
         block.attn.k_proj = nn.Linear(width, width)
     return tower

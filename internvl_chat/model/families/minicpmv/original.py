@@ -14,6 +14,7 @@ from transformers import Idefics2Config, LlamaConfig
 from transformers.models.idefics2.configuration_idefics2 import Idefics2VisionConfig
 
 from internvl_chat.contracts import UserError
+from internvl_chat.model.conversion.weight_files import LazyTensor, stored_weights
 from internvl_chat.model.conversion.weight_map import FusedRows, Rule, WeightMap
 from internvl_chat.model.families.minicpmv.configuration import MiniCPMVConfig
 from internvl_chat.vision import Vision
@@ -175,3 +176,12 @@ def case_inputs(case: Mapping[str, torch.Tensor], config: MiniCPMVConfig) -> tup
 def _number(name: str) -> int:
     digits = name.rpartition("_")[2]
     return int(digits) if digits.isdecimal() else -1
+
+
+def open_original(folder: Path, config: MiniCPMVConfig, base_path: str | None = None) -> dict[str, LazyTensor]:
+    """The native tensors of an original folder, which is always complete.
+
+    Raises:
+        UserError: they cannot be read, or are not the family's.
+    """
+    return weight_map(config).to_native(stored_weights(folder))
