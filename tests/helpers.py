@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -106,3 +107,18 @@ def randomise(parameters: Any, std: float = 0.3, seed: int = 5) -> None:
     with torch.no_grad():
         for parameter in parameters:
             parameter.copy_(torch.randn(parameter.shape, generator=generator) * std)
+
+
+def package_with_example(page: str, folder: Path) -> Path:
+    """A folder with this package in it, and the example file of a page of docs/adding; other files are links."""
+    package = folder / "with_example"
+    for path in (ROOT / "internvl_chat").rglob("*"):
+        if path.is_file() and "__pycache__" not in path.parts:
+            link = package / path.relative_to(ROOT)
+            link.parent.mkdir(parents=True, exist_ok=True)
+            link.symlink_to(path)
+    text = (ROOT / page).read_text(encoding="utf-8")
+    example = re.search(r"`(internvl_chat/[\w/]+\.py)`:\n\n```python\n(.+?)```", text, re.DOTALL)
+    assert example is not None
+    (package / example[1]).write_text(example[2], encoding="utf-8")
+    return package

@@ -3,14 +3,9 @@
 from __future__ import annotations
 
 import json
-import re
 from pathlib import Path
 
-import pytest
-
-from tests.helpers import ROOT, run_python
-
-PAGE = (ROOT / "docs" / "adding" / "control.md").read_text(encoding="utf-8")
+from tests.helpers import package_with_example, run_python
 
 # What a user would look at, in one process: the flag and its help, the rows, a prompt, and what is saved.
 _PROBE = """
@@ -51,24 +46,9 @@ sys.stdout.write(json.dumps(shown | {"saved": json.loads((folder / "prompt_confi
 """
 
 
-@pytest.fixture
-def package_with_the_example(tmp_path: Path) -> Path:
-    """This package with one file more; its other files are links."""
-    package = tmp_path / "with_side"
-    for path in (ROOT / "internvl_chat").rglob("*"):
-        if path.is_file() and "__pycache__" not in path.parts:
-            link = package / path.relative_to(ROOT)
-            link.parent.mkdir(parents=True, exist_ok=True)
-            link.symlink_to(path)
-    name, code = re.search(r"`(internvl_chat/[\w/]+\.py)`:\n\n```python\n(.+?)```", PAGE, re.DOTALL).groups()
-    (package / name).write_text(code, encoding="utf-8")
-    return package
-
-
-def test_the_example_is_a_control_with_one_file(
-    package_with_the_example: Path, media_root: Path, tmp_path: Path
-) -> None:
-    first = f"import sys; sys.path.insert(0, {str(package_with_the_example)!r})\n"
+def test_the_example_is_a_control_with_one_file(media_root: Path, tmp_path: Path) -> None:
+    package = package_with_example("docs/adding/control.md", tmp_path)
+    first = f"import sys; sys.path.insert(0, {str(package)!r})\n"
     result = run_python("-c", first + _PROBE, media_root / "wide.png", tmp_path)
     assert result.returncode == 0, result.stderr
     shown = json.loads(result.stdout)
