@@ -1,7 +1,7 @@
 """Caption the test videos with a checkpoint: submission files, and scores where references exist.
 
     python eval_const.py                                     # newest checkpoint under work_dirs/
-    python eval_const.py --checkpoint_path CKPT --save_path results/mine --split public
+    python eval_const.py --model CKPT --out results/mine --split public
     python eval_const.py --ensemble CKPT_A CKPT_B --weights 0.6 0.4
     torchrun --nproc_per_node 4 eval_const.py                # the ids split over four processes
 
@@ -10,7 +10,7 @@ candidates_public.json and candidates_private.json (id -> captions). With --refe
 dataset's root) it also prints and writes BLEU, METEOR, CIDEr and ROUGE-L: of each part, and the mean of both, which is
 what the challenge ranks by.
 
-Every finished caption is kept in SAVE_PATH/progress: the same command goes on where a killed one stopped. A video that
+Every finished caption is kept in OUT/progress: the same command goes on where a killed one stopped. A video that
 cannot be read, or of which the model says no word, is named, gets --fallback_caption or none, and the exit code is 1.
 """
 
@@ -24,14 +24,16 @@ from pathlib import Path
 from typing import Any
 
 from internvl_chat.choices import CONSENSUS_UTILITIES
-from internvl_chat.commands.options import add_prediction_options
+from internvl_chat.commands.options import add_prediction_options, with_underscores
 
 
 def build_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
     add_prediction_options(parser)
     add = parser.add_argument
-    add("--save_path", type=Path, help="output folder (default: results/<run>-<checkpoint>)")
+    add("--out", "--save_path", type=Path, help="output folder (default: results/<run>-<checkpoint>)")
     add("--split", choices=("public", "private", "both"), default="both", help="test split (default: %(default)s)")
     add("--ids", type=Path, help="caption these ids instead (a JSON list, or a captions file): writes result.json")
     add("--references", type=Path, help="captions to score against (default: ROOT/references_test.json, if there)")
@@ -65,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
     asks = [session.ask(video_id) for ids in parts.values() for video_id in ids]
     if args.consensus not in (None, "BLEU-4") and len(asks) == 1:
         raise UserError(f"--consensus {args.consensus} weighs words by how few videos have them: take BLEU-4 for one")
-    folder = args.save_path or session.results_folder
+    folder = args.out or session.results_folder
     predictions = session.predict(asks, decoding, Feeding(args.batch_tokens, args.num_workers), folder / "progress")
     fail_unless_any(predictions)
     is_whole = not session.ranks.is_first or write(
@@ -194,7 +196,7 @@ def write_scores(folder: Path, captions: dict[str, str], path: Path, parts: dict
 
 
 def main() -> None:
-    args = build_parser().parse_args()
+    args = build_parser().parse_args(with_underscores(sys.argv[1:]))
     from internvl_chat.constants import INTERRUPTED
     from internvl_chat.contracts import UserError
 

@@ -6,7 +6,7 @@ import argparse
 import sys
 from importlib import import_module
 
-from internvl_chat.commands.options import keep_inputs
+from internvl_chat.commands.options import keep_inputs, with_underscores
 from internvl_chat.constants import INTERRUPTED
 
 # What a command is for, and its name; each has a module of its name in `commands/`.
@@ -59,6 +59,7 @@ def build_parser() -> argparse.ArgumentParser:
         description="Fine-tuning vision-language models so that a box decides what the caption is about.",
         epilog="\n".join(f"to {purpose}: {', '.join(names)}" for purpose, names in COMMAND_GROUPS.items()),
         formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name in COMMANDS:
@@ -69,6 +70,7 @@ def build_parser() -> argparse.ArgumentParser:
             help=text.strip().splitlines()[0],
             description=text,
             formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
         )
         module.add_arguments(sub)
         sub.set_defaults(run=module.run)
@@ -76,7 +78,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(argv: list[str] | None = None) -> int:
-    args = build_parser().parse_args(argv)
+    args = build_parser().parse_args(with_underscores(sys.argv[1:] if argv is None else argv))
     from internvl_chat.contracts import UserError
 
     try:

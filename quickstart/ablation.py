@@ -29,7 +29,7 @@ def main() -> None:
     names = [word for category in CATEGORIES for word in ("--object_name", f"{category}=object")]
     run(
         [sys.executable, "-m", "internvl_chat", "ablation", "--captions", data / "train.json", "--root", data]
-        + ["--references", data / "references_test.json", "--model_name_or_path", BASE_MODEL, *names]
+        + ["--references", data / "references_test.json", "--model", BASE_MODEL, *names]
         + ["--max_steps", args.max_steps, "--training_flags", shlex.join(TINY_FLAGS)]
         + ["--prediction_flags", shlex.join(PREDICTION_FLAGS), "--out", folder]
     )

@@ -62,12 +62,12 @@ def main() -> None:
     flags = [*FLAGS, str(folder / "frames")]
     finetune(meta, trained, max_steps=args.max_steps, batch_size=4, flags=flags)
 
-    prediction = ["--checkpoint_path", trained, "--meta_path", meta, *PREDICTION_FLAGS]
+    prediction = ["--model", trained, "--meta", meta, *PREDICTION_FLAGS]
     ids_file = folder / "ids.json"
     write_json(ids_file, ids)
     run(
         [sys.executable, "eval_const.py", *prediction, "--ids", ids_file, "--references", data / "captions.json"]
-        + ["--save_path", folder / "results"]
+        + ["--out", folder / "results"]
     )
     predicted = json.loads((folder / "results" / "result.json").read_text())["captions"]
     for video_id, text in predicted.items():

@@ -28,11 +28,11 @@ def main() -> None:
     make_shapes(data, TRAIN_CLIPS, TEST_CLIPS)
     meta = annotate(data, CATEGORIES)
     picture = folder / "picture.png"
-    run([sys.executable, "-m", "internvl_chat", "picture", "--meta_path", meta, "--line", "1", "--out", picture])
+    run([sys.executable, "-m", "internvl_chat", "picture", "--meta", meta, "--line", "1", "--out", picture])
     finetune(meta, trained, max_steps=MAX_STEPS)
     run(
-        [sys.executable, "eval_const.py", "--checkpoint_path", trained, "--meta_path", meta]
-        + ["--save_path", folder / "results", *PREDICTION_FLAGS]
+        [sys.executable, "eval_const.py", "--model", trained, "--meta", meta]
+        + ["--out", folder / "results", *PREDICTION_FLAGS]
     )
     sheet = folder / "contact_sheet.png"
     control, report = folder / "control.json", folder / "report.html"

@@ -73,7 +73,7 @@ def launch(
 def measure_control(checkpoint: Path, meta: Path, flags: Sequence[object] = ()) -> dict[str, float]:
     """Shares of exact captions with the right box and with the other object's."""
     printed = run(
-        [sys.executable, "-m", "internvl_chat", "control", "--checkpoint_path", checkpoint, "--meta_path", meta]
+        [sys.executable, "-m", "internvl_chat", "control", "--model", checkpoint, "--meta", meta]
         + [*PREDICTION_FLAGS, *flags]
     )
     return json.loads(printed.strip().splitlines()[-1])

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Starts the training under torchrun with what every recipe shares, then the recipe's flags: the last one given wins.
+# Starts the training under torchrun with what every recipe shares, then the recipe's flags: the last one given wins. What
+# is not given has the default that the script's --help names.
 #
 # The environment says where and how much: MODEL_PATH, META_PATH, OUTPUT_DIR, GPUS (processes a node), BATCH_SIZE
 # (global), PER_DEVICE_BATCH_SIZE; for several nodes also NNODES, and on each NODE_RANK and MASTER_ADDR (MASTER_PORT).
@@ -10,14 +11,14 @@ set -o pipefail
 FLAGS=()
 DRY_RUN=
 for WORD in "$@"; do
-  if [ "${WORD}" = --dry_run ]; then DRY_RUN=1; else FLAGS+=("${WORD}"); fi
+  if [ "${WORD}" = --dry_run ] || [ "${WORD}" = --dry-run ]; then DRY_RUN=1; else FLAGS+=("${WORD}"); fi
 done
 
 # The log is beside what is trained, wherever a flag sends it.
 for ((I = 0; I < ${#FLAGS[@]}; I++)); do
   case "${FLAGS[I]}" in
-    --output_dir) OUTPUT_DIR=${FLAGS[I + 1]-} ;;
-    --output_dir=*) OUTPUT_DIR=${FLAGS[I]#--output_dir=} ;;
+    --output_dir | --output-dir) OUTPUT_DIR=${FLAGS[I + 1]-} ;;
+    --output_dir=* | --output-dir=*) OUTPUT_DIR=${FLAGS[I]#*=} ;;
   esac
 done
 
@@ -30,6 +31,8 @@ for NAME in GPUS NNODES BATCH_SIZE PER_DEVICE_BATCH_SIZE; do
 done
 
 ROOT=$(cd "$(dirname "$0")/.." && pwd)
+# A path that a recipe names lies in the checkout, wherever the recipe is started.
+[ -e "${META_PATH}" ] || [ ! -e "${ROOT}/${META_PATH}" ] || META_PATH=${ROOT}/${META_PATH}
 NNODES=${NNODES:-1}
 GRADIENT_ACC=$((BATCH_SIZE / PER_DEVICE_BATCH_SIZE / GPUS / NNODES))
 
@@ -53,27 +56,17 @@ SETTINGS=(
   --output_dir "${OUTPUT_DIR}"
   --per_device_train_batch_size "${PER_DEVICE_BATCH_SIZE}"
   --gradient_accumulation_steps "${GRADIENT_ACC}"
-  --use_fast_tokenizer False
   --overwrite_output_dir True
-  --force_image_size 448
-  --down_sample_ratio 0.5
-  --drop_path_rate 0.0
   --freeze_backbone True
-  --vision_select_layer -1
   --dataloader_num_workers 4
   --bf16 True
-  --evaluation_strategy "no"
-  --save_strategy "steps"
   --save_total_limit 1
   --warmup_ratio 0.03
   --lr_scheduler_type "cosine"
   --logging_steps 1
-  --do_train True
-  --grad_checkpoint True
   --group_by_length True
   --dynamic_image_size True
   --use_thumbnail True
-  --ps_version 'v2'
   --report_to tensorboard
   "${FLAGS[@]}"
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import re
 from pathlib import Path
@@ -10,8 +11,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from internvl_chat.__main__ import COMMANDS, main
+import eval_const
+import generate_npy_bboxes
+from internvl_chat.__main__ import COMMANDS, build_parser, main
 from internvl_chat.choices import PROMPT_FORMS
+from internvl_chat.commands.options import with_underscores
 from internvl_chat.data.prompts.wordings import wording_named
 from internvl_chat.data.records.annotations import DatasetEntry
 from tests.helpers import run_python
@@ -122,3 +126,48 @@ def test_picture_refuses_an_impossible_number_of_frames(
         code = error.code
     assert code in (1, 2)
     assert "frames" in capsys.readouterr().err
+
+
+def parsers() -> dict[str, argparse.ArgumentParser]:
+    """Every command's, and those of the two scripts."""
+    (subparsers,) = (a for a in build_parser()._actions if isinstance(a, argparse._SubParsersAction))
+    return {**subparsers.choices, "eval_const": eval_const.build_parser(), "boxes": generate_npy_bboxes.build_parser()}
+
+
+def test_a_thing_has_one_word_in_all_commands_and_its_old_words_go_on_working() -> None:
+    words = {"--checkpoint_path": "--model", "--meta_path": "--meta", "--save_path": "--out"}
+    seen = set()
+    for name, parser in parsers().items():
+        assert not parser.allow_abbrev, name
+        for action in parser._actions:
+            old = {word for word in (*words, "--model_name_or_path") if word in action.option_strings}
+            seen |= old
+            for word in old:
+                assert action.option_strings[0] in {words.get(word), "--base", "--model"} - {None}, (name, word)
+            assert not any("-" in word[2:] for word in action.option_strings if len(word) > 2), name
+    assert seen == {*words, "--model_name_or_path"}
+
+
+@pytest.mark.parametrize(
+    ("word", "read"),
+    [
+        ("--num-frames", "--num_frames"),
+        ("--meta-path=a-b.json", "--meta_path=a-b.json"),
+        ("a-b.json", "a-b.json"),
+        ("--learning-rate 5e-5", "--learning-rate 5e-5"),
+        ("-1", "-1"),
+        ("--", "--"),
+    ],
+)
+def test_dashes_and_underscores_are_one_in_a_flag_alone(word: str, read: str) -> None:
+    assert with_underscores(["--from", word]) == ["--from", read]
+
+
+def test_what_stands_behind_two_dashes_is_no_flag() -> None:
+    assert with_underscores(["--num-frames", "--", "--num-frames"]) == ["--num_frames", "--", "--num-frames"]
+
+
+def test_a_flag_that_is_cut_short_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["picture", "--num-frame", "3"])
+    assert "unrecognized arguments: --num_frame 3" in capsys.readouterr().err

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from internvl_chat.data.families.internvl_templates import CONVERSATION_TEMPLATES
+from internvl_chat.train.arguments import RunArguments
 from internvl_chat.train.finetune_w_bboxes_ml import parse_arguments
 from tests.families import FAMILIES
 from tests.helpers import ROOT
@@ -151,3 +152,27 @@ def test_deepspeed_files_are_what_their_names_say(path: Path) -> None:
     # The trainer's own optimizer steps on the CPU: DeepSpeed's would need a compiler.
     assert settings.get("zero_force_ds_cpu_optimizer", True) == ("offload" not in path.name)
     assert settings["train_micro_batch_size_per_gpu"] == "auto"
+
+
+def test_the_launcher_repeats_no_default_of_python() -> None:
+    """What it gives is the recipes' choice: a default stands in the dataclass that owns it, and nowhere else."""
+    block = re.search(r"^SETTINGS=\((.+?)^\)", (SHELL / "launch.sh").read_text(), re.DOTALL | re.MULTILINE)
+    assert block
+    given = dict(re.findall(r'^  --(\w+) "?([\w.]+)"?$', block[1], re.MULTILINE))
+    assert len(given) > 8
+    needed = "--model_name_or_path b --meta_path m --output_dir o".split()
+    usual, chosen = parse_arguments(needed), parse_arguments([*needed, *(f"--{k}={v}" for k, v in given.items())])
+
+    def value(run: RunArguments, flag: str) -> object:
+        return next(getattr(part, flag) for part in (*run[:4], *run.controls) if hasattr(part, flag))
+
+    assert [flag for flag in given if value(usual, flag) == value(chosen, flag)] == []
+
+
+def test_a_script_finds_its_files_from_any_folder(tmp_path: Path) -> None:
+    script = SHELL / "internvl3.0" / "2nd_finetune" / "roiattention_ml_14b.sh"
+    flags = flags_of(started(script, tmp_path, MODEL_PATH="base"))
+    assert Path(flags["--deepspeed"]) == ROOT / "zero_stage3_config.json"
+    assert Path(flags["--meta_path"]).resolve() == SHELL / "data" / "intentvc_caption.json"
+    (tmp_path / "own.json").touch()
+    assert flags_of(started(script, tmp_path, META_PATH="own.json"))["--meta_path"] == "own.json"

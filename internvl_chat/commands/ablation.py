@@ -42,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--root", type=Path, required=True, help="the videos' root, with object_bboxes.npy beside each")
     add("--references", type=Path, help="captions of the held-out clips (default: hold some of --captions out)")
     add("--held_out", type=float, default=0.1, help="share of the videos without --references (default: %(default)s)")
-    add("--model_name_or_path", default="OpenGVLab/InternVL3-8B", help="base (default: %(default)s)")
+    add("--model", "--model_name_or_path", default="OpenGVLab/InternVL3-8B", help="base (default: %(default)s)")
     add("--prompt_forms", nargs="+", choices=PROMPT_FORMS, default=list(PROMPT_FORMS), help="(default: all)")
     add("--adapters", nargs="+", choices=ADAPTERS, default=list(ADAPTERS), help="(default: all)")
     add("--controls", nargs="*", choices=OTHER_CONTROLS, default=list(OTHER_CONTROLS), help="(default: all)")
@@ -119,7 +119,7 @@ class _Rows:
 
     @property
     def base(self) -> str:
-        name = self.args.model_name_or_path
+        name = self.args.model
         return str(Path(name).resolve()) if Path(name).is_dir() else name
 
     def prepare(self, trained_on: Mapping[str, Sequence[str]]) -> None:
@@ -183,9 +183,9 @@ class _Rows:
     def _caption(self, folder: Path, meta: Path) -> None:
         try:
             run_command(
-                [sys.executable, "eval_const.py", "--checkpoint_path", folder, "--meta_path", meta]
+                [sys.executable, "eval_const.py", "--model", folder, "--meta", meta]
                 + ["--ids", self.out / "ids.json", "--references", self.out / "references.json"]
-                + ["--save_path", folder / "results", *self.args.prediction_flags]
+                + ["--out", folder / "results", *self.args.prediction_flags]
             )
         except StepFailed:
             # A clip that cannot be read was named, and the others are scored.

@@ -13,11 +13,13 @@ import argparse
 import sys
 from pathlib import Path
 
+from internvl_chat.commands.options import add_base
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("checkpoint", type=Path, help="training checkpoint, or an original folder with LoRA inside")
     parser.add_argument("target", type=Path, help="new folder")
-    parser.add_argument("--model_name_or_path", help="the checkpoint's base, if it was moved since training")
+    add_base(parser)
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), help="of the weights (default: as they are stored)")
     parser.add_argument("--max_shard_gb", type=float, default=5.0, help="largest file, GB (default: %(default)s)")
 
@@ -31,7 +33,7 @@ def run(args: argparse.Namespace) -> int:
     count = merge_checkpoint(
         args.checkpoint,
         args.target,
-        base_path=args.model_name_or_path,
+        base_path=args.base,
         dtype=getattr(torch, args.dtype) if args.dtype else None,
         max_shard_bytes=int(args.max_shard_gb * 1e9),
     )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,8 +15,17 @@ if TYPE_CHECKING:
     from PIL import Image
 
 DEFAULT_META = Path("shell/data/intentvc_caption.json")
+# The name of a flag, in a word that may hold its value too.
+_FLAG = re.compile(r"^--[a-z][a-z0-9_-]*(?==|$)")
 # Flags that name a file or folder to write.
 _WRITTEN = ("out", "meta_out", "html", "sheet", "boxes_out", "picture")
+
+
+def with_underscores(words: Sequence[str]) -> list[str]:
+    """The words of a command line with flags as they are declared: `--num-frames` is `--num_frames`."""
+    flags = words[: words.index("--")] if "--" in words else words
+    written = [_FLAG.sub(lambda name: name[0][:2] + name[0][2:].replace("-", "_"), word) for word in flags]
+    return [*written, *words[len(flags) :]]
 
 
 def positive_int(text: str) -> int:
@@ -88,19 +99,25 @@ def save_png(picture: Image.Image, path: Path) -> None:
         raise UserError(f"{path}: cannot be written ({error.strerror})") from error
 
 
-def add_meta_path(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--meta_path", type=Path, default=DEFAULT_META, help="meta JSON (default: %(default)s)")
+def add_meta(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--meta", "--meta_path", type=Path, default=DEFAULT_META, help="meta JSON (default: %(default)s)"
+    )
+
+
+def add_base(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--base", "--model_name_or_path", help="the checkpoint's base, if it was moved since training")
 
 
 def add_prediction_options(parser: argparse.ArgumentParser) -> None:
     """Which checkpoints are asked about which dataset, and how captions are decoded."""
     add = parser.add_argument
-    add("--checkpoint_path", type=Path, help="checkpoint folder (default: the newest under --work_dirs)")
+    add("--model", "--checkpoint_path", type=Path, help="checkpoint folder (default: the newest under --work_dirs)")
     add("--ensemble", type=Path, nargs="+", metavar="CHECKPOINT", help="checkpoints that decode in step instead")
     add("--weights", type=float, nargs="+", help="their weights, above 0; only ratios matter (default: all alike)")
     add("--work_dirs", type=Path, default=Path("work_dirs"), help="where to look for it (default: %(default)s)")
-    add("--model_name_or_path", help="the checkpoint's base, if it was moved since training")
-    add_meta_path(parser)
+    add_base(parser)
+    add_meta(parser)
     each = "; several: one for each of --ensemble"
     add(
         "--prompt_form",
@@ -157,8 +174,13 @@ def add_feeding_options(parser: argparse.ArgumentParser) -> None:
 def add_model_options(parser: argparse.ArgumentParser) -> None:
     """Which model is asked, and how its answers are decoded."""
     add = parser.add_argument
-    add("--model", required=True, help="base, training checkpoint or merged model: a folder or a hub id")
-    add("--base", help="the checkpoint's base, if it was moved since training")
+    add(
+        "--model",
+        "--checkpoint_path",
+        required=True,
+        help="base, training checkpoint or merged model: a folder or a hub id",
+    )
+    add_base(parser)
     add("--conv_style", help="conversation template, where the model's files do not tell")
     add("--max_dynamic_patch", type=positive_int, help="most tiles of an image (default: as in training, a base: 12)")
     add("--num_frames", type=positive_int, help="frames shown of a video (default: 32, or the nearest in training)")

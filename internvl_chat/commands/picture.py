@@ -7,11 +7,11 @@ import sys
 from pathlib import Path
 
 from internvl_chat.choices import VIDEO_BACKENDS
-from internvl_chat.commands.options import add_meta_path, png_path, positive_int, save_png
+from internvl_chat.commands.options import add_meta, png_path, positive_int, save_png
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    add_meta_path(parser)
+    add_meta(parser)
     parser.add_argument(
         "--line", type=int, default=1, help="line of the annotation file, from 1 (default: %(default)s)"
     )
@@ -30,7 +30,7 @@ def run(args: argparse.Namespace) -> int:
     from internvl_chat.data.records.annotations import load_meta, read_samples
     from internvl_chat.data.records.tracks import boxes_at
 
-    samples = [sample for entry in load_meta(args.meta_path) for sample in read_samples(entry)]
+    samples = [sample for entry in load_meta(args.meta) for sample in read_samples(entry)]
     if not 1 <= args.line <= len(samples):
         raise UserError(f"--line {args.line}: the annotations have {len(samples)} lines")
     sample = samples[args.line - 1]

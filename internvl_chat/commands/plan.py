@@ -11,7 +11,7 @@ import argparse
 import json
 import sys
 
-from internvl_chat.commands.options import add_meta_path, count, positive_int
+from internvl_chat.commands.options import add_meta, count, positive_int
 
 # Known to internvl_chat.planning.plan too, which is not imported for a usage error.
 GPU_KINDS = ("a100", "h100", "h200")
@@ -37,8 +37,8 @@ def positive(text: str) -> float:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("--model_name_or_path", required=True, help="base model: folder or hub id")
-    add_meta_path(parser)
+    add("--model", "--model_name_or_path", required=True, help="base model: folder or hub id")
+    add_meta(parser)
     add("--num_passes", type=positive_int, help="prompts of an epoch, in place of the meta JSON")
     add("--captions_per_pass", type=count, default=0, help="answers sharing a prompt; 0 = all (default: %(default)s)")
     add("--min_num_frame", type=positive_int, default=32, help="fewest frames (default: %(default)s)")
@@ -87,7 +87,7 @@ def run(args: argparse.Namespace) -> int:
             args.batch_size,
         )
     else:
-        samples = [sample for entry in load_meta(args.meta_path) for sample in read_samples(entry)]
+        samples = [sample for entry in load_meta(args.meta) for sample in read_samples(entry)]
         workload = workload_of(
             group_by_prompt(samples, args.captions_per_pass or None),
             shown=Shown(args.min_num_frame, args.max_num_frame, args.max_dynamic_patch, args.max_dynamic_patch > 1),
@@ -96,7 +96,7 @@ def run(args: argparse.Namespace) -> int:
         )
     peak_flops, memory_gib = GPUS[args.gpu]
     machine = Machine(args.gpus, int((args.gpu_memory_gb or memory_gib) * 2**30), peak_flops, args.mfu)
-    config = load_config(resolve_folder(args.model_name_or_path))
+    config = load_config(resolve_folder(args.model))
     recomputed = layers_to_recompute(args.grad_checkpoint, config.text_config.num_hidden_layers)
     plan = plan_run(
         config,

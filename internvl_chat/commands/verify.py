@@ -4,7 +4,7 @@ With --case: a folder with recorded results of the original implementation (chec
 tokenizer/ and text_case.json) is recomputed in fp32; the largest differences are printed, and the exit code is 0 when
 they are at most 1e-5, greedy tokens equal, and ids and labels exact.
 
-With --checkpoint_path: base + adapter, the merged model and its export to the original layout are asked the same
+With --model: base + adapter, the merged model and its export to the original layout are asked the same
 question in fp32 and in bf16; the exit code is 0 when their greedy tokens are equal.
 """
 
@@ -14,6 +14,8 @@ import argparse
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from internvl_chat.commands.options import add_base
 
 if TYPE_CHECKING:
     import torch
@@ -27,8 +29,8 @@ TOLERANCE = 1e-5
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--case", type=Path, help="folder of recorded results")
-    what.add_argument("--checkpoint_path", type=Path, help="training checkpoint, or a complete model")
-    parser.add_argument("--model_name_or_path", help="the checkpoint's base, if it was moved since training")
+    what.add_argument("--model", "--checkpoint_path", type=Path, help="training checkpoint, or a complete model")
+    add_base(parser)
     parser.add_argument("--num_frames", type=int, default=4, help="frames of the question (default: %(default)s)")
     parser.add_argument("--max_new_tokens", type=int, default=16, help="tokens compared (default: %(default)s)")
 
@@ -103,13 +105,13 @@ def _run_checkpoint(args: argparse.Namespace) -> bool:
     for dtype in (torch.float32, torch.bfloat16):
         with TemporaryDirectory(prefix="verify-") as scratch:
             merged, exported = Path(scratch, "merged"), Path(scratch, "exported")
-            merge_checkpoint(args.checkpoint_path, merged, base_path=args.model_name_or_path, dtype=dtype)
+            merge_checkpoint(args.model, merged, base_path=args.base, dtype=dtype)
             folders = {"merged": merged}
             if family_in(merged).original.HAS_ORIGINAL_LAYOUT:
                 convert_checkpoint(merged, exported, "original")
                 folders["exported"] = exported
-            model = load_captioner(args.checkpoint_path, base_path=args.model_name_or_path, dtype=dtype)
-            ids, vision = _question(model, args.checkpoint_path, args.num_frames)
+            model = load_captioner(args.model, base_path=args.base, dtype=dtype)
+            ids, vision = _question(model, args.model, args.num_frames)
             reference = answer(model, ids, vision, args.max_new_tokens)
             del model
             for name, folder in folders.items():

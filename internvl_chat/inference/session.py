@@ -30,12 +30,12 @@ from internvl_chat.model.checkpoint import COMPLETION_MARK_NAME, is_complete, is
 class SessionArguments(Protocol):
     """The flags that name checkpoints and a dataset."""
 
-    checkpoint_path: Path | None
+    model: Path | None
     ensemble: list[Path] | None
     weights: list[float] | None
     work_dirs: Path
-    model_name_or_path: str | None
-    meta_path: Path
+    base: str | None
+    meta: Path
     prompt_form: list[str] | None
     num_frames: list[int] | None
     video_backend: VideoBackend
@@ -134,17 +134,17 @@ def newest_checkpoint(work_dirs: Path) -> Path | None:
 
 
 def _chosen_checkpoints(args: SessionArguments) -> list[Path]:
-    if args.ensemble and args.checkpoint_path:
-        raise UserError("--ensemble and --checkpoint_path: give one of them")
+    if args.ensemble and args.model:
+        raise UserError("--ensemble and --model: give one of them")
     if args.weights and not args.ensemble:
         raise UserError("--weights: belong to --ensemble")
-    newest = None if args.ensemble or args.checkpoint_path else newest_checkpoint(args.work_dirs)
-    chosen = args.ensemble or [path for path in (args.checkpoint_path, newest) if path]
+    newest = None if args.ensemble or args.model else newest_checkpoint(args.work_dirs)
+    chosen = args.ensemble or [path for path in (args.model, newest) if path]
     if not chosen:
-        raise UserError(f"no checkpoint found under {args.work_dirs}: train one, or give --checkpoint_path")
+        raise UserError(f"no checkpoint found under {args.work_dirs}: train one, or give --model")
     for checkpoint in chosen:
         if not checkpoint.is_dir():
-            flag = "--ensemble" if args.ensemble else "--checkpoint_path"
+            flag = "--ensemble" if args.ensemble else "--model"
             raise UserError(f"{flag} {checkpoint}: is no folder")
         if not (checkpoint / PROMPT_CONFIG_NAME).is_file():
             raise UserError(f"{checkpoint}: holds no {PROMPT_CONFIG_NAME}; is it a checkpoint of this training script?")
@@ -166,9 +166,9 @@ def open_session(args: SessionArguments, ranks: Ranks = ALONE) -> PredictionSess
     """
     chosen = _chosen_checkpoints(args)
     weights = normalised_weights(len(chosen), args.weights)
-    entries = load_meta(args.meta_path)
+    entries = load_meta(args.meta)
     if len(entries) > 1:
-        raise UserError(f"{args.meta_path}: holds {len(entries)} datasets, expected the one to predict")
+        raise UserError(f"{args.meta}: holds {len(entries)} datasets, expected the one to predict")
     frames = _one_each("--num_frames", args.num_frames or [None], len(chosen))
     forms = _one_each("--prompt_form", args.prompt_form or [None], len(chosen))
     seen: dict[tuple[PromptConfig, int, str | None], int] = {}
@@ -197,6 +197,6 @@ def open_session(args: SessionArguments, ranks: Ranks = ALONE) -> PredictionSess
         tuple(views),
         tuple(question for question in questions if question),
         entries[0],
-        args.model_name_or_path,
+        args.base,
         ranks,
     )

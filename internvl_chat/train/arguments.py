@@ -19,7 +19,7 @@ from internvl_chat.data.training_set.packing import LossReduction
 class ModelArguments:
     """Which model, and which parts of it are trained."""
 
-    model_name_or_path: str = field(metadata={"help": "Base InternVL: a folder or a hub id."})
+    model_name_or_path: str = field(metadata={"help": "Base InternVL: a folder or a hub id.", "aliases": ["--model"]})
     num_adapter_layers: int = field(
         default=5,
         metadata={"help": "A box adapter follows each of the last N ViT layers; 1 = single-layer variant, 0 = none."},
@@ -73,7 +73,7 @@ class ModelArguments:
 class DataArguments:
     """Which data, and how it is fed to the model."""
 
-    meta_path: str = field(metadata={"help": "Meta JSON that lists the datasets."})
+    meta_path: str = field(metadata={"help": "Meta JSON that lists the datasets.", "aliases": ["--meta"]})
     down_sample_ratio: float = field(default=0.5, metadata={"help": "Pixel-shuffle ratio; must be the checkpoint's."})
     sampling_method: str = field(
         default="rand",

@@ -55,7 +55,7 @@ logger = logging.getLogger("internvl_chat.train")
 
 def parse_arguments(argv: list[str]) -> RunArguments:
     kinds = RunArguments.kinds()
-    parser = HfArgumentParser(kinds, description=__doc__)
+    parser = HfArgumentParser(kinds, description=__doc__, allow_abbrev=False)
     try:
         if _is_settings_file(argv):
             return RunArguments.of(parser.parse_dict(read_json(Path(argv[0]))))
@@ -83,7 +83,7 @@ def trains_with_deepspeed(argv: list[str]) -> bool:
     Read off the words, since the trainer's arguments already want the ranks to be there when they are made.
     """
     settings = read_json(Path(argv[0])) if _is_settings_file(argv) else argv
-    words = [str(word).partition("=")[0].removeprefix("--") for word in settings]
+    words = [str(word).partition("=")[0].removeprefix("--").replace("-", "_") for word in settings]
     return "deepspeed" in words and "dry_run" not in words
 
 

@@ -321,10 +321,10 @@ def test_a_question_has_its_video_name_and_boxes(shapes_entry: DatasetEntry) -> 
 @pytest.mark.parametrize(
     ("what", "said"),
     [
-        (["--work_dirs", "no-such-work-dirs"], "no checkpoint found under no-such-work-dirs.*--checkpoint_path"),
+        (["--work_dirs", "no-such-work-dirs"], "no checkpoint found under no-such-work-dirs.*--model"),
         (["--checkpoint_path", "no-such-checkpoint"], "no-such-checkpoint: is no folder"),
         (["--checkpoint_path", "shell"], "shell: holds no prompt_config.json"),
-        (["--ensemble", "shell", "--checkpoint_path", "shell"], "--ensemble and --checkpoint_path"),
+        (["--ensemble", "shell", "--checkpoint_path", "shell"], "--ensemble and --model"),
         (["--checkpoint_path", "shell", "--weights", "1"], "--weights: belong to --ensemble"),
     ],
 )

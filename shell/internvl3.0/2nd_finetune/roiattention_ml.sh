@@ -11,7 +11,8 @@ export MODEL_PATH=${MODEL_PATH:-OpenGVLab/InternVL3-8B}
 export META_PATH=${META_PATH:-./shell/data/intentvc_caption.json}
 export OUTPUT_DIR=${OUTPUT_DIR:-work_dirs/internvl_chat_v3/tp-last5}
 
-exec bash "$(dirname "$0")/../../launch.sh" \
+ROOT=$(cd "$(dirname "$0")/../../.." && pwd)
+exec bash "${ROOT}/shell/launch.sh" \
   --conv_style "internvl2_5" \
   --max_dynamic_patch 12 \
   --min_num_frame 32 \
@@ -25,5 +26,5 @@ exec bash "$(dirname "$0")/../../launch.sh" \
   --max_seq_length 16384 \
   --num_adapter_layers 5 \
   --use_llm_lora 128 \
-  --deepspeed "zero_stage3_config.json" \
+  --deepspeed "${ROOT}/zero_stage3_config.json" \
   "$@"
