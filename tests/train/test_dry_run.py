@@ -116,6 +116,7 @@ def test_a_script_describes_itself_and_trains_nothing(tmp_path: Path) -> None:
         **os.environ,
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
         "MODEL_PATH": str(BASE_MODEL),
+        "META_PATH": "not_there.json",
         "OUTPUT_DIR": str(tmp_path / "out"),
         "GPUS": "4",
     }

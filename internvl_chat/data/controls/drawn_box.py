@@ -6,12 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from PIL import ImageColor
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageColor, ImageDraw
 
-from internvl_chat.boxes import BoxArray
+from internvl_chat.boxes import BoxArray, is_absent
+from internvl_chat.constants import BOX_SCALE
 from internvl_chat.contracts import UserError
 from internvl_chat.data.controls.base import Control, Switch, switched
-from internvl_chat.data.media.retouch import draw_boxes
 from internvl_chat.data.media.sources import Pictures
 from internvl_chat.settings import check_settings, setting
 
@@ -42,3 +44,21 @@ class DrawnBox(Control):
         for of_object in boxes:
             pictures = draw_boxes(pictures, of_object, self.red_box_colour, self.red_box_width_px)
         return pictures
+
+
+def draw_boxes(
+    pictures: Pictures, boxes: BoxArray, colour: str = "red", width_px: int = 3
+) -> list[npt.NDArray[np.uint8]]:
+    """Copies of the pictures F x [H, W, 3], each present box [F, 4] (thousandths) outlined.
+
+    `colour` is a name or `#rrggbb`.
+    """
+    drawn = []
+    outline = ImageColor.getcolor(colour, "RGB")
+    for picture, box, absent in zip(pictures, boxes, is_absent(boxes), strict=True):
+        image = Image.fromarray(picture)
+        if not absent:
+            corners = box / BOX_SCALE * np.array([image.width, image.height, image.width, image.height])
+            ImageDraw.Draw(image).rectangle([float(v) for v in corners], outline=outline, width=width_px)
+        drawn.append(np.array(image))
+    return drawn

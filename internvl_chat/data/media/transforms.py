@@ -1,4 +1,4 @@
-"""Frames to pixel tensors.
+"""Frames to pixel tensors, and compression as augmentation.
 
 Shape letters: F frames, H and W the picture's pixels, S the tile's side.
 """
@@ -7,14 +7,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from io import BytesIO
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from PIL import Image
 from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as tvf
 
 from internvl_chat.constants import NORMALISATIONS
+
+# The qualities that InternVL's training draws from, both inclusive.
+JPEG_QUALITIES = (75, 100)
 
 
 @dataclass(frozen=True)
@@ -56,3 +61,11 @@ def normalise(tiles_FHW3: npt.NDArray[np.uint8], normalize_type: str = "imagenet
         for channel in range(3):
             np.take(table[channel], tile[..., channel], out=planes[channel], mode="clip")
     return torch.from_numpy(pixels)
+
+
+def recompressed(picture_HW3: npt.NDArray[np.uint8], quality: int) -> npt.NDArray[np.uint8]:
+    """The picture as JPEG of this quality keeps it."""
+    buffer = BytesIO()
+    Image.fromarray(picture_HW3).save(buffer, format="JPEG", quality=quality)
+    with Image.open(buffer) as image:
+        return np.array(image.convert("RGB"))

@@ -21,10 +21,10 @@ from internvl_chat.constants import IMAGE_PLACEHOLDER, VIDEO_PLACEHOLDER
 from internvl_chat.contracts import Features, Sample, Turn, UserError
 from internvl_chat.data.controls.base import Control, ExtraView, Scene
 from internvl_chat.data.media.frame_cache import FrameCache
-from internvl_chat.data.media.retouch import JPEG_QUALITIES, recompressed
 from internvl_chat.data.media.sampling import FrameSampling, clip_window, sample_frames
 from internvl_chat.data.media.sources import MediaHeader, Pictures, read_media_header, read_pictures
 from internvl_chat.data.media.tiling import WHOLE, View
+from internvl_chat.data.media.transforms import JPEG_QUALITIES, recompressed
 from internvl_chat.data.media.video import stream_frames
 from internvl_chat.data.prompts.prompt_config import PROMPT_CONFIG_NAME as PROMPT_CONFIG_NAME
 from internvl_chat.data.prompts.prompt_config import PromptConfig

@@ -16,9 +16,9 @@ from transformers import PreTrainedTokenizerFast
 from internvl_chat.choices import PROMPT_FORMS
 from internvl_chat.constants import IGNORE_INDEX, IMG_CONTEXT, NORMALISATIONS
 from internvl_chat.contracts import Features, Sample, UserError
-from internvl_chat.data.media.retouch import draw_boxes, recompressed
+from internvl_chat.data.controls.drawn_box import draw_boxes
 from internvl_chat.data.media.sources import read_pictures
-from internvl_chat.data.media.transforms import TileTransform
+from internvl_chat.data.media.transforms import TileTransform, recompressed
 from internvl_chat.data.prompts.encoder import SampleEncoder
 from internvl_chat.data.prompts.prompt_config import PromptConfig
 from internvl_chat.data.prompts.wordings import WORDINGS, wording_named

@@ -13,7 +13,7 @@ from internvl_chat.boxes import load_boxes, save_boxes
 from internvl_chat.choices import PROMPT_FORMS
 from internvl_chat.constants import IMAGENET_MEAN, IMAGENET_STD, IMG_CONTEXT
 from internvl_chat.contracts import PackedFeatures, Turn, UserError
-from internvl_chat.data.media.retouch import draw_boxes
+from internvl_chat.data.controls.drawn_box import draw_boxes
 from internvl_chat.data.media.transforms import TileTransform
 from internvl_chat.data.media.video import read_frames
 from internvl_chat.data.prompts.encoder import PromptConfig, SampleEncoder
