@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import re
 import subprocess
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
+from internvl_chat.commands import check, inspect, plan
+from internvl_chat.commands.options import count, positive_int
 from internvl_chat.data.families.internvl_templates import CONVERSATION_TEMPLATES
 from internvl_chat.train.arguments import RunArguments
 from internvl_chat.train.finetune_w_bboxes_ml import parse_arguments
 from tests.families import FAMILIES
 from tests.helpers import ROOT
 
+COUNTS = (count, positive_int, plan.positive)
 SHELL = ROOT / "shell"
 ROWS = [line.split() for line in (SHELL / "recipes.txt").read_text().splitlines() if not line.startswith("#")]
 SCRIPTS = sorted(path for path in SHELL.glob("internvl*/2nd_finetune/*.sh") if "roiattention" not in path.name)
@@ -176,3 +181,15 @@ def test_a_script_finds_its_files_from_any_folder(tmp_path: Path) -> None:
     assert Path(flags["--meta_path"]).resolve() == SHELL / "data" / "intentvc_caption.json"
     (tmp_path / "own.json").touch()
     assert flags_of(started(script, tmp_path, META_PATH="own.json"))["--meta_path"] == "own.json"
+
+
+@pytest.mark.parametrize("command", [plan, check, inspect], ids=lambda command: command.__name__.rpartition(".")[2])
+def test_what_a_command_takes_for_granted_is_intentvcnets_recipe(command: ModuleType, tmp_path: Path) -> None:
+    parser = argparse.ArgumentParser()
+    command.add_arguments(parser)
+    assumed = {action.dest: str(action.default) for action in parser._actions if action.type in (float, int, *COUNTS)}
+    recipe = flags_of(started(SHELL / "internvl3.0" / "2nd_finetune" / "roiattention_ml.sh", tmp_path, MODEL_PATH="b"))
+    chosen = {flag.removeprefix("--"): value for flag, value in recipe.items()}
+    both = assumed.keys() & chosen.keys() - {"per_device_train_batch_size"}
+    assert len(both) > 1
+    assert {name: float(assumed[name]) for name in both} == {name: float(chosen[name]) for name in both}

@@ -19,8 +19,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from internvl_chat.choices import PROMPT_FORMS, VIDEO_BACKENDS
-from internvl_chat.commands.options import add_model_options, png_path, save_png
+from internvl_chat.choices import PROMPT_FORMS
+from internvl_chat.commands.options import add_model_options, add_video_backend, png_path, save_png
 
 if TYPE_CHECKING:
     from internvl_chat.contracts import Track
@@ -50,7 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--tracks", type=Path, help="its track: object_bboxes.npy or .txt, or a record's 'tracks' as JSON"
     )
     add("--box_unit", choices=("thousandths", "pixels"), default="thousandths", help="of --box (default: %(default)s)")
-    add("--video_backend", choices=VIDEO_BACKENDS, default="pyav", help="video reader (default: %(default)s)")
+    add_video_backend(parser)
     add("--object", default="object", help="what the prompt calls it (default: %(default)s)")
     add("--boxes_out", type=png_path, help="write a PNG of the pictures with the boxes of the latest answer")
 

@@ -109,6 +109,12 @@ def add_base(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--base", "--model_name_or_path", help="the checkpoint's base, if it was moved since training")
 
 
+def add_video_backend(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--video_backend", choices=VIDEO_BACKENDS, default="pyav", help="video reader (default: %(default)s)"
+    )
+
+
 def add_prediction_options(parser: argparse.ArgumentParser) -> None:
     """Which checkpoints are asked about which dataset, and how captions are decoded."""
     add = parser.add_argument
@@ -168,7 +174,7 @@ def add_feeding_options(parser: argparse.ArgumentParser) -> None:
         help="tokens of keys and values that a batch may keep, all beams counted (default: %(default)s)",
     )
     add("--num_workers", type=count, default=1, help="processes that decode pictures ahead (default: %(default)s)")
-    add("--video_backend", choices=VIDEO_BACKENDS, default="pyav", help="video reader (default: %(default)s)")
+    add_video_backend(parser)
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:

@@ -6,8 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from internvl_chat.choices import VIDEO_BACKENDS
-from internvl_chat.commands.options import add_meta, png_path, positive_int, save_png
+from internvl_chat.commands.options import add_meta, add_video_backend, png_path, positive_int, save_png
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -17,7 +16,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--out", type=png_path, default=Path("picture.png"), help="PNG to write (default: %(default)s)")
     parser.add_argument("--num_frames", type=positive_int, default=8, help="frames to show (default: %(default)s)")
-    parser.add_argument("--video_backend", choices=VIDEO_BACKENDS, default="pyav", help="(default: %(default)s)")
+    add_video_backend(parser)
 
 
 def run(args: argparse.Namespace) -> int:

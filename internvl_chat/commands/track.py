@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from internvl_chat.commands.options import VIDEO_BACKENDS, count, file_to_write, png_path, positive_int, save_png
+from internvl_chat.commands.options import add_video_backend, count, file_to_write, png_path, positive_int, save_png
 
 if TYPE_CHECKING:
     from internvl_chat.contracts import TrackRows
@@ -82,7 +82,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--device", help="where a model runs (default: the first GPU, else the CPU)")
     add("--picture", type=png_path, help="also draw the track into frames of the video, as PNG")
     add("--num_frames", type=positive_int, default=12, help="frames of the picture (default: %(default)s)")
-    add("--video_backend", choices=VIDEO_BACKENDS, default="pyav", help="(default: %(default)s)")
+    add_video_backend(parser)
 
 
 def run(args: argparse.Namespace) -> int:

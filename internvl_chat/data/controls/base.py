@@ -11,14 +11,13 @@ from functools import cache
 from importlib import import_module
 from typing import ClassVar, Literal, NamedTuple
 
-import torch
-
 from internvl_chat.boxes import BoxArray
 from internvl_chat.choices import CONTROLS
 from internvl_chat.contracts import Turn
 from internvl_chat.data.media.sources import Pictures
 from internvl_chat.data.media.tiling import View
 from internvl_chat.data.prompts.conversation import frame_line
+from internvl_chat.vision import Vision
 
 # One object's boxes under the name that the prompt calls it by: [F, 4] in thousandths.
 NamedBoxes = tuple[str, BoxArray]
@@ -105,7 +104,7 @@ class Control:
         """
         return pictures
 
-    def tensors(self, scene: Scene, tiles: Sequence[View]) -> dict[str, torch.Tensor]:
+    def tensors(self, scene: Scene, tiles: Sequence[View]) -> Vision:
         """What its module in model/controls is handed, by name; called for all that shows anything, track or not.
 
         Samples are put together along the first axis, one after another: give what is about a tile the T tiles as that

@@ -11,6 +11,7 @@ import torch
 from internvl_chat.data.controls.base import Control, Scene
 from internvl_chat.data.media.tiling import View, boxes_on_tiles
 from internvl_chat.settings import setting
+from internvl_chat.vision import Vision
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,7 @@ class BoxAdapter(Control):
     switched_on: ClassVar[str] = "--num_adapter_layers 5"
     switched_off: ClassVar[str] = "--num_adapter_layers 0"
 
-    def tensors(self, scene: Scene, tiles: Sequence[View]) -> dict[str, torch.Tensor]:
+    def tensors(self, scene: Scene, tiles: Sequence[View]) -> Vision:
         """`boxes` [T, 4] in thousandths of the tile, zeros where the object is absent or nothing is to be handed on."""
         if not scene.tracks or not self.box_adapter:
             return {"boxes": torch.zeros(len(tiles), 4, dtype=torch.int64)}
