@@ -14,11 +14,11 @@ from torch.nn import functional as nnf
 
 from internvl_chat.constants import IGNORE_INDEX, VIDEO_PLACEHOLDER
 from internvl_chat.contracts import Turn
-from internvl_chat.data.media.sample_pictures import SamplePictures
 from internvl_chat.data.media.tiling import Part, View, cut_tile
 from internvl_chat.data.media.transforms import normalise
 from internvl_chat.data.prompts.encoding import EncodedConversation, written_turns
 from internvl_chat.data.prompts.prompt_config import PromptConfig
+from internvl_chat.data.prompts.sample_pictures import SamplePictures
 from internvl_chat.vision import Vision
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ def num_tiles(vision: Vision) -> int:
     return len(vision["pixel_values"]) + len(vision["video_frames"])
 
 
-def expand_video(text: str, num_frames: int, config: PromptConfig, crops: Sequence[int]) -> str:
+def expand_video(text: str, num_frames: int, config: PromptConfig, extra_lines: Sequence[str]) -> str:
     """One block of slots for the whole video.
 
     Raises:
@@ -112,7 +112,7 @@ def expand_video(text: str, num_frames: int, config: PromptConfig, crops: Sequen
         raise ValueError(f"expected one '<video>' in the question, got {text!r}")
     if num_frames > _MAX_VIDEO_FRAMES:
         raise ValueError(f"{num_frames} frames: Artemis is shown at most {_MAX_VIDEO_FRAMES}; give --max_num_frame")
-    if crops:
+    if extra_lines:
         raise ValueError("Artemis is shown a video as a whole, without crops of it: give --crop_frames 0")
     return text.replace(VIDEO_PLACEHOLDER, VIDEO_TOKEN * (_MAX_VIDEO_FRAMES + config.tokens_per_frame))
 

@@ -16,12 +16,12 @@ from PIL import Image
 
 from internvl_chat.constants import IMAGE_PLACEHOLDER
 from internvl_chat.contracts import Turn
-from internvl_chat.data.media.sample_pictures import Picture, SamplePictures
 from internvl_chat.data.media.tiling import WHOLE, View
 from internvl_chat.data.media.transforms import normalise
 from internvl_chat.data.prompts import conversation
 from internvl_chat.data.prompts.encoding import EncodedConversation, Piece, encode_pieces, written_turns
 from internvl_chat.data.prompts.prompt_config import PromptConfig
+from internvl_chat.data.prompts.sample_pictures import Picture, SamplePictures
 from internvl_chat.vision import Vision
 
 if TYPE_CHECKING:
@@ -106,13 +106,13 @@ def num_tiles(vision: Vision) -> int:
     return len(vision["grids"])
 
 
-def expand_video(text: str, num_frames: int, config: PromptConfig, crops: Sequence[int]) -> str:
-    """An `<image>` a frame, and one a crop; nothing says their numbers.
+def expand_video(text: str, num_frames: int, config: PromptConfig, extra_lines: Sequence[str]) -> str:
+    """An `<image>` a frame, and one an extra view; nothing says their numbers.
 
     Raises:
         ValueError: the text does not hold exactly one `<video>` followed by a line break.
     """
-    return conversation.replace_video(text, f"{IMAGE_PLACEHOLDER}\n" * (num_frames + len(crops)))
+    return conversation.replace_video(text, f"{IMAGE_PLACEHOLDER}\n" * (num_frames + len(extra_lines)))
 
 
 def end_tokens(config: PromptConfig) -> tuple[str, ...]:

@@ -9,9 +9,9 @@ import torch
 from internvl_chat.constants import IGNORE_INDEX, NORMALISATIONS
 from internvl_chat.contracts import Turn
 from internvl_chat.data.families import artemis
-from internvl_chat.data.media.sample_pictures import SamplePictures
 from internvl_chat.data.media.tiling import boxes_on_tiles
 from internvl_chat.data.prompts.prompt_config import PromptConfig
+from internvl_chat.data.prompts.sample_pictures import SamplePictures
 from tests.families import family_tokenizer
 
 SIDE_PX, TOKENS = 12, 3

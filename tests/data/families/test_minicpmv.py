@@ -13,10 +13,10 @@ from torch.nn import functional as nnf
 from internvl_chat.constants import IGNORE_INDEX
 from internvl_chat.contracts import Sample, Turn
 from internvl_chat.data.families import minicpmv
-from internvl_chat.data.media.sample_pictures import SamplePictures
 from internvl_chat.data.media.tiling import WHOLE, View
 from internvl_chat.data.prompts.encoder import SampleEncoder
 from internvl_chat.data.prompts.prompt_config import PromptConfig
+from internvl_chat.data.prompts.sample_pictures import SamplePictures
 from tests.minicpmv import QUERIES, llama3_tokenizer
 
 CONFIG = PromptConfig.of("minicpmv2_5", 56, QUERIES, normalize_type="siglip")

@@ -25,6 +25,7 @@ from internvl_chat.model.conversion.weight_map import Rule, WeightMap, fold_lora
 from internvl_chat.model.families.artemis.configuration import ArtemisConfig
 from internvl_chat.vision import Vision
 
+HAS_ORIGINAL_LAYOUT = True
 ORIGINAL_MODEL_TYPE = "llava"
 # What stands for a video and for a region in the original's ids.
 ORIGINAL_VIDEO_ID, ORIGINAL_REGION_ID = -200, -500
@@ -134,27 +135,27 @@ def _without_wrapping(name: str) -> str:
     return name
 
 
-def native_config(original: Mapping[str, Any], folder: Path) -> ArtemisConfig:
+def native_config(fields: Mapping[str, Any], folder: Path) -> ArtemisConfig:
     """The native configuration of an original config.json.
 
     Args:
-        original: its content.
+        fields: its content.
         folder: where it lies.
     Raises:
         UserError: it names another projector, or a tower whose geometry is not known here.
     """
     where = folder / "config.json"
-    kind = original.get("mm_projector_type", _PROJECTOR_KIND)
+    kind = fields.get("mm_projector_type", _PROJECTOR_KIND)
     if kind != _PROJECTOR_KIND:
         raise UserError(f"{where}: mm_projector_type is {kind!r}: Artemis has {_PROJECTOR_KIND!r}")
     known = {field.name for field in dataclasses.fields(LlamaConfig)} - {"transformers_version", "architectures"}
-    text = {name: value for name, value in original.items() if name in known and value is not None}
+    text = {name: value for name, value in fields.items() if name in known and value is not None}
     return ArtemisConfig(
-        vision_config=tower_config(original.get("mm_image_tower") or _LARGE_CLIP, where),
+        vision_config=tower_config(fields.get("mm_image_tower") or _LARGE_CLIP, where),
         text_config=LlamaConfig(**text),
-        vision_feature_layer=original.get("mm_vision_select_layer", -2),
-        tie_word_embeddings=bool(original.get("tie_word_embeddings", False)),
-        original={"config": copy.deepcopy(dict(original))},
+        vision_feature_layer=fields.get("mm_vision_select_layer", -2),
+        tie_word_embeddings=bool(fields.get("tie_word_embeddings", False)),
+        original={"config": copy.deepcopy(dict(fields))},
     )
 
 
