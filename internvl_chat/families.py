@@ -233,6 +233,7 @@ FAMILIES = (
     ),
     Family("minicpmv", ("minicpmv", "minicpmv2_5"), ("minicpmv2_5",)),
     Family("artemis", ("artemis", "llava"), ("vicuna_v1",)),
+    Family("idefics3", ("idefics3", "intentvcnet_idefics3"), ("idefics3",)),
 )
 _BY_TYPE = {model_type: family for family in FAMILIES for model_type in family.model_types}
 _BY_STYLE = {style: family for family in FAMILIES for style in family.conv_styles}
