@@ -67,16 +67,18 @@ def thousandths_from_fractions(corners: npt.NDArray) -> BoxArray:
     return boxes
 
 
-def parse_box_text(path: Path) -> npt.NDArray[np.float64]:
+def parse_box_text(path: Path, nan_is_absent: bool = False) -> npt.NDArray[np.float64]:
     """Read `object_bboxes.txt`: one `x,y,w,h` in pixels a line, separated by commas, spaces or tabs.
 
+    Args:
+        nan_is_absent: read a line of four NaN, as some trackers write it, as zeros.
     Returns:
         [T, 4] float64.
     Raises:
         UserError: the file cannot be read, is empty, or a line does not hold four finite numbers.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: cannot be read: {error}") from error
     while lines and not lines[-1].strip():
@@ -89,6 +91,8 @@ def parse_box_text(path: Path) -> npt.NDArray[np.float64]:
             values = [float(v) for v in _FIELD_SEPARATOR.split(line.strip())]
         except ValueError:
             values = []
+        if nan_is_absent and len(values) == 4 and all(math.isnan(v) for v in values):
+            values = [0.0] * 4
         if len(values) != 4 or not all(math.isfinite(v) for v in values):
             raise UserError(f"{path}:{index + 1}: expected four finite numbers 'x,y,w,h', got {line.strip()!r}")
         rows[index] = values

@@ -17,7 +17,6 @@ import argparse
 import sys
 from collections.abc import Callable, Iterator
 from functools import partial
-from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +24,7 @@ from internvl_chat.choices import PROMPT_FORMS
 from internvl_chat.commands.options import file_to_write, positive_int
 
 if TYPE_CHECKING:
+    from internvl_chat.contracts import UserError
     from internvl_chat.data.records.reader import RecordReader
 
 BOTH_WAYS = ("llava", "sharegemini", "videoinstruct", "minicpm-v", "idefics3")
@@ -41,14 +41,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--num_frames", type=positive_int, help="--to minicpm-v, idefics3: most frames of a video (default: all)")
     add("--meta_out", type=file_to_write, help="also write a meta JSON here")
     add("--root", type=Path, help="folder that paths are relative to (default: the source's folder)")
+    add("--skip_bad", type=file_to_write, metavar="LIST", help="leave out what has a fault, and list the faults here")
     add("--captions", type=Path, help="lasot, got10k: {'captions': {sequence: [caption, ...]}}, used before their own")
     add("--prompt_form", choices=PROMPT_FORMS, default="coordinates", help="lasot, got10k (default: %(default)s)")
 
 
 def run(args: argparse.Namespace) -> int:
     from internvl_chat.contracts import UserError
+    from internvl_chat.data.converters.collecting import converted
     from internvl_chat.data.records.reader import RecordReader
-    from internvl_chat.files import write_json, write_jsonl
+    from internvl_chat.files import write_json, write_jsonl, write_text
 
     if args.to and args.meta_out:
         raise UserError("--meta_out: a meta JSON names records, and --to writes another project's: leave it out")
@@ -59,16 +61,23 @@ def run(args: argparse.Namespace) -> int:
     if args.to:
         return _write_other(args, root, reader)
 
-    def readable() -> Iterator[dict[str, Any]]:
-        for record in _records(args, root):
-            reader.read(record, f"{args.source}: record {record['id']!r}")
-            yield record
+    faults: list[UserError] = []
 
-    records = readable()
-    first = next(records, None)
-    if first is None:
+    def readable(record: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        reader.read(record, f"{args.source}: record {record['id']!r}")
+        yield record
+
+    records = list(converted(_records(args, root, faults), readable, faults))
+    if faults and not args.skip_bad:
+        for fault in faults[:-1]:
+            sys.stderr.write(f"error: {fault}\n")
+        raise UserError(f"{faults[-1]}; nothing was written: --skip_bad LIST would leave out what has a fault")
+    if not records:
         raise UserError(f"{args.source}: holds no records")
-    count = write_jsonl(args.out, chain([first], records))
+    count = write_jsonl(args.out, records)
+    if faults:
+        write_text(args.skip_bad, "".join(f"{fault}\n" for fault in faults))
+        sys.stderr.write(f"{args.skip_bad}: {len(faults)} faults, what has one was left out\n")
     if args.meta_out:
         entry = {"root": str(root), "annotation": str(args.out), "data_augment": False, "repeat_time": 1}
         write_json(args.meta_out, {args.out.stem: {**entry, "length": count}})
@@ -103,7 +112,7 @@ def _write_other(args: argparse.Namespace, root: Path, reader: RecordReader) -> 
     return 0
 
 
-def _records(args: argparse.Namespace, root: Path) -> Iterator[dict[str, Any]]:
+def _records(args: argparse.Namespace, root: Path, faults: list[UserError]) -> Iterator[dict[str, Any]]:
     from internvl_chat.data.converters import chats, detection, image_chats, tracking, video_chats
     from internvl_chat.data.records.annotations import read_captions
 
@@ -117,13 +126,13 @@ def _records(args: argparse.Namespace, root: Path) -> Iterator[dict[str, Any]]:
     if args.format in both_ways:
         return both_ways[args.format](args.source, root)
     if args.format == "llamafactory":
-        return chats.llamafactory_records(args.source, root)
+        return chats.llamafactory_records(args.source, root, faults)
     if args.format == "ms-swift":
-        return chats.swift_records(args.source, root)
+        return chats.swift_records(args.source, root, faults)
     if args.format == "coco":
-        return detection.coco_records(args.source, root)
+        return detection.coco_records(args.source, root, faults)
     if args.format == "refcoco":
-        return detection.refcoco_records(args.source, root)
+        return detection.refcoco_records(args.source, root, faults)
     question = tracking.Question(PROMPT_FORMS[args.prompt_form], read_captions(args.captions) if args.captions else {})
     read_folders = tracking.lasot_records if args.format == "lasot" else tracking.got10k_records
-    return read_folders(args.source, root, question)
+    return read_folders(args.source, root, question, faults)

@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
+import json
+import re
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from internvl_chat.boxes import parse_box_text, save_boxes, thousandths_from_pixels
+from internvl_chat.choices import PROMPT_FORMS
 from internvl_chat.contracts import Sample, UserError
 from internvl_chat.data.checking.check import check_meta
+from internvl_chat.data.converters.chats import swift_records
+from internvl_chat.data.converters.detection import coco_records
+from internvl_chat.data.converters.tracking import Question, got10k_records, lasot_records
 from internvl_chat.data.media.sampling import clip_window, sample_frames
 from internvl_chat.data.media.sources import Pictures, read_media_header, read_pictures
-from internvl_chat.data.records.annotations import load_meta, read_samples
+from internvl_chat.data.records.annotations import caption_records, load_meta, read_captions, read_samples
 from internvl_chat.data.records.box_files import PrepareReport, find_videos, prepare_boxes, write_boxes_beside
+from internvl_chat.data.records.intentvc import category_of
+from internvl_chat.data.records.reader import RecordReader
 from internvl_chat.data.records.tracks import boxes_at
+from internvl_chat.files import write_jsonl
 from tests.data.media.films import red_part
 from tests.helpers import run_python, shared
 
@@ -137,3 +148,116 @@ def test_stale_boxes(tmp_path: Path) -> None:
     (sample,) = samples_of(folder)
     assert shown(sample, [5])[1].tolist() == [[625, 156, 833, 469]]
     assert not codes(folder)
+
+
+def faults_of(convert: Callable[..., Iterator[dict[str, Any]]], source: Path, *more: Any) -> tuple[list[Any], str]:
+    """The records of a source, and everything that was said of the others."""
+    faults: list[UserError] = []
+    return list(convert(source, source if source.is_dir() else source.parent, *more, faults)), "\n".join(
+        map(str, faults)
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("two_boxes", ""),
+        ("left_over", "0 names and 1 boxes more than the messages"),
+        ("flipped", r"\[160.0, 200.0, 80.0, 40.0\] has no area"),
+        ("outside", "lies outside the picture of 800 x 400"),
+        ("thin", ""),
+        ("point", "expected boxes of four numbers"),
+        ("legacy", "expected an object with 'ref' and 'bbox'"),
+        ("norm1000", "'bbox_type' real or norm1"),
+        ("no_objects", "'<ref-object>' is left in the text"),
+        ("rejected", "has 'rejected_response'"),
+    ],
+)
+def test_swift_boxes(name: str, said: str, tmp_path: Path) -> None:
+    records, message = faults_of(swift_records, made("swift_coco_boxes", tmp_path) / f"s_{name}.jsonl")
+    assert bool(records) != bool(said) and bool(re.search(said, message))
+    if name == "thin":
+        assert records[0]["conversations"][1]["value"] == "<box>[[125, 100, 126, 500]]</box>"
+
+
+def test_coco_faults(tmp_path: Path) -> None:
+    folder = made("swift_coco_boxes", tmp_path)
+    with pytest.raises(UserError, match="'</ref> <box>' holds </ref>"):
+        list(coco_records(folder / "c_faults.json", folder))
+    for name in ("faults", "float_size", "no_size", "text_ids"):
+        content = json.loads((folder / f"c_{name}.json").read_text())
+        content["categories"][2]["name"] = "bee"
+        (folder / f"c_{name}.json").write_text(json.dumps(content))
+        if name != "faults":
+            with pytest.raises(UserError, match=f"c_{name}.json: .*expected a whole number"):
+                list(coco_records(folder / f"c_{name}.json", folder))
+    records, message = faults_of(coco_records, folder / "c_faults.json")
+    answers = [re.findall(r"<ref>.*</box>", record["conversations"][1]["value"]) for record in records]
+    assert not message and answers == [
+        ["<ref>dog</ref><box>[[32, 128, 1000, 898]]</box>", "<ref>ant</ref><box>[[125, 250, 126, 251]]</box>"],
+        ["<ref>bee</ref><box>[[12, 25, 38, 75]]</box>"],
+    ]
+
+
+def test_exif_photo_through_converters(tmp_path: Path) -> None:
+    folder = made("exif_photo", tmp_path)
+    (record,) = coco_records(folder / "coco.json", folder)
+    assert "[[100, 50, 500, 300]]" in record["conversations"][1]["value"]
+    (record,) = swift_records(folder / "swift.jsonl", folder)
+    assert "[[100, 50, 500, 300]]" in record["conversations"][1]["value"]
+    stored = json.loads((folder / "coco.json").read_text())
+    stored["images"][0] |= {"width": 400, "height": 200}
+    (folder / "stored.json").write_text(json.dumps(stored))
+    with pytest.raises(UserError, match="says 400 x 200, the picture is shown at 200 x 400"):
+        list(coco_records(folder / "stored.json", folder))
+
+
+def test_lasot_got10k(tmp_path: Path) -> None:
+    folder = made("lasot_got10k", tmp_path)
+    question = Question(frozenset({"coordinates"}), {})
+    records, message = faults_of(lasot_records, folder / "lasot", question)
+    assert message.count("\n") == 0 and "bus-1: has 7 absence labels for 6 boxes" in message
+    tracks = {record["id"]: record["tracks"][0] for record in records}
+    assert (
+        len(tracks) == 7 and tracks["bird-1-0"]["absent"] == [3] and tracks["dog-1-0"]["boxes"][0] == [10, 10, 30, 30]
+    )
+    got, message = faults_of(got10k_records, folder / "got", question)
+    assert len(got) == 2 and not message
+    write_jsonl(folder / "lasot.jsonl", records)
+    write_jsonl(folder / "got.jsonl", got)
+    entries = {
+        name: {"root": str(folder / name), "annotation": str(folder / f"{name}.jsonl")} for name in ("lasot", "got")
+    }
+    (folder / "meta.json").write_text(json.dumps(entries))
+    report = check_meta(folder / "meta.json", workers=1)
+    lines = [json.loads(line)["id"] for line in (folder / "lasot.jsonl").read_text().splitlines()]
+    said = {(lines[f.line - 1] if f.file.stem == "lasot" else f.line, f.code) for f in report.findings}
+    assert said == {("tiger-6-0", "track-degenerate"), (2, "track-degenerate")}
+    for sample in samples_of(folder):
+        shown(sample, [0, 2, 3])
+
+
+def test_names_and_folders(tmp_path: Path) -> None:
+    folder = made("names_and_folders", tmp_path)
+    assert category_of("traffic-light-1") == "traffic-light"
+    assert len(prepared(folder).written) == 1
+    captions = read_captions(folder / "train.json")
+    (record,) = caption_records(captions, PROMPT_FORMS["coordinates"])
+    assert "focus on traffic-light" in record["conversations"][0]["value"]
+    sample = RecordReader(folder).read(record, "here")
+    assert sample.video_path is not None and sample.video_path.is_file() and sample.object_name == "traffic-light"
+    (record,) = lasot_records(folder / "lasot", folder / "lasot", Question(frozenset({"coordinates"}), {}))
+    assert record["tracks"][0]["name"] == "traffic-light" and len(record["tracks"][0]["boxes"]) == 6
+
+
+def test_track_names(tmp_path: Path) -> None:
+    folder = made("track_names", tmp_path)
+    (entry,) = load_meta(folder / "meta.json")
+    taken = []
+    for line in (folder / "a.jsonl").read_text().splitlines():
+        try:
+            taken.append(entry.reader().read(json.loads(line), "here").object_name)
+        except UserError as error:
+            assert re.search("the name .*(holds|is empty|characters)", str(error))
+    assert taken == ["狗", "{object}", 'dog\'s "toy"']
+    assert codes(folder) == {"record-keys": 8}

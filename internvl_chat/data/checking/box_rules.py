@@ -169,8 +169,15 @@ def track_faults(track: WrittenTrack, header: MediaHeader) -> Iterator[Fault]:
         )
     else:
         corners = np.hstack([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]]) if track.order == "xywh" else boxes
-        yield from _reach_faults(corners / scale)
-        yield from _area_faults(corners)
+        seen = corners[~_stated_absent(track)]
+        yield from _reach_faults(seen / scale)
+        yield from _area_faults(seen)
+
+
+def _stated_absent(track: WrittenTrack) -> npt.NDArray[np.bool_]:
+    """Which rows [K] stand at frames that the track says the object is absent from: whatever they hold is no fault."""
+    positions = np.arange(len(track.boxes)) if track.times is None else track.times
+    return np.isin(positions, track.absent) & (track.by == "frame")
 
 
 def _sparseness(track: WrittenTrack) -> Iterator[Fault]:
@@ -245,6 +252,9 @@ def _order_fault(boxes: Boxes) -> Fault:
 
 
 def _area_faults(corners: Boxes) -> Iterator[Fault]:
+    if not len(corners):
+        yield Fault("track-absent", "the object is absent from every frame", "a frame in which the object is seen")
+        return
     degenerate = is_absent(corners) & corners.any(axis=1)
     if is_absent(corners).all():
         yield Fault("track-absent", f"none of {len(corners)} boxes has an area", "a frame in which the object is seen")

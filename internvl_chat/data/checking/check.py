@@ -17,7 +17,7 @@ from internvl_chat.boxes import BOX_TEXT_NAME
 from internvl_chat.constants import BOX_SCALE
 from internvl_chat.contracts import UserError
 from internvl_chat.data.checking import box_rules
-from internvl_chat.data.checking.faults import Fault, Finding
+from internvl_chat.data.checking.faults import KINDS, Fault, Finding
 from internvl_chat.data.checking.headers import (
     BoxFileFacts,
     MediaFacts,
@@ -28,10 +28,12 @@ from internvl_chat.data.checking.headers import (
 )
 from internvl_chat.data.checking.lines import LineExaminer, LineFacts
 from internvl_chat.data.checking.meta import read_entries
+from internvl_chat.data.media.sampling import clip_window
 from internvl_chat.data.media.sources import MediaHeader, images_header
 from internvl_chat.data.media.tiling import choose_grid, grid_views
 from internvl_chat.data.records.annotations import DatasetEntry
 from internvl_chat.data.records.box_evidence import BoxEvidence, judged_together
+from internvl_chat.data.records.tracks import boxes_at
 from internvl_chat.files import RawRecord, read_text, split_records
 
 LINES_A_JOB = 250
@@ -225,23 +227,42 @@ def _line_faults(
     num_tokens = line.text.num_tokens
     if header:
         yield from _media_faults(line, header)
+        found: list[Fault] = []
         for track in line.tracks:
             faults = list(box_rules.track_faults(track, header))
             yield from faults
+            found += faults
             if not faults and (track.unit, track.order) == ("thousandths", "xyxy"):
                 extents += _extents(track.boxes, header)
+        if not any(KINDS[fault.code].severity == "error" for fault in found):
+            yield from _refused_tracks(line, header)
         num_tokens += _media_tokens(line, header, budget, entry)
     if num_tokens > budget.max_seq_length:
         yield Fault("length-budget", f"takes about {num_tokens} tokens", f"at most {budget.max_seq_length}")
 
 
+def _refused_tracks(line: LineFacts, header: MediaHeader) -> Iterator[Fault]:
+    """Whatever the rules let pass and training refuses is an error too."""
+    for track in line.rows:
+        try:
+            boxes_at(track, np.arange(header.num_pictures), header, "")
+        except UserError as error:
+            yield Fault("track-refused", str(error).removeprefix(": "), "a track that training takes")
+
+
 def _media_faults(line: LineFacts, header: MediaHeader) -> Iterator[Fault]:
     size = box_rules.size_px(header)
-    if line.size_px and size and line.size_px != size:
+    counts_pixels = any(track.unit == "pixels" for track in line.tracks)
+    if line.size_px and size and line.size_px != size and not counts_pixels:
         stated = f"{line.size_px[0]} x {line.size_px[1]}"
         yield Fault("media-size", f"'width' and 'height' say {stated}", f"{size[0]} x {size[1]}, as the file has")
-    if line.clip_s and header.frames_per_second:
-        seconds = header.timeline.duration_s
+    if line.clip_s:
+        seconds = header.timeline.duration_s if header.frames_per_second else 0.0
+        try:
+            clip_window(line.clip_s, header.timeline)
+        except UserError as error:
+            yield Fault("clip-range", str(error), f"a part of the {seconds:.2f} s")
+            return
         if line.clip_s[1] > seconds + 1:
             yield Fault("clip-range", f"the clip ends at {line.clip_s[1]:g} s", f"an end up to {seconds:.2f} s")
 

@@ -30,6 +30,12 @@ from internvl_chat.data.records.reader import SPEAKERS
 SPEAKER_ALIASES = {"user": "human", "assistant": "gpt", "bot": "gpt"}
 TURN_KEY_ALIASES = {"text": "value", "content": "value", "role": "from"}
 
+# How other projects mark names, places and parts of a picture in their texts: ms-swift, Qwen-VL, Florence, PaliGemma,
+# Kosmos, DeepSeek-VL.
+FOREIGN_MARKS = re.compile(
+    r"<\|/?(?:box|object_ref|quad|vision|ref|det|grounding)(?:_[a-z]+)?\|>|<ref-object>|<bbox>|<loc_?\d{1,4}>"
+    r"|<patch_index_\d{4}>"
+)
 _CONTROL_TOKENS = ("<|im_start|>", *CHAT_END_TOKENS, IMG_START, IMG_END, IMG_CONTEXT)
 _DAMAGE = re.compile("[\ufffd\ud800-\udfff\x00-\x08\x0b\x0c\x0e-\x1f]")
 _VIDEO_LINE = re.compile(re.escape(VIDEO_PLACEHOLDER) + r"[ \t]*\n?")
@@ -185,6 +191,9 @@ def _check_text(turn: Turn, number: int, record_id: str, notes: Notes) -> None:
     tokens = [token for token in _CONTROL_TOKENS if token in turn.text]
     if tokens:
         notes.add("text-token", f"turn {number} holds {', '.join(tokens)}", "text without control tokens")
+    if mark := FOREIGN_MARKS.search(turn.text):
+        expected = "<ref>name</ref><box>[[x1, y1, x2, y2]]</box>"
+        notes.add("text-foreign", f"turn {number} holds {mark.group()}", expected)
     if damage := _DAMAGE.search(turn.text):
         notes.add("text-damaged", f"turn {number} holds U+{ord(damage.group()):04X}", "readable text")
     if ascii_digits(outside := _BOX_SPAN.sub("", turn.text)) != outside:

@@ -98,6 +98,7 @@ _ERRORS = [
     Kind("box-syntax", "error", "A box in a text is malformed", "write <ref>name</ref><box>[[x1, y1, x2, y2]]</box>"),
     Kind("box-digits", "error", "A box in a text has digits that are not ASCII", _FIX, True),
     Kind("track-keys", "error", "A track has an unknown key or value", "correct the key or the value"),
+    Kind("track-refused", "error", "Training cannot use a track", "correct the track"),
     Kind("track-frames", "error", "A track names frames its video does not have", "correct the frame numbers"),
     Kind("length-budget", "error", "A record is longer than the model takes", "shorten it, or raise --max_seq_length"),
 ]
@@ -111,6 +112,7 @@ _WARNINGS = [
     Kind(
         "placeholder-missing", "warning", "The one picture has no placeholder", "training and --fix put it first", True
     ),
+    Kind("text-foreign", "warning", "A text holds another project's marks", "convert it with convert-data"),
     Kind("text-damaged", "warning", "A text was damaged by a wrong encoding", "write the text again from its source"),
     Kind("text-digits", "warning", "A text has digits that are not ASCII", "write 0 to 9, if that was not meant"),
     Kind("media-size", "warning", "'width' and 'height' are not the picture's", _FIX, True),

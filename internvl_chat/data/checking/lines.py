@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from internvl_chat.contracts import TrackFile, UserError
+from internvl_chat.contracts import Sample, TrackFile, TrackRows, UserError
 from internvl_chat.data.checking.conversations import Notes, TextFacts, examine_conversation, shortened
 from internvl_chat.data.checking.faults import Finding
 from internvl_chat.data.checking.headers import MediaKind
@@ -24,7 +24,10 @@ RECORD_KEYS = ("id", "conversations", "image", "video", "clip", "tracks", "width
 
 @dataclass(frozen=True)
 class LineFacts:
-    """A record as its line states it; `boxes_path` is the box file it uses, `media` its pictures or its video."""
+    """A record as its line states it; `boxes_path` is the box file it uses, `media` its pictures or its video.
+
+    `tracks` are the record's as they are written, `rows` as training reads them.
+    """
 
     line: int
     findings: list[Finding]
@@ -34,6 +37,7 @@ class LineFacts:
     boxes_path: Path | None = None
     text: TextFacts = field(default_factory=TextFacts)
     tracks: tuple[WrittenTrack, ...] = ()
+    rows: tuple[TrackRows, ...] = ()
     clip_s: tuple[float, float] | None = None
     size_px: tuple[int, int] | None = None
 
@@ -75,7 +79,10 @@ class LineExaminer:
             num_images, num_videos = kinds.count("image"), kinds.count("video")
             text = examine_conversation(record["conversations"], num_images, num_videos, record_id, notes)
         media, boxes_path = self._find_files(written, text, notes)
-        facts = LineFacts(
+        tracks = read_tracks(record["tracks"], notes) if "tracks" in record else ()
+        clip_s, size_px = _read_clip(record, notes), _read_size(record, notes)
+        sample = self._read_as_training_does(record, notes)
+        return LineFacts(
             raw.line,
             notes.findings,
             digest,
@@ -83,12 +90,11 @@ class LineExaminer:
             media,
             None if "tracks" in record else boxes_path,
             text,
-            read_tracks(record["tracks"], notes) if "tracks" in record else (),
-            _read_clip(record, notes),
-            _read_size(record, notes),
+            tracks,
+            tuple(track for track in sample.tracks if isinstance(track, TrackRows)) if sample else (),
+            clip_s,
+            size_px,
         )
-        self._read_as_training_does(record, notes)
-        return facts
 
     def _find_files(
         self, written: Sequence[tuple[MediaKind, str]], text: TextFacts, notes: Notes
@@ -110,14 +116,15 @@ class LineExaminer:
             boxes_path = next((track.path for track in sample.tracks if isinstance(track, TrackFile)), None)
         return tuple(media), boxes_path
 
-    def _read_as_training_does(self, record: dict[str, Any], notes: Notes) -> None:
+    def _read_as_training_does(self, record: dict[str, Any], notes: Notes) -> Sample | None:
         """Whatever the rules above let pass and training refuses is an error too."""
         if any(finding.kind.severity == "error" for finding in notes.findings):
-            return
+            return None
         try:
-            self.reader.read(record, "")
+            return self.reader.read(record, "")
         except UserError as error:
             notes.add("record-keys", str(error).removeprefix(": "), "a record that training reads")
+        return None
 
 
 def _check_keys(record: dict[str, Any], notes: Notes) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from internvl_chat.boxes import thousandths_from_fractions
+from internvl_chat.boxes import is_absent, thousandths_from_fractions
 from internvl_chat.constants import (
     IMAGE_PLACEHOLDER,
     REF_END,
@@ -19,15 +19,24 @@ from internvl_chat.constants import (
     VIDEO_PLACEHOLDER,
 )
 from internvl_chat.contracts import Sample, UserError
-from internvl_chat.data.checking.conversations import box_row, break_after_video, renamed_turn, shortened
+from internvl_chat.data.checking.conversations import (
+    FOREIGN_MARKS,
+    box_row,
+    break_after_video,
+    renamed_turn,
+    shortened,
+)
+from internvl_chat.data.converters.collecting import converted
 from internvl_chat.data.media.sources import read_media_header
+from internvl_chat.data.records.names import check_name
 from internvl_chat.data.records.reader import SPEAKERS
-from internvl_chat.files import parse_json, read_text, split_records
+from internvl_chat.files import RawRecord, parse_json, read_text, split_records
 from internvl_chat.grounding import box_text
 
 # ms-swift's stand-ins for the entries of `objects`, used up from first to last.
 _REF_MARK, _BOX_MARK = "<ref-object>", "<bbox>"
 _BOX_UNITS = ("real", "norm1")
+_PREFERENCE_KEYS = ("chosen", "rejected", "rejected_response", "rejected_messages")
 
 
 @dataclass(frozen=True)
@@ -41,7 +50,7 @@ class _Message:
         return {"from": self.speaker, "value": self.text}
 
 
-def llamafactory_records(source: Path, root: Path) -> Iterator[dict[str, Any]]:
+def llamafactory_records(source: Path, root: Path, faults: list[UserError] | None = None) -> Iterator[dict[str, Any]]:
     """Records of a LLaMA-Factory file: `conversations` or `messages`, or `instruction`, `input` and `output`.
 
     Raises:
@@ -54,10 +63,10 @@ def llamafactory_records(source: Path, root: Path) -> Iterator[dict[str, Any]]:
         question = "\n".join(str(record[key]) for key in ("instruction", "input") if record.get(key))
         return [question, record.get("output")]
 
-    return _chat_records(source, root, last_pair, fills_in=False)
+    return _chat_records(source, root, last_pair, faults, fills_in=False)
 
 
-def swift_records(source: Path, root: Path) -> Iterator[dict[str, Any]]:
+def swift_records(source: Path, root: Path, faults: list[UserError] | None = None) -> Iterator[dict[str, Any]]:
     """Records of an ms-swift file: `messages`, or `query`, `response` and `history`; `objects` become box texts.
 
     Raises:
@@ -67,11 +76,15 @@ def swift_records(source: Path, root: Path) -> Iterator[dict[str, Any]]:
     def last_pair(record: Mapping[str, Any]) -> list[Any] | None:
         return [record["query"], record.get("response")] if "query" in record else None
 
-    return _chat_records(source, root, last_pair, fills_in=True)
+    return _chat_records(source, root, last_pair, faults, fills_in=True)
 
 
 def _chat_records(
-    source: Path, root: Path, last_pair: Callable[[Mapping[str, Any]], list[Any] | None], fills_in: bool
+    source: Path,
+    root: Path,
+    last_pair: Callable[[Mapping[str, Any]], list[Any] | None],
+    faults: list[UserError] | None,
+    fills_in: bool,
 ) -> Iterator[dict[str, Any]]:
     """Convert each record of a file.
 
@@ -79,15 +92,21 @@ def _chat_records(
         last_pair: the question and answer of a record that holds them under keys of their own.
         fills_in: put placeholders first where there are files and no placeholder at all, as ms-swift does.
     """
-    for number, raw in enumerate(split_records(read_text(source), source)):
+
+    def convert(numbered: tuple[int, RawRecord]) -> list[dict[str, Any]]:
+        number, raw = numbered
         where = f"{source}:{raw.line}"
         record = parse_json(raw.text, where)
         if not isinstance(record, dict):
             raise UserError(f"{where}: is {shortened(record)}: expected an object")
+        if preference := [key for key in _PREFERENCE_KEYS if key in record]:
+            raise UserError(f"{where}: has {preference[0]!r}: pairs of better and worse answers are not supported")
         turns, pair = record.get("messages", record.get("conversations")), last_pair(record)
         if turns is None and pair is not None:
             turns = _from_pairs(record, pair, where)
-        yield _Chat(record, where, root).record(turns, f"{source.stem}-{number}", fills_in)
+        return [_Chat(record, where, root).record(turns, f"{source.stem}-{number}", fills_in)]
+
+    yield from converted(enumerate(split_records(read_text(source), source)), convert, faults)
 
 
 def _from_pairs(record: Mapping[str, Any], last: list[Any], where: str) -> list[dict[str, Any]]:
@@ -127,6 +146,9 @@ class _Chat:
         if isinstance(system, str) and system and messages[0].speaker != "system":
             messages.insert(0, _Message("system", system))
         messages = self._with_objects(messages)
+        for message in messages:
+            if mark := FOREIGN_MARKS.search(message.text):
+                raise UserError(f"{self.where}: {mark.group()!r} is left in the text: expected 'objects' to say it")
         images, videos = self.files[IMAGE_PLACEHOLDER], self.files[VIDEO_PLACEHOLDER]
         if len(videos) > 1 or (videos and images):
             raise UserError(
@@ -204,7 +226,10 @@ class _Chat:
             raise UserError(
                 f"{self.where}: 'objects' is {shortened(objects)}: expected an object with 'ref' and 'bbox'"
             )
-        names = [f"{REF_START}{name}{REF_END}" for name in _list_in(objects, "ref", self.where)]
+        refs = _list_in(objects, "ref", self.where)
+        for name in refs:
+            check_name(name, self.where)
+        names = [f"{REF_START}{name}{REF_END}" for name in refs]
         boxes = self._box_texts(objects)
         marks = re.compile(f"{_REF_MARK}|{_BOX_MARK}")
         left = {_REF_MARK: iter(names), _BOX_MARK: iter(boxes)}
@@ -215,6 +240,12 @@ class _Chat:
             except StopIteration as error:
                 raise UserError(f"{self.where}: 'objects' has fewer entries than there are marks for them") from error
             written.append(_Message(message.speaker, text))
+        surplus = {mark: sum(1 for _ in entries) for mark, entries in left.items()}
+        if any(surplus.values()):
+            raise UserError(
+                f"{self.where}: 'objects' has {surplus[_REF_MARK]} names and {surplus[_BOX_MARK]} boxes more than the "
+                f"messages have {_REF_MARK} and {_BOX_MARK}"
+            )
         return written
 
     def _box_texts(self, objects: Mapping[str, Any]) -> list[str]:
@@ -229,7 +260,14 @@ class _Chat:
         texts = []
         for row, picture in zip(rows, pictures, strict=True):
             size = (1, 1) if unit == "norm1" else self._size_px(picture)
-            box = thousandths_from_fractions(np.array([row]) / np.array(size * 2))[0]
+            corners = np.array([row]) / np.array(size * 2)
+            if is_absent(corners).any():
+                raise UserError(f"{self.where}: the box {shortened(row)} has no area: expected x1 < x2 and y1 < y2")
+            box = thousandths_from_fractions(corners)[0]
+            if is_absent(box):
+                raise UserError(
+                    f"{self.where}: the box {shortened(row)} lies outside the picture of {size[0]} x {size[1]}"
+                )
             texts.append(box_text([box]))
         return texts
 

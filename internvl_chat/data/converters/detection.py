@@ -13,7 +13,10 @@ from internvl_chat.boxes import BoxArray, is_absent, thousandths_from_pixels
 from internvl_chat.constants import IMAGE_PLACEHOLDER, REF_END, REF_START
 from internvl_chat.contracts import UserError
 from internvl_chat.data.checking.conversations import box_row, shortened
-from internvl_chat.files import parse_json, read_json, read_text, split_records
+from internvl_chat.data.converters.collecting import converted
+from internvl_chat.data.media.pictures import picture_size
+from internvl_chat.data.records.names import check_name
+from internvl_chat.files import RawRecord, parse_json, read_json, read_text, split_records
 from internvl_chat.grounding import (
     DETECTION_QUESTION,
     LabelledBox,
@@ -25,21 +28,27 @@ from internvl_chat.grounding import (
 )
 
 
-def coco_records(source: Path, root: Path) -> Iterator[dict[str, Any]]:
+def coco_records(source: Path, root: Path, faults: list[UserError] | None = None) -> Iterator[dict[str, Any]]:
     """A record a picture that shows an object; crowds and boxes without area inside the picture are left out.
 
     Classes stand in the order of `categories`, their boxes in the order of `annotations`, clamped to the picture.
 
+    Args:
+        faults: gets what is wrong with annotations and pictures, which are left out; None lets the first one rise.
     Raises:
-        UserError: not a COCO file, or an annotation of a picture or class that it does not list.
+        UserError: not a COCO file, an annotation of a picture or class that it does not list, or a picture that is
+            shown at another size than it says.
     """
     content = read_json(source)
     if not isinstance(content, dict) or not all(isinstance(content.get(key), list) for key in _LISTS):
         raise UserError(f"{source}: expected an object with the lists {', '.join(_LISTS)}")
     names = {_field(c, "id", int, source): _field(c, "name", str, source) for c in content["categories"]}
+    for name in names.values():
+        check_name(name, str(source))
     objects: dict[int, dict[int, list[LabelledBox]]] = defaultdict(lambda: defaultdict(list))
     pictures = {_field(picture, "id", int, source): picture for picture in content["images"]}
-    for annotation in content["annotations"]:
+
+    def place(annotation: Any) -> Iterator[dict[str, Any]]:
         picture_id = _field(annotation, "image_id", int, source)
         category = _field(annotation, "category_id", int, source)
         if picture_id not in pictures or category not in names:
@@ -51,13 +60,31 @@ def coco_records(source: Path, root: Path) -> Iterator[dict[str, Any]]:
         if not annotation.get("iscrowd") and not is_absent(box):
             x1, y1, x2, y2 = box.tolist()
             objects[picture_id][category].append(LabelledBox(names[category], (x1, y1, x2, y2)))
-    for picture_id, picture in pictures.items():
-        if objects[picture_id]:
-            shown = [item for category in names for item in objects[picture_id][category]]
-            yield _record(picture, detection_answer(shown), source)
+        yield from ()
+
+    def convert(picture_id: int) -> Iterator[dict[str, Any]]:
+        _check_shown_size(pictures[picture_id], root, source)
+        shown = [item for category in names for item in objects[picture_id][category]]
+        yield _record(pictures[picture_id], detection_answer(shown), source)
+
+    yield from converted(content["annotations"], place, faults)
+    yield from converted([picture_id for picture_id in pictures if objects[picture_id]], convert, faults)
 
 
-def refcoco_records(source: Path, root: Path) -> Iterator[dict[str, Any]]:
+def _check_shown_size(picture: Mapping[str, Any], root: Path, source: Path) -> None:
+    """Refuse a picture that is there and is shown at another size than its boxes were counted in."""
+    path = root / _field(picture, "file_name", str, source)
+    if not path.is_file():
+        return
+    stated, (size, _) = _size_px(picture, source), picture_size(path)
+    if size != stated:
+        raise UserError(
+            f"{source}: {shortened(picture)}: says {stated[0]} x {stated[1]}, the picture is shown at "
+            f"{size[0]} x {size[1]}: boxes belong to one of them"
+        )
+
+
+def refcoco_records(source: Path, root: Path, faults: list[UserError] | None = None) -> Iterator[dict[str, Any]]:
     """A record a phrase, `{"image", "sent", "bbox": [x1, y1, x2, y2] in pixels, "width", "height"}`.
 
     One without an id is called as `score-boxes` calls it, so that its answer can be held against the source itself,
@@ -66,7 +93,8 @@ def refcoco_records(source: Path, root: Path) -> Iterator[dict[str, Any]]:
     Raises:
         UserError: a line is no such record, or its box has no area inside the picture.
     """
-    for raw in split_records(read_text(source), source):
+
+    def convert(raw: RawRecord) -> Iterator[dict[str, Any]]:
         where = f"{source}:{raw.line}"
         entry = parse_json(raw.text, where)
         image = _field(entry, "image", str, where)
@@ -86,6 +114,8 @@ def refcoco_records(source: Path, root: Path) -> Iterator[dict[str, Any]]:
                 {"from": "gpt", "value": f"{REF_START}{phrase}{REF_END}{box_text([box.tolist()])}"},
             ],
         }
+
+    yield from converted(split_records(read_text(source), source), convert, faults)
 
 
 _LISTS = ("images", "annotations", "categories")

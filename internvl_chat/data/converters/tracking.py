@@ -14,6 +14,7 @@ import numpy as np
 from internvl_chat.boxes import parse_box_text
 from internvl_chat.constants import VIDEO_PLACEHOLDER
 from internvl_chat.contracts import UserError
+from internvl_chat.data.converters.collecting import converted
 from internvl_chat.data.media.sources import frame_files
 from internvl_chat.data.prompts.wordings import question_about
 from internvl_chat.data.records.intentvc import category_of, object_name_of
@@ -35,15 +36,20 @@ class Question:
     captions: Mapping[str, Sequence[str]]
 
 
-def lasot_records(source: Path, root: Path, question: Question) -> Iterator[dict[str, Any]]:
+def lasot_records(
+    source: Path, root: Path, question: Question, faults: list[UserError] | None = None
+) -> Iterator[dict[str, Any]]:
     """A record an answer for each `<class>/<class-n>`: frames in `img/`, or the video `<class-n>.mp4`.
 
-    A frame is absent if `full_occlusion.txt` or `out_of_view.txt` marks it; `nlp.txt` is the answer.
+    A frame is absent if `full_occlusion.txt` or `out_of_view.txt` marks it, or its box is NaN; `nlp.txt` is the answer.
 
+    Args:
+        faults: gets what is wrong with sequences, which are left out; None lets the first such fault rise.
     Raises:
         UserError: no sequence found, or its files disagree about the number of frames.
     """
-    for folder in _sequences(source):
+
+    def convert(folder: Path) -> Iterator[dict[str, Any]]:
         category = category_of(folder.name)
         marks = [_flags(folder / name) for name in ("full_occlusion.txt", "out_of_view.txt")]
         video = folder / f"{folder.name}.mp4"
@@ -51,22 +57,30 @@ def lasot_records(source: Path, root: Path, question: Question) -> Iterator[dict
         answers = question.captions.get(folder.name) or _own_answer(folder / "nlp.txt")
         yield from _records(folder, root, shown, object_name_of(category), marks, answers, question.controls)
 
+    yield from converted(_sequences(source), convert, faults)
 
-def got10k_records(source: Path, root: Path, question: Question) -> Iterator[dict[str, Any]]:
+
+def got10k_records(
+    source: Path, root: Path, question: Question, faults: list[UserError] | None = None
+) -> Iterator[dict[str, Any]]:
     """A record an answer for each sequence folder of frames; `absence.label` marks the frames without the target.
 
     The answer is the class and the motion that `meta_info.ini` names.
 
+    Args:
+        faults: gets what is wrong with sequences, which are left out; None lets the first such fault rise.
     Raises:
         UserError: no sequence found, or its files disagree about the number of frames.
     """
-    for folder in _sequences(source):
+
+    def convert(folder: Path) -> Iterator[dict[str, Any]]:
         about = _meta_info(folder / "meta_info.ini")
         name = about.get("object_class", "object")
         own = [f"{name} {about['motion_class']}"] if about.get("motion_class") else []
         answers = question.captions.get(folder.name) or own
-        marks = [_flags(folder / "absence.label")]
-        yield from _records(folder, root, folder, name, marks, answers, question.controls)
+        yield from _records(folder, root, folder, name, [_flags(folder / "absence.label")], answers, question.controls)
+
+    yield from converted(_sequences(source), convert, faults)
 
 
 def _sequences(source: Path) -> list[Path]:
@@ -116,7 +130,7 @@ def _records(
     controls: frozenset[str],
 ) -> Iterator[dict[str, Any]]:
     path = folder / TRACK_NAME
-    boxes = parse_box_text(path)
+    boxes = parse_box_text(path, nan_is_absent=True)
     if shown.is_dir() and (num_frames := len(frame_files(shown))) != len(boxes):
         raise UserError(f"{path}: has {len(boxes)} lines for the {num_frames} frames of {shown}: expected one a frame")
     if not shown.is_relative_to(root):

@@ -50,7 +50,7 @@ def read_header(path: Path) -> VideoHeader:
     """
     import av
 
-    from internvl_chat.data.media.presentation import read_presentation, video_stream
+    from internvl_chat.data.media.decoding.presentation import read_presentation, video_stream
 
     if not path.is_file():
         raise UserError(f"{path}: video not found")
@@ -108,7 +108,7 @@ def read_frames(path: Path, indices: npt.NDArray[np.integer], backend: VideoBack
 
 
 def _read_pyav(path: Path, numbers: list[int]) -> Iterator[npt.NDArray[np.uint8]]:
-    from internvl_chat.data.media.pyav_frames import rgb_frames
+    from internvl_chat.data.media.decoding.pyav_frames import rgb_frames
 
     return rgb_frames(path, numbers)
 

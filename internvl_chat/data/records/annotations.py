@@ -17,6 +17,7 @@ from internvl_chat.data.prompts.wordings import question_about
 from internvl_chat.data.records.intentvc import boxes_path_of as boxes_path_of
 from internvl_chat.data.records.intentvc import category_of, object_name_of
 from internvl_chat.data.records.intentvc import video_path_of as video_path_of
+from internvl_chat.data.records.names import check_name
 from internvl_chat.data.records.reader import RecordReader
 from internvl_chat.files import parse_json, read_json, read_text, split_records
 
@@ -105,6 +106,8 @@ def _check_fields(path: Path, name: str, fields: Any) -> None:
             raise UserError(f"{path}: {key!r} of {name!r} is {fields[key]}: expected more than 0, at most {_MOST}")
     if not all(isinstance(text, str) for text in fields.get("object_names", {}).values()):
         raise UserError(f"{path}: 'object_names' of {name!r}: expected a text for each category")
+    for text in fields.get("object_names", {}).values():
+        check_name(text, f"{path}: 'object_names' of {name!r}")
 
 
 def _kinds(types: tuple[type, ...]) -> str:

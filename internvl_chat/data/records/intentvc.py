@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -16,10 +17,13 @@ OBJECT_NAMES = {
     "gametarget": "game character",
 }
 
+# A video's number within its category.
+_NUMBER = re.compile(r"-[0-9]+$")
+
 
 def category_of(video_id: str) -> str:
-    """`airplane-15` -> `airplane`: what stands before the first dash."""
-    return video_id.split("-", 1)[0]
+    """`airplane-15` -> `airplane`, `traffic-light-2` -> `traffic-light`: what stands before the dash and number."""
+    return _NUMBER.sub("", video_id)
 
 
 def object_name_of(category: str, extra_names: Mapping[str, str] | None = None) -> str:

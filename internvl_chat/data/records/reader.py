@@ -20,6 +20,7 @@ from internvl_chat.constants import BOX_SCALE, IMAGE_PLACEHOLDER
 from internvl_chat.contracts import Sample, Track, TrackFile, TrackRows, Turn, UserError
 from internvl_chat.data.prompts.wordings import question_turn
 from internvl_chat.data.records.intentvc import boxes_path_of, category_of, object_name_of
+from internvl_chat.data.records.names import check_name
 
 SPEAKERS = ("system", "human", "gpt")
 BOX_UNITS = ("pixels", "unit", "thousandths")
@@ -153,7 +154,8 @@ class RecordReader:
             return ()
         if self.confined_to is not None and not self._real_path(path).is_relative_to(self.confined_to):
             raise UserError(f"{source}: {path}: a link leads out of the dataset's root")
-        return (TrackFile(object_name_of(category_of(video_path.stem), self.object_names), path),)
+        name = check_name(object_name_of(category_of(video_path.stem), self.object_names), source)
+        return (TrackFile(name, path),)
 
 
 def _shown(value: Any) -> str:
@@ -246,9 +248,7 @@ def _read_track(track: Any, of_images: bool, size_px: tuple[int, int] | None, so
     unknown = sorted(track.keys() - set(TRACK_FIELDS))
     if unknown:
         raise UserError(f"{source}: unknown keys {_shown(unknown)}: expected {', '.join(TRACK_FIELDS)}")
-    name = _text(track.get("name"), "name", source)
-    if not name.strip():
-        raise UserError(f"{source}: 'name' is empty: expected what the object is called")
+    name = check_name(_text(track.get("name"), "name", source), source)
     by = _choice({"by": "frame", **track}, "by", TRACK_KEYS, source)
     if of_images and by == "second":
         raise UserError(f"{source}: 'by' is 'second': images have no time, expected 'frame'")

@@ -162,6 +162,7 @@ def _plant_texts(shop: Workshop) -> None:
     shop.add({"id": "implied", **picture, **talk("What is it?")}, "placeholder-missing")
     shop.add({"id": "answered", **talk("What?", answer="see <image>")}, "placeholder-place")
     shop.add({"id": "end", **talk("What?", answer="yes<|im_end|>")}, "text-token")
+    shop.add({"id": "qwen", **talk("Where?", answer="<|box_start|>(80,40),(160,200)<|box_end|>")}, "text-foreign")
     shop.add({"id": "moji", **talk("What?", answer="caf\ufffd")}, "text-damaged")
     shop.add({"id": "arabic", **talk("When?", answer="\u0661\u0662 minutes")}, "text-digits")
     shop.add({"id": "long", **talk("Say it all.", answer="word " * 20000)}, "length-budget")
@@ -215,14 +216,17 @@ def _plant_boxes(shop: Workshop) -> None:
 
 
 def _plant_tracks(shop: Workshop) -> None:
-    def tracked(name: str, code: str, **changes: Any) -> None:
+    def tracked(name: str, code: str, size: tuple[int, int] | None = None, **changes: Any) -> None:
         record = {"id": name, "video": CLIP, **talk(QUESTION, "<video>\n")}
+        if size:
+            record |= {"width": size[0], "height": size[1]}
         shop.add({**record, "tracks": [track(**changes)]}, code)
 
     tracked("unit", "track-keys", unit="px")
     tracked("absent", "track-frames", absent=[NUM_FRAMES])
     tracked("late box", "track-frames", boxes={"0": [1, 2, 30, 40], "24": [1, 2, 30, 40]})
     tracked("key frames", "track-sparse", boxes={str(t): [1, 2, 30, 40] for t in range(0, NUM_FRAMES, 4)})
+    tracked("other size", "track-refused", boxes=[[20, 30, 60, 80]] * NUM_FRAMES, size=(WIDTH_PX * 2, HEIGHT_PX * 2))
     tracked("few", "box-rows", boxes=[[1, 2, 30, 40]] * 23)
     tracked("three", "box-shape", boxes=[[1, 2, 30]] * NUM_FRAMES)
     tracked("not unit", "box-unit", unit="unit")

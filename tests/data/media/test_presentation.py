@@ -14,9 +14,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from internvl_chat.contracts import Sample, TrackRows, UserError
-from internvl_chat.data.media import presentation
-from internvl_chat.data.media.packets import PacketFacts, facts_of
-from internvl_chat.data.media.presentation import presented_times
+from internvl_chat.data.media.decoding import presentation
+from internvl_chat.data.media.decoding.packets import PacketFacts, facts_of
+from internvl_chat.data.media.decoding.presentation import presented_times
 from internvl_chat.data.media.sources import read_media_header, read_pictures
 from internvl_chat.data.media.timeline import Timeline
 from internvl_chat.data.media.video import read_frames, read_header

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from internvl_chat.contracts import UserError
-from internvl_chat.data.media import pyav_frames
-from internvl_chat.data.media.pyav_frames import PacketFacts, build_index
+from internvl_chat.data.media.decoding import pyav_frames
+from internvl_chat.data.media.decoding.pyav_frames import PacketFacts, build_index
 from internvl_chat.data.media.video import read_frames
 from tests.data.clips import decode_all, write_clip
 

@@ -119,7 +119,7 @@ def test_the_readers_settings_go_with_each_sample(tmp_path: Path) -> None:
         ({"tracks": [TRACK]}, "'tracks' but neither"),
         ({"video": "a.mp4", "tracks": []}, "'tracks' is"),
         ({"video": "a.mp4", "tracks": ["dog"]}, "track 1 is 'dog'"),
-        ({"video": "a.mp4", "tracks": [TRACK, {**TRACK, "name": " "}]}, "track 2: 'name' is empty"),
+        ({"video": "a.mp4", "tracks": [TRACK, {**TRACK, "name": " "}]}, "track 2: the name ' ' is empty"),
         ({"video": "a.mp4", "tracks": [{**TRACK, "unit": "metres"}]}, "'unit' is 'metres': expected one of pixels"),
         ({"video": "a.mp4", "tracks": [{**TRACK, "order": None}]}, "'order' is None"),
         ({"video": "a.mp4", "tracks": [{**TRACK, "by": "minute"}]}, "'by' is 'minute'"),

@@ -24,8 +24,14 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from internvl_chat.contracts import UserError
-from internvl_chat.data.media.packets import ONE_FRAME_A_PACKET, TIMED_CONTAINERS, PacketFacts, codec_name, facts_of
-from internvl_chat.data.media.presentation import frame_display, presented_frames, video_stream
+from internvl_chat.data.media.decoding.packets import (
+    ONE_FRAME_A_PACKET,
+    TIMED_CONTAINERS,
+    PacketFacts,
+    codec_name,
+    facts_of,
+)
+from internvl_chat.data.media.decoding.presentation import frame_display, presented_frames, video_stream
 
 # Where "no reference" means that no frame at all refers to it; in HEVC a higher temporal layer still may.
 _MARKS_UNREFERENCED = frozenset({"h264"})

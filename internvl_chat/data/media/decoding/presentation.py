@@ -23,8 +23,7 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from internvl_chat.contracts import UserError
-from internvl_chat.data.media.display import Display, display_of_matrix, pixel_aspect_of
-from internvl_chat.data.media.packets import (
+from internvl_chat.data.media.decoding.packets import (
     MOV_CONTAINER,
     ONE_FRAME_A_PACKET,
     TIMED_CONTAINERS,
@@ -32,6 +31,7 @@ from internvl_chat.data.media.packets import (
     codec_name,
     facts_of,
 )
+from internvl_chat.data.media.display import Display, display_of_matrix, pixel_aspect_of
 from internvl_chat.data.media.timeline import Timeline, timeline_of
 
 # Nine hours at 30 frames a second, and then no further: whoever asks refuses it.
