@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 import os
 import re
@@ -21,6 +22,8 @@ from internvl_chat.model.trainable import TrainablePart
 from internvl_chat.planning.footprint import Footprint, PassShape, prompt_tokens
 from internvl_chat.planning.plan import GPUS, Choices, Machine, Workload, plan_run
 from internvl_chat.train.arguments import RunArguments
+
+logger = logging.getLogger("internvl_chat.train")
 
 # About how many tokens of a language model an English word takes, and the marks around an answer. Digits, punctuation
 # and the tags of boxes take one each.
@@ -144,7 +147,8 @@ def settle_recomputation(
     """How many of the LLM's layers are computed again in backward: as the flag says, or as the planner finds needed.
 
     Raises:
-        UserError: on a GPU, the run cannot fit; the message names the smallest change that would make it.
+        UserError: on a GPU, with `auto`, the run cannot fit; the message names the smallest change that would make it.
+            What was asked for by number is an estimate against a user's word: it warns.
     """
     model_args, args = run.model, run.training
     layers = config.text_config.num_hidden_layers
@@ -173,9 +177,12 @@ def settle_recomputation(
             Choices(samples_a_pass, wanted, stage),
             lora_dropout=model_args.lora_dropout,
         )
-    except UserError:
-        if torch.cuda.is_available() and not offloads(args.deepspeed):
-            raise
+    except UserError as error:
         # The estimate is of GPUs that hold everything; what is short of memory, or offloads, does best to save it.
-        return layers if wanted is None else wanted
+        if not torch.cuda.is_available() or offloads(args.deepspeed):
+            return layers if wanted is None else wanted
+        if wanted is None:
+            raise
+        logger.warning("%s. Going on, since --grad_checkpoint %s was asked for", error, model_args.grad_checkpoint)
+        return wanted
     return plan.settings.recomputed_layers

@@ -1,0 +1,38 @@
+"""The planner asked about a run on a GPU that is too small for it."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import pytest
+import torch
+
+from internvl_chat.contracts import Sample, Turn, UserError
+from internvl_chat.model.loading import load_config
+from internvl_chat.train import workload
+from internvl_chat.train.build import trainable_part
+from internvl_chat.train.finetune_w_bboxes_ml import parse_arguments
+from internvl_chat.train.workload import settle_recomputation
+from tests.train.conftest import BASE_MODEL
+
+
+@pytest.mark.parametrize(("flag", "layers"), [("False", 0), ("1", 1), ("auto", None)])
+def test_an_estimate_refuses_what_it_chooses_itself_and_warns_of_what_was_asked_for(
+    flag: str, layers: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    given = f"--model_name_or_path {BASE_MODEL} --meta_path m --output_dir {tmp_path} --grad_checkpoint {flag}"
+    run = parse_arguments(given.split())
+    config = load_config(BASE_MODEL)
+    sample = Sample("a", (Turn("human", "<video>"), Turn("gpt", "A disc.")), "here:1", video_path=tmp_path)
+    asked = (run, run.prompt_config(25), config, trainable_part(run.model, config), [[sample]])
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(workload, "memory_bytes", lambda: 1)
+    monkeypatch.setattr(workload, "peak_flops", lambda: None)
+    if layers is None:
+        with pytest.raises(UserError, match="the run does not fit"):
+            settle_recomputation(*asked)
+        return
+    with caplog.at_level(logging.WARNING):
+        assert settle_recomputation(*asked) == layers
+    assert "the run does not fit" in caplog.text and f"--grad_checkpoint {flag} was asked for" in caplog.text
