@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -89,11 +89,25 @@ def can_go_on_from(checkpoint: Path) -> bool:
     return (checkpoint / FILE_LIST_NAME).is_file() and is_complete(checkpoint)
 
 
-def list_files(checkpoint: Path) -> None:
-    """Write down the files of a checkpoint to which the completion mark alone is missing."""
-    files = sorted(path for path in checkpoint.rglob("*") if path.is_file() and path.name != COMPLETION_MARK_NAME)
-    sizes = {path.relative_to(checkpoint).as_posix(): path.stat().st_size for path in files}
-    (checkpoint / FILE_LIST_NAME).write_text(json.dumps(sizes, indent=1))
+def file_sizes(checkpoint: Path) -> dict[str, int]:
+    """Size by name of each file that makes a checkpoint, but for its list and its completion mark."""
+    said_last = (COMPLETION_MARK_NAME, FILE_LIST_NAME)
+    files = sorted(path for path in checkpoint.rglob("*") if path.is_file() and path.name not in said_last)
+    return {path.relative_to(checkpoint).as_posix(): path.stat().st_size for path in files}
+
+
+def list_files(checkpoint: Path, seen: Sequence[Mapping[str, int]]) -> dict[str, int]:
+    """Write down the files that make a checkpoint whole.
+
+    Args:
+        seen: size by name as each rank sees the folder. A file was seen by whoever wrote it, as large as it is.
+    Returns:
+        What was written down.
+    """
+    names = sorted({name for sizes in seen for name in sizes})
+    listed = {name: max(sizes.get(name, 0) for sizes in seen) for name in names}
+    (checkpoint / FILE_LIST_NAME).write_text(json.dumps(listed, indent=1))
+    return listed
 
 
 def written_ns(checkpoint: Path) -> int:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import logging
+import os
 import sys
 import time
 from dataclasses import asdict, fields
@@ -29,8 +30,10 @@ from internvl_chat.data.prompts.encoder import PromptConfig
 from internvl_chat.data.training_set.collator import PackCollator
 from internvl_chat.families import Family, check_style, family_of
 from internvl_chat.files import read_json, write_json
+from internvl_chat.inference.ranks import check_local_rank
 from internvl_chat.model.loading import load_config, with_modules
 from internvl_chat.planning.footprint import Footprint
+from internvl_chat.train.agreement import agreed_checkpoint, found_by_ranks
 from internvl_chat.train.arguments import RunArguments
 from internvl_chat.train.build import (
     build_model,
@@ -43,8 +46,7 @@ from internvl_chat.train.dry_run import NOTHING_TRAINED, describe_run
 from internvl_chat.train.resume import (
     RUN_RECORD_NAME,
     EarlyStop,
-    check_same_parts_trained,
-    checkpoint_to_resume,
+    checked_checkpoint,
     note_replaced_checkpoints,
 )
 from internvl_chat.train.trainer import BoxCaptionTrainer
@@ -137,9 +139,7 @@ def train(run: RunArguments) -> None:
     logging.basicConfig(
         format="%(asctime)s %(levelname)s %(message)s", level=logging.INFO if args.should_log else logging.ERROR
     )
-    resume_from = checkpoint_to_resume(args)
-    if resume_from:
-        check_same_parts_trained(resume_from, model_args)
+    resume_from = agreed_checkpoint(lambda: checked_checkpoint(run))
     set_seed(args.seed)
 
     config = load_config(model_args.model_name_or_path)
@@ -156,7 +156,10 @@ def train(run: RunArguments) -> None:
 
     dtype = torch.bfloat16 if args.bf16 else torch.float32
     part = trainable_part(model_args, config)
-    recomputed_layers = settle_recomputation(run, prompt_config, config, part, dataset.passes)
+    # The rank with the least memory decides: layers that differ would gather weights in different orders.
+    recomputed_layers = max(
+        found_by_ranks(lambda: settle_recomputation(run, prompt_config, config, part, dataset.passes))
+    )
     model, trained = build_model(
         model_args, dtype, tokenizer, run.prompt.force_image_size, recomputed_layers, prompt_config.modules
     )
@@ -206,6 +209,7 @@ def train(run: RunArguments) -> None:
 
 def main() -> None:
     try:
+        check_local_rank(int(os.environ.get("LOCAL_RANK", "0")))
         if not torch.cuda.is_available() and trains_with_deepspeed(sys.argv[1:]):
             init_cpu_ranks()
         train(parse_arguments(sys.argv[1:]))

@@ -23,7 +23,7 @@ from internvl_chat.model.checkpoint import (
     complete_checkpoints,
     half_written_checkpoints,
 )
-from internvl_chat.train.arguments import FinetuneArguments, ModelArguments
+from internvl_chat.train.arguments import FinetuneArguments, ModelArguments, RunArguments
 from internvl_chat.train.fault_log import Fault, FaultLog
 
 logger = logging.getLogger("internvl_chat.train")
@@ -79,6 +79,35 @@ def checkpoint_to_resume(args: FinetuneArguments) -> Path | None:
             "on from: give a new folder, or --overwrite_output_dir True"
         )
     return None
+
+
+def checked_checkpoint(run: RunArguments) -> Path | None:
+    """Where to go on, after a look at what the run before trained, and on how many ranks.
+
+    Raises:
+        UserError: see `checkpoint_to_resume`, `check_same_parts_trained` and `check_same_ranks`.
+    """
+    checkpoint = checkpoint_to_resume(run.training)
+    if checkpoint:
+        check_same_parts_trained(checkpoint, run.model)
+        if run.training.deepspeed:
+            check_same_ranks(checkpoint, run.training.world_size)
+    return checkpoint
+
+
+def check_same_ranks(checkpoint: Path, world_size: int) -> None:
+    """DeepSpeed cut the optimizer's state into a piece a rank.
+
+    Raises:
+        UserError: `run.json` beside the checkpoint speaks of another number of ranks.
+    """
+    record = checkpoint.parent / RUN_RECORD_NAME
+    before = read_json(record).get("world_size", world_size) if record.is_file() else world_size
+    if before != world_size:
+        raise UserError(
+            f"{checkpoint}: was written by {before} ranks, and this run has {world_size}: go on with {before} GPUs, or "
+            "start anew in another --output_dir"
+        )
 
 
 def check_same_parts_trained(checkpoint: Path, args: ModelArguments) -> None:

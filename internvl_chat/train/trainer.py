@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import shutil
 import time
@@ -18,7 +19,7 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from internvl_chat.data.prompts.encoder import PromptConfig
 from internvl_chat.data.training_set.dataset import CaptionDataset, EpochSampler, PackSampler
 from internvl_chat.families import family_of_style
-from internvl_chat.model.checkpoint import COMPLETION_MARK_NAME, list_files, load_trained, save_trained
+from internvl_chat.model.checkpoint import COMPLETION_MARK_NAME, file_sizes, list_files, load_trained, save_trained
 from internvl_chat.model.trainable import TrainablePart
 from internvl_chat.planning.footprint import Footprint
 from internvl_chat.train.fault_log import FaultLog
@@ -27,6 +28,8 @@ from internvl_chat.train.resume import RememberFaults
 from internvl_chat.train.throughput import Throughput
 from internvl_chat.train.validation import Validation
 from internvl_chat.train.workload import peak_flops, tile_cost
+
+logger = logging.getLogger("internvl_chat.train")
 
 
 class BoxCaptionTrainer(Trainer):
@@ -173,11 +176,23 @@ class BoxCaptionTrainer(Trainer):
         super()._save_checkpoint(*args, **kwargs)
 
     def _save_rng_state(self, output_dir: str) -> None:
-        """Wait until all that the ranks write is on disk: the first rank marks the checkpoint complete next."""
+        """Wait until all that the ranks write is on disk: the first rank marks the checkpoint complete next.
+
+        What is listed is what each rank sees of its own: the first one's view of a network folder may be late.
+        """
         super()._save_rng_state(output_dir)
-        self.accelerator.wait_for_everyone()
+        folder = Path(output_dir)
+        everyones = gather_object([file_sizes(folder)])
         if self.args.should_save:
-            list_files(Path(output_dir))
+            listed = list_files(folder, everyones)
+            if unseen := sorted(listed.keys() - file_sizes(folder).keys()):
+                logger.warning(
+                    "%s: %d files of other ranks are not here yet, such as %s: the run cannot go on from it before "
+                    "they are; is --output_dir shared by all nodes?",
+                    folder,
+                    len(unseen),
+                    unseen[0],
+                )
 
     def _load_best_model(self) -> None:
         if self.is_deepspeed_enabled:

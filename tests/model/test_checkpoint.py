@@ -15,6 +15,7 @@ from transformers import AutoModelForCausalLM, Qwen2Config
 from internvl_chat.contracts import UserError
 from internvl_chat.model.checkpoint import (
     complete_checkpoints,
+    file_sizes,
     half_written_checkpoints,
     is_training_checkpoint,
     list_files,
@@ -231,7 +232,7 @@ def test_checkpoints_are_complete_with_a_whole_mark_and_all_their_files(tmp_path
         (folder / "global_step").mkdir(parents=True)
         for name in ("config.json", "global_step/rank-0", "global_step/rank-1"):
             (folder / name).write_text("state")
-        list_files(folder)
+        list_files(folder, [file_sizes(folder)])
         if state is not None:
             (folder / "trainer_state.json").write_text(state)
     (tmp_path / "checkpoint-5" / "global_step" / "rank-1").unlink()

@@ -14,7 +14,7 @@ from internvl_chat.contracts import Sample, Turn, UserError
 from internvl_chat.data.controls.base import control_kinds
 from internvl_chat.data.prompts.prompt_config import PromptConfig, PromptSettings
 from internvl_chat.files import write_json
-from internvl_chat.model.checkpoint import COMPLETION_MARK_NAME, FILE_LIST_NAME, list_files
+from internvl_chat.model.checkpoint import COMPLETION_MARK_NAME, FILE_LIST_NAME, file_sizes, list_files
 from internvl_chat.train.arguments import FinetuneArguments, ModelArguments, RunArguments
 from internvl_chat.train.finetune_w_bboxes_ml import parse_arguments, trains_with_deepspeed
 from internvl_chat.train.resume import check_same_parts_trained, checkpoint_to_resume, note_replaced_checkpoints
@@ -148,7 +148,7 @@ def test_offloading_is_read_off_the_deepspeed_file() -> None:
 def checkpoint(folder: Path) -> Path:
     folder.mkdir(parents=True)
     (folder / "optimizer.pt").write_text("state")
-    list_files(folder)
+    list_files(folder, [file_sizes(folder)])
     (folder / COMPLETION_MARK_NAME).write_text("{}")
     return folder
 
