@@ -13,6 +13,7 @@ from internvl_chat.contracts import Features, TrackRows
 from internvl_chat.data.prompts.encoder import SampleEncoder
 from internvl_chat.data.prompts.prompt_config import PromptConfig
 from internvl_chat.data.records.reader import RecordReader
+from internvl_chat.model.pixels import normalised
 from tests.families import family_tokenizer
 from tests.golden.frozen import OLD, check_frozen, digest
 
@@ -138,7 +139,7 @@ def encoded(case: Case, config: PromptConfig, root: Path) -> Features:
 def lines_of(name: str, features: Features) -> list[str]:
     """What is frozen of a sample; lengths and boxes are written out, so that a change can be read."""
     ids, labels, vision = features["input_ids"], features["labels"], features["vision"] or NOTHING_SHOWN
-    pixels = vision["pixel_values"]
+    pixels = normalised(vision, torch.float32)["pixel_values"]
     # In thousandths, so that the last bit of a division does not count.
     rounded = (pixels * 1000).round().to(torch.int32)
     mean = f"{pixels.double().mean():.3f}" if len(pixels) else "none"

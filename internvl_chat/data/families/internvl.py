@@ -5,19 +5,20 @@ Shape letters: F pictures shown (frames or images), T tiles, S the tile's side.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
-from internvl_chat.constants import IGNORE_INDEX, IMG_CONTEXT, IMG_END, IMG_START, REGION_PLACEHOLDER
+from internvl_chat.constants import IGNORE_INDEX, IMG_CONTEXT, IMG_END, IMG_START, NORMALISATIONS, REGION_PLACEHOLDER
 from internvl_chat.constants import SPECIAL_TOKENS as SPECIAL_TOKENS
 from internvl_chat.contracts import Turn
 from internvl_chat.data.families.internvl_templates import CONVERSATION_TEMPLATES, ConversationTemplate
 from internvl_chat.data.media.tiling import WHOLE, View, choose_grid, cut_grid, cut_tile, grid_views, squared_part
-from internvl_chat.data.media.transforms import TileTransform, normalise
+from internvl_chat.data.media.transforms import TileTransform
 from internvl_chat.data.prompts import conversation
 from internvl_chat.data.prompts.encoding import (
     EncodedConversation,
@@ -53,29 +54,36 @@ def views(
 
 
 def pixels(pictures: SamplePictures, views: Sequence[View], config: PromptConfig) -> Vision:
-    """`pixel_values` [T, 3, S, S]: every tile squashed to a square and normalised.
+    """Every tile squashed to a square: `pixel_values` [T, 3, S, S] uint8, and `normalisation` [T] uint8.
+
+    What the bytes stand for is looked up on the device, see `model/pixels.py`.
 
     Raises:
         UserError: a picture or video cannot be decoded.
     """
-    side_px = config.force_image_size
-    transform = TileTransform(side_px, config.normalize_type)
+    transform = TileTransform(config.force_image_size, config.normalize_type)
     if pictures.frame_tiles is not None:
-        return {"pixel_values": normalise(pictures.frame_tiles(transform.tiles), config.normalize_type)}
-    read = pictures.read()
-    tiles = []
+        tiles_TSS3 = pictures.frame_tiles(transform.tiles)
+    else:
+        tiles_TSS3 = np.concatenate(list(_tiles(pictures.read(), views, config, transform)))
+    planes = torch.from_numpy(tiles_TSS3).permute(0, 3, 1, 2).contiguous()
+    way = list(NORMALISATIONS).index(config.normalize_type)
+    return {"pixel_values": planes, "normalisation": torch.full((len(planes),), way, dtype=torch.uint8)}
+
+
+def _tiles(
+    read: Sequence[npt.NDArray[np.uint8]], views: Sequence[View], config: PromptConfig, transform: TileTransform
+) -> Iterator[npt.NDArray[np.uint8]]:
+    """The tiles of neighbours that are drawn alike, [n, S, S, 3]."""
+    side_px = config.force_image_size
     for (grid, is_whole, _), run in groupby(views, key=_drawn_alike):
         alike = list(run)
         if grid is not None:
-            tiles.append(transform(cut_grid(read[alike[0].picture], grid, side_px)))
+            yield transform.tiles(cut_grid(read[alike[0].picture], grid, side_px))
         elif not is_whole:
-            cut = [cut_tile(read[v.picture], v.part, side_px, config.fill_colour) for v in alike]
-            tiles.append(transform(np.stack(cut)))
-        elif isinstance(read, np.ndarray) and len(alike) == len(read):
-            tiles.append(transform(read))
+            yield transform.tiles([cut_tile(read[v.picture], v.part, side_px, config.fill_colour) for v in alike])
         else:
-            tiles += [transform(read[view.picture][None]) for view in alike]
-    return {"pixel_values": torch.cat(tiles)}
+            yield transform.tiles([read[view.picture] for view in alike])
 
 
 def _drawn_alike(view: View) -> tuple[tuple[int, int] | None, bool, int]:

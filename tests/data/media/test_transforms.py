@@ -10,9 +10,10 @@ import torch
 from PIL import Image
 from torchvision import transforms as reference
 
-from internvl_chat.constants import IMAGENET_MEAN, IMAGENET_STD
+from internvl_chat.constants import IMAGENET_MEAN, IMAGENET_STD, NORMALISATIONS
 from internvl_chat.data.media.transforms import TileTransform, normalise
 from internvl_chat.data.media.video import read_frames, stream_frames
+from internvl_chat.model.pixels import normalised
 from tests.data.clips import write_clip
 
 SIZE_PX = 52
@@ -28,6 +29,21 @@ def test_normalising_is_torchvisions_to_the_bit() -> None:
     steps = reference.Compose([reference.ToTensor(), reference.Normalize(IMAGENET_MEAN, IMAGENET_STD)])
     expected = torch.stack([steps(Image.fromarray(tile)) for tile in tiles])
     assert torch.equal(normalise(tiles), expected)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_bytes_are_normalised_where_they_are_seen_to_the_bit(dtype: torch.dtype) -> None:
+    """Each tile in its own way, as a pack of mixed datasets may hold them; boxes and others are left alone."""
+    tiles = np.random.default_rng(0).integers(0, 256, (3, 16, 16, 3), np.uint8)
+    tiles[0] = np.arange(768).reshape(16, 16, 3) % 256
+    planes, boxes = torch.from_numpy(tiles).permute(0, 3, 1, 2), torch.ones(3, 4)
+    ways = torch.tensor([0, 2, 1], dtype=torch.uint8)
+    found = normalised({"pixel_values": planes, "normalisation": ways, "boxes": boxes}, dtype)
+    names = [list(NORMALISATIONS)[way] for way in ways.tolist()]
+    expected = torch.cat([normalise(tile[None], name) for tile, name in zip(tiles, names, strict=True)])
+    assert found.keys() == {"pixel_values", "boxes"} and found["boxes"] is boxes
+    assert torch.equal(found["pixel_values"], expected.to(dtype))
+    assert normalised(found, dtype) is found and normalised({}, dtype) == {}
 
 
 def test_tiles_are_pils_but_for_rounding(clip: Path) -> None:

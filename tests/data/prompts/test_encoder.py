@@ -23,6 +23,7 @@ from internvl_chat.data.prompts.encoder import SampleEncoder
 from internvl_chat.data.prompts.prompt_config import PromptConfig
 from internvl_chat.data.prompts.wordings import WORDINGS, wording_named
 from internvl_chat.data.records.reader import RecordReader
+from internvl_chat.model.pixels import normalised
 
 SIDE, TOKENS = 28, 3
 IMAGE = f"<img>{IMG_CONTEXT * TOKENS}</img>"
@@ -51,7 +52,9 @@ def question_of(features: Features, encoder: SampleEncoder) -> str:
 
 
 def shown(encoder: SampleEncoder, sample: Sample, num_frames: int = 4) -> Features:
-    return encoder(sample, encoder.choose_frames(sample, num_frames, "middle"))
+    """The sample's features, its pixels as the tower has them."""
+    features = encoder(sample, encoder.choose_frames(sample, num_frames, "middle"))
+    return {**features, "vision": normalised(features["vision"], torch.float32)}
 
 
 def test_text_alone_has_no_tiles(encode: Callable[..., SampleEncoder], tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from internvl_chat.data.prompts.encoder import PromptConfig, SampleEncoder
 from internvl_chat.data.prompts.wordings import question_turn, wording_named
 from internvl_chat.data.records.annotations import DatasetEntry, read_samples
 from internvl_chat.data.training_set.dataset import CaptionDataset, EpochSampler
+from internvl_chat.model.pixels import normalised
 
 NUM_SAMPLES = 30  # three clips, two targets each, five captions each
 
@@ -39,14 +40,15 @@ def frame_numbers_of(dataset: CaptionDataset, index: int) -> list[int]:
     """Which frames a sample shows, read off its pixels."""
     (sample,), encoder = dataset.passes[index], dataset.encoder
     every = TileTransform(encoder.config.force_image_size)(read_frames(sample.video_path, np.arange(24)))
-    return [int((every - tile).flatten(1).abs().sum(1).argmin()) for tile in dataset[index]["vision"]["pixel_values"]]
+    tiles = normalised(dataset[index]["vision"], torch.float32)["pixel_values"]
+    return [int((every - tile).flatten(1).abs().sum(1).argmin()) for tile in tiles]
 
 
 def test_features_have_the_shapes_of_the_contract(shapes_entry: DatasetEntry, encoder: SampleEncoder) -> None:
     features = dataset_of(shapes_entry, encoder, min_num_frame=4, max_num_frame=4)[0]
     assert (
         features["vision"]["pixel_values"].shape == (4, 3, 28, 28)
-        and features["vision"]["pixel_values"].dtype == torch.float32
+        and features["vision"]["pixel_values"].dtype == torch.uint8
     )
     assert features["vision"]["boxes"].shape == (4, 4) and features["vision"]["boxes"].dtype == torch.int64
     assert features["input_ids"].shape == features["position_ids"].shape and features["input_ids"].dtype == torch.int64

@@ -21,6 +21,7 @@ from internvl_chat.model.families.internvl.configuration import IntentVCNetConfi
 from internvl_chat.model.families.internvl.regions import VisualRegions
 from internvl_chat.model.families.internvl.vision import IntentVCNetVisionModel  # noqa: F401  (registers the vision tower)
 from internvl_chat.model.label_loss import LanguageHead
+from internvl_chat.model.pixels import normalised
 from internvl_chat.vision import Vision, joined
 
 
@@ -44,10 +45,10 @@ class IntentVCNetModel(InternVLModel):
 
         Args:
             input_ids: [B, L].
-            vision: `pixel_values` [F, 3, S, S], frames of all samples in order; `boxes` [F, 4] in thousandths, without
-                which it is the plain base model; `trunk`, what the vision tower's `trunk` gave for these frames, where
-                it is known; `region_*` [F, O, ...], where it has a region encoder, see `Regions.of`. Empty for text
-                alone.
+            vision: `pixel_values` [F, 3, S, S], frames of all samples in order, normalised or, with `normalisation`,
+                bytes; `boxes` [F, 4] in thousandths, without which it is the plain base model; `trunk`, what the
+                vision tower's `trunk` gave for these frames, where it is known; `region_*` [F, O, ...], where it has a
+                region encoder, see `Regions.of`. Empty for text alone.
         Returns:
             [B, L, D].
         Raises:
@@ -57,6 +58,7 @@ class IntentVCNetModel(InternVLModel):
         inputs_embeds = self.get_input_embeddings()(input_ids)
         if not vision:
             return inputs_embeds, None
+        vision = normalised(vision, inputs_embeds.dtype)
         seen = {name: tensor for name, tensor in vision.items() if not name.startswith("region_")}
         features = self.get_image_features(**seen, return_dict=True).pooler_output
         features = features.to(inputs_embeds.dtype)
@@ -81,7 +83,7 @@ class IntentVCNetModel(InternVLModel):
         if not spread or len(rows) == len(visions) or not tower.box_adapters:
             return spread
         counts = [len(vision["pixel_values"]) if vision else 0 for vision in visions]
-        trunks = tower.trunk(joined(visions)["pixel_values"]).split(counts)
+        trunks = tower.trunk(normalised(joined(visions), self.dtype)["pixel_values"]).split(counts)
         return {**spread, "trunk": torch.cat([trunks[row] for row in rows])}
 
 
