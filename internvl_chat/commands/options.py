@@ -138,6 +138,11 @@ def add_prediction_options(parser: argparse.ArgumentParser) -> None:
         help=f"frames shown of a video (default: 32, or the nearest number in training){each}",
     )
     add_decoding_options(parser, max_new_tokens=128)
+    add(
+        "--keep_lora",
+        action="store_true",
+        help="leave LoRA beside the weights, as in training (default: folded into them, which is faster)",
+    )
     add_feeding_options(parser)
 
 
@@ -170,10 +175,14 @@ def add_feeding_options(parser: argparse.ArgumentParser) -> None:
     add(
         "--batch_tokens",
         type=positive_int,
-        default=65536,
-        help="tokens of keys and values that a batch may keep, all beams counted (default: %(default)s)",
+        help="tokens of keys and values that a batch may keep, all beams counted (default: what the GPU has room for; "
+        "65536 on a CPU)",
     )
-    add("--num_workers", type=count, default=1, help="processes that decode pictures ahead (default: %(default)s)")
+    add(
+        "--num_workers",
+        type=count,
+        help="processes that decode pictures ahead (default: this rank's share of the cores, at most 8)",
+    )
     add_video_backend(parser)
 
 

@@ -15,6 +15,7 @@ from internvl_chat.inference.generation import Captioners, caption_ends
 from internvl_chat.inference.handle import OpenedModel
 from internvl_chat.inference.predict import Feeding, Predictions, predict
 from internvl_chat.inference.requests import Ask, Viewpoint
+from internvl_chat.model.loading import load_config
 
 
 def records_to_answer(records: Path, root: Path, limit: int | None = None) -> list[Sample]:
@@ -74,7 +75,7 @@ def write_answers(
         decoding=decoding,
         identity=["answers" if keep_tags else "captions", opened.identity()],
         folder=folder,
-        feeding=feeding,
+        feeding=feeding.beside([load_config(opened.folder)], opened.ranks),
         ranks=opened.ranks,
     )
 

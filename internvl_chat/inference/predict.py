@@ -6,7 +6,7 @@ import hashlib
 import json
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from internvl_chat.contracts import UserError
 from internvl_chat.inference.decoding import Decoding
+from internvl_chat.inference.feeding import STEP_TOKENS, default_batch_tokens, default_workers
 from internvl_chat.inference.ledger import ProgressFile, read_progress
 from internvl_chat.inference.ranks import ALONE, Ranks
 from internvl_chat.inference.requests import (
@@ -36,12 +37,18 @@ class Feeding:
     """What decides the speed and not the text.
 
     Args:
-        batch_tokens: keys and values that a batch may keep, of all its beams or samples.
-        num_workers: processes that decode videos.
+        batch_tokens: keys and values that a batch may keep, of all its beams or samples; None: what there is room for.
+        num_workers: processes that decode videos; None: this rank's share of the cores.
     """
 
-    batch_tokens: int = 65536
-    num_workers: int = 1
+    batch_tokens: int | None = None
+    num_workers: int | None = None
+
+    def beside(self, configs: Sequence[Any], ranks: Ranks) -> Feeding:
+        """Settled for models of these configurations."""
+        if self.batch_tokens is not None:
+            return self
+        return replace(self, batch_tokens=default_batch_tokens(configs, ranks))
 
 
 _DEFAULT_FEEDING = Feeding()
@@ -96,7 +103,7 @@ def predict(
         readable,
         rows=decoding.rows,
         max_new_tokens=decoding.max_new_tokens,
-        max_tokens=feeding.batch_tokens,
+        max_tokens=feeding.batch_tokens or STEP_TOKENS,
         num_parts=ranks.size,
     )
     left = [batch for batch in batches if any(key_of[ask.id] not in done for clip in batch for ask in clip)]
@@ -108,8 +115,9 @@ def predict(
         # Before the weights are read: it is now that another run in this folder is told of.
         with ProgressFile(folder, ranks.rank) as file:
             write_candidates = load()
+            workers = default_workers() if feeding.num_workers is None else feeding.num_workers
             with _bar(sum(key in done for key in key_of.values()), len(todo), ranks) as bar:
-                for finished in _write_all(decoded_ahead(mine, views, feeding.num_workers), write_candidates):
+                for finished in _write_all(decoded_ahead(mine, views, workers), write_candidates):
                     if isinstance(finished, Unreadable):
                         unread = dict.fromkeys(finished.ids, finished.reason)
                         _name_failures(unread)

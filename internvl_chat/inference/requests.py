@@ -9,6 +9,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import TypeVar
 
 from torch.utils.data import DataLoader, Dataset
@@ -203,23 +204,29 @@ def encode_clip(asks: tuple[Ask, ...], views: Sequence[Viewpoint]) -> EncodedCli
     return EncodedClip(tuple(ask.id for ask in asks), tuple(viewed))
 
 
-class _Batches(Dataset[list[EncodedClip | Unreadable]]):
-    def __init__(self, batches: Sequence[Sequence[tuple[Ask, ...]]], views: Sequence[Viewpoint]) -> None:
-        self.batches, self.views = batches, views
+class _Clips(Dataset[EncodedClip | Unreadable]):
+    def __init__(self, clips: Sequence[tuple[Ask, ...]], views: Sequence[Viewpoint]) -> None:
+        self.clips, self.views = clips, views
 
     def __len__(self) -> int:
-        return len(self.batches)
+        return len(self.clips)
 
-    def __getitem__(self, index: int) -> list[EncodedClip | Unreadable]:
-        return [encode_clip(asks, self.views) for asks in self.batches[index]]
+    def __getitem__(self, index: int) -> EncodedClip | Unreadable:
+        return encode_clip(self.clips[index], self.views)
 
 
-def _as_it_is(batch: _T) -> _T:
-    return batch
+def _as_it_is(clip: _T) -> _T:
+    return clip
 
 
 def decoded_ahead(
     batches: Sequence[Sequence[tuple[Ask, ...]]], views: Sequence[Viewpoint], num_workers: int
-) -> Iterable[list[EncodedClip | Unreadable]]:
-    """The batches as tensors, in order; `num_workers` processes decode the next ones meanwhile."""
-    return DataLoader(_Batches(batches, views), batch_size=None, num_workers=num_workers, collate_fn=_as_it_is)
+) -> Iterator[list[EncodedClip | Unreadable]]:
+    """The batches as tensors, in order; `num_workers` processes decode the next clips meanwhile.
+
+    A process takes a clip at a time, so that all of them work on the batch that is waited for.
+    """
+    clips = _Clips([clip for batch in batches for clip in batch], views)
+    decoded = iter(DataLoader(clips, batch_size=None, num_workers=num_workers, collate_fn=_as_it_is))
+    for batch in batches:
+        yield list(islice(decoded, len(batch)))

@@ -25,6 +25,7 @@ from internvl_chat.inference.ranks import ALONE, Ranks
 from internvl_chat.inference.requests import Ask, Viewpoint, question_sample
 from internvl_chat.inference.weights import file_marks, load_weights
 from internvl_chat.model.checkpoint import COMPLETION_MARK_NAME, is_complete, is_training_checkpoint, written_ns
+from internvl_chat.model.loading import load_config
 
 
 class SessionArguments(Protocol):
@@ -39,6 +40,7 @@ class SessionArguments(Protocol):
     prompt_form: list[str] | None
     num_frames: list[int] | None
     video_backend: VideoBackend
+    keep_lora: bool
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,7 @@ class PredictionSession:
     entry: DatasetEntry
     base_path: str | None
     ranks: Ranks
+    keep_lora: bool = False
 
     @property
     def name(self) -> str:
@@ -85,7 +88,7 @@ class PredictionSession:
             decoding=decoding,
             identity=self.identity(),
             folder=folder,
-            feeding=feeding,
+            feeding=feeding.beside([load_config(checkpoint) for checkpoint in self.checkpoints], self.ranks),
             ranks=self.ranks,
         )
 
@@ -95,7 +98,8 @@ class PredictionSession:
             [weight, self.view_of[number], file_marks(checkpoint)]
             for number, (checkpoint, weight) in enumerate(zip(self.checkpoints, self.weights, strict=True))
         ]
-        return [members, self.base_path, str(self.ranks.dtype)]
+        apart = ["LoRA apart"] if self.keep_lora else []
+        return [members, self.base_path, str(self.ranks.dtype), *apart]
 
     def load(self, decoding: Decoding) -> Captioners:
         """The models on this rank's device.
@@ -103,7 +107,9 @@ class PredictionSession:
         Raises:
             UserError: a checkpoint or its base cannot be used.
         """
-        models = [load_weights(checkpoint, self.base_path, self.ranks) for checkpoint in self.checkpoints]
+        models = [
+            load_weights(checkpoint, self.base_path, self.ranks, self.keep_lora) for checkpoint in self.checkpoints
+        ]
         end_ids = caption_ends(self.views[0].encoder)
         return Captioners(InStep(models, self.weights), self.view_of, self.tokenizer, end_ids, decoding)
 
@@ -199,4 +205,5 @@ def open_session(args: SessionArguments, ranks: Ranks = ALONE) -> PredictionSess
         entries[0],
         args.base,
         ranks,
+        args.keep_lora,
     )

@@ -17,6 +17,7 @@ from internvl_chat.constants import IGNORE_INDEX, IMG_CONTEXT, IMG_END, IMG_STAR
 from internvl_chat.constants import SPECIAL_TOKENS as SPECIAL_TOKENS
 from internvl_chat.contracts import Turn
 from internvl_chat.data.families.internvl_templates import CONVERSATION_TEMPLATES, ConversationTemplate
+from internvl_chat.data.media.sources import Pictures
 from internvl_chat.data.media.tiling import WHOLE, View, choose_grid, cut_grid, cut_tile, grid_views, squared_part
 from internvl_chat.data.media.transforms import TileTransform
 from internvl_chat.data.prompts import conversation
@@ -72,7 +73,7 @@ def pixels(pictures: SamplePictures, views: Sequence[View], config: PromptConfig
 
 
 def _tiles(
-    read: Sequence[npt.NDArray[np.uint8]], views: Sequence[View], config: PromptConfig, transform: TileTransform
+    read: Pictures, views: Sequence[View], config: PromptConfig, transform: TileTransform
 ) -> Iterator[npt.NDArray[np.uint8]]:
     """The tiles of neighbours that are drawn alike, [n, S, S, 3]."""
     side_px = config.force_image_size
