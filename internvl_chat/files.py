@@ -7,7 +7,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +21,8 @@ BYTE_ORDER_MARK = "\ufeff"
 MAX_FILE_BYTES = 2**31
 MAX_RECORD_CHARACTERS = 2**24
 MAX_JSON_DEPTH = 32
+# Faults that a message lists; the rest are counted.
+_MOST_LISTED = 20
 _BYTES_AT_ONCE = 2**20
 
 _HALF_PAIR = re.compile("[\ud800-\udfff]")
@@ -274,3 +276,10 @@ def _list_elements(text: str, path: Path) -> Iterator[RawRecord]:
 def _end_of_space(text: str, at: int) -> int:
     match = _SPACE.match(text, at)
     return match.end() if match else at
+
+
+def raise_faults(faults: Sequence[str]) -> None:
+    """Raise all of them as one `UserError`, if there are any."""
+    if faults:
+        more = [f"... and {len(faults) - _MOST_LISTED} more"] if len(faults) > _MOST_LISTED else []
+        raise UserError("\n".join([*faults[:_MOST_LISTED], *more]))

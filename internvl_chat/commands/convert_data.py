@@ -6,9 +6,11 @@
 
 --from llamafactory and ms-swift read message lists (JSON or JSONL), coco a detection file, refcoco phrases with a
 region each ("sent", "bbox" x1 y1 x2 y2 in pixels), lasot and got10k folders of tracked videos; llava (Video-ChatGPT's
-too), sharegemini, videoinstruct, minicpm-v and idefics3 go both ways. With --to minicpm-v and idefics3 a video is a
-folder of frames, whose frames become images. Paths are relative to --root, which no file may leave. `annotate` reads
-the challenge's own train.json.
+too), sharegemini, videoinstruct, minicpm-v and idefics3 go both ways. Described objects with tracks: hcstvg (HC-STVG
+v2), mevis (a split's folder; masks become boxes), videoref (Artemis' and VideoRef45K's lists); and what annotation
+tools export: mot, cvat (for video), boxes-csv (named columns), label-studio, yolo-tracks, coco-vid. With --to minicpm-v
+and idefics3 a video is a folder of frames, whose frames become images. Paths are relative to --root, which no file may
+leave. `annotate` reads the challenge's own train.json.
 """
 
 from __future__ import annotations
@@ -17,23 +19,27 @@ import argparse
 import sys
 from collections.abc import Callable, Iterator
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from internvl_chat.choices import PROMPT_FORMS
-from internvl_chat.commands.options import file_to_write, positive_int
+from internvl_chat.commands.options import count, file_to_write, positive_int
 
 if TYPE_CHECKING:
     from internvl_chat.contracts import UserError
     from internvl_chat.data.records.reader import RecordReader
 
 BOTH_WAYS = ("llava", "sharegemini", "videoinstruct", "minicpm-v", "idefics3")
-FORMATS = ("llamafactory", "ms-swift", "coco", "refcoco", "lasot", "got10k", *BOTH_WAYS)
+# Objects with tracks, each read by the module of its name.
+TRACKED = ("hcstvg", "mevis", "videoref", "mot", "cvat", "boxes-csv", "label-studio", "yolo-tracks", "coco-vid")
+FORMATS = ("llamafactory", "ms-swift", "coco", "refcoco", "lasot", "got10k", *TRACKED, *BOTH_WAYS)
+CSV_UNITS = ("pixels", "unit", "percent", "thousandths")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("source", type=Path, help="the file; for lasot and got10k the folder")
+    add("source", type=Path, help="the file; the folder of lasot, got10k, mevis, mot, yolo-tracks")
     way = parser.add_mutually_exclusive_group(required=True)
     way.add_argument("--from", dest="format", choices=FORMATS, help="what the source is; records are written")
     way.add_argument("--to", choices=BOTH_WAYS, help="what is written; the source holds records")
@@ -42,8 +48,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--meta_out", type=file_to_write, help="also write a meta JSON here")
     add("--root", type=Path, help="folder that paths are relative to (default: the source's folder)")
     add("--skip_bad", type=file_to_write, metavar="LIST", help="leave out what has a fault, and list the faults here")
-    add("--captions", type=Path, help="lasot, got10k: {'captions': {sequence: [caption, ...]}}, used before their own")
-    add("--prompt_form", choices=PROMPT_FORMS, default="coordinates", help="lasot, got10k (default: %(default)s)")
+    add("--captions", type=Path, help="of tracks: {'captions': {sequence or object: [caption, ...]}}, before their own")
+    add("--prompt_form", choices=PROMPT_FORMS, default="coordinates", help="of tracks (default: %(default)s)")
+    add("--unit", choices=CSV_UNITS, default="pixels", help="boxes-csv: of the numbers (default: %(default)s)")
+    add("--first_frame", type=count, default=0, help="boxes-csv: the first frame's number (default: %(default)s)")
+    add("--interpolate", action="store_true", help="boxes-csv: fill in the frames between an object's boxes")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -54,7 +63,8 @@ def run(args: argparse.Namespace) -> int:
 
     if args.to and args.meta_out:
         raise UserError("--meta_out: a meta JSON names records, and --to writes another project's: leave it out")
-    root = args.root or (args.source if args.format in ("lasot", "got10k") else args.source.parent)
+    # A dataset's folder is its own root; a file's is the folder that it lies in.
+    root = args.root or (args.source if args.source.is_dir() else args.source.parent)
     if not root.is_dir():
         raise UserError(f"{root}: is no folder; give the folder that paths are relative to as --root")
     reader = RecordReader(root)
@@ -74,14 +84,14 @@ def run(args: argparse.Namespace) -> int:
         raise UserError(f"{faults[-1]}; nothing was written: --skip_bad LIST would leave out what has a fault")
     if not records:
         raise UserError(f"{args.source}: holds no records")
-    count = write_jsonl(args.out, records)
+    written = write_jsonl(args.out, records)
     if faults:
         write_text(args.skip_bad, "".join(f"{fault}\n" for fault in faults))
         sys.stderr.write(f"{args.skip_bad}: {len(faults)} faults, what has one was left out\n")
     if args.meta_out:
         entry = {"root": str(root), "annotation": str(args.out), "data_augment": False, "repeat_time": 1}
-        write_json(args.meta_out, {args.out.stem: {**entry, "length": count}})
-    sys.stdout.write(f"{args.out}: {count} records\n")
+        write_json(args.meta_out, {args.out.stem: {**entry, "length": written}})
+    sys.stdout.write(f"{args.out}: {written} records\n")
     return 0
 
 
@@ -134,5 +144,12 @@ def _records(args: argparse.Namespace, root: Path, faults: list[UserError]) -> I
     if args.format == "refcoco":
         return detection.refcoco_records(args.source, root, faults)
     question = tracking.Question(PROMPT_FORMS[args.prompt_form], read_captions(args.captions) if args.captions else {})
+    if args.format in TRACKED:
+        module = import_module(f"internvl_chat.data.converters.{args.format.replace('-', '_')}")
+        stated = {"unit": args.unit, "first_frame": args.first_frame, "interpolate": args.interpolate}
+        found: Iterator[dict[str, Any]] = module.records(
+            args.source, root, question, **(stated if args.format == "boxes-csv" else {})
+        )
+        return found
     read_folders = tracking.lasot_records if args.format == "lasot" else tracking.got10k_records
     return read_folders(args.source, root, question, faults)

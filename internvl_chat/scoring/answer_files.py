@@ -8,11 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from internvl_chat.contracts import UserError
-from internvl_chat.files import parse_json, read_text, split_records
+from internvl_chat.files import parse_json, raise_faults, read_text, split_records
 from internvl_chat.scoring.multiple_choice import ChoiceItem, chosen_letter, options_of
-
-# Faults that a message lists; the rest are counted.
-_MOST_LISTED = 20
 
 
 @dataclass(frozen=True)
@@ -65,13 +62,6 @@ def read_answers(path: Path, fields: AnswerFields) -> list[AnswerLine]:
     if not lines:
         raise UserError(f"{path}: holds no answers")
     return lines
-
-
-def raise_faults(faults: Sequence[str]) -> None:
-    """Raise all of them as one `UserError`, if there are any."""
-    if faults:
-        more = [f"... and {len(faults) - _MOST_LISTED} more"] if len(faults) > _MOST_LISTED else []
-        raise UserError("\n".join([*faults[:_MOST_LISTED], *more]))
 
 
 def _read_line(content: Any, fields: AnswerFields, source: str) -> AnswerLine:

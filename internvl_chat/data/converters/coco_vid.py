@@ -1,0 +1,88 @@
+"""COCO's form for videos, as TAO and many tools write it: every instance becomes a record."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from internvl_chat.contracts import UserError
+from internvl_chat.data.converters.described import (
+    Box,
+    Described,
+    Faults,
+    ObjectBoxes,
+    box_of,
+    field,
+    path_under,
+    records_of,
+)
+from internvl_chat.data.converters.tracking import Question
+from internvl_chat.data.media.sources import frame_files
+from internvl_chat.files import read_json
+
+# How an instance is told from others of its video.
+_INSTANCE = ("instance_id", "track_id")
+
+
+def records(source: Path, root: Path, question: Question) -> Iterator[dict[str, Any]]:
+    """A record an instance: `images` are frames (`file_name` under `root`), `annotations` have `bbox`, x y w h in
+    pixels, and `instance_id` or `track_id`.
+
+    An object's id is `<video>-<instance>`, the key of `--captions`; without a caption its category is the answer.
+
+    Raises:
+        UserError: all images and annotations that cannot be used, by their ids.
+    """
+    content = read_json(source)
+    where = str(source)
+    faults = Faults()
+    names = {
+        field(entry, "id", int, where): field(entry, "name", str, where)
+        for entry in field(content, "categories", list, where)
+    }
+    frames = _frames(field(content, "images", list, where), root, where, faults)
+    objects: dict[tuple[Path, int], dict[int, Box]] = {}
+    called: dict[tuple[Path, int], str] = {}
+    for number, annotation in enumerate(field(content, "annotations", list, where), start=1):
+        here = f"{source}: annotation {number}"
+        with faults.gathered():
+            image = field(annotation, "image_id", int, here)
+            key_name = next((key for key in _INSTANCE if key in annotation), _INSTANCE[0])
+            category = field(annotation, "category_id", int, here)
+            if image not in frames or category not in names:
+                raise UserError(f"{here}: names image {image} and category {category}, one of which is not in the file")
+            folder, frame = frames[image]
+            key = (folder, field(annotation, key_name, int, here))
+            if frame in objects.setdefault(key, {}):
+                raise UserError(f"{here}: instance {key[1]} has two boxes on one frame")
+            objects[key][frame] = box_of(annotation.get("bbox"), here)
+            called.setdefault(key, names[category])
+    if not objects:
+        faults.tell()
+        raise UserError(f"{source}: holds no records: no annotations")
+    faults.tell()
+    found = []
+    for key, boxes in objects.items():
+        folder, instance = key
+        thing = ObjectBoxes(called[key], boxes, "xywh")
+        told = f"{source}: instance {instance} of {folder.name}"
+        found.append(Described(f"{folder.name}-{instance}", told, folder, (thing,), (thing.name,)))
+    yield from records_of(found, root, question, faults)
+
+
+def _frames(images: list[Any], root: Path, where: str, faults: Faults) -> Mapping[int, tuple[Path, int]]:
+    """The folder of each image and its number among the folder's pictures, by the image's id."""
+    numbers: dict[Path, dict[str, int]] = {}
+    frames = {}
+    for entry in images:
+        with faults.gathered():
+            image = field(entry, "id", int, where)
+            path = path_under(root, field(entry, "file_name", str, where), f"{where}: image {image}")
+            folder = path.parent
+            if folder not in numbers:
+                numbers[folder] = {file.name: at for at, file in enumerate(frame_files(folder))}
+            if path.name not in numbers[folder]:
+                raise UserError(f"{where}: image {image}: {path} is not there")
+            frames[image] = (folder, numbers[folder][path.name])
+    return frames

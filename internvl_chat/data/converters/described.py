@@ -1,0 +1,205 @@
+"""Objects that other projects describe or name, on their way to records; all faults of a source are told together."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+from typing import Any, Literal
+
+from internvl_chat.constants import VIDEO_PLACEHOLDER
+from internvl_chat.contracts import UserError
+from internvl_chat.data.converters.tracking import Question
+from internvl_chat.data.prompts.wordings import question_about
+from internvl_chat.data.records.reader import MAX_NAME_BYTES, MAX_PATH_BYTES
+from internvl_chat.files import raise_faults
+
+Box = tuple[float, float, float, float]
+Order = Literal["xyxy", "xywh"]
+
+
+@dataclass(frozen=True)
+class ObjectBoxes:
+    """One object: its name, and its box by frame number from 0; a frame without one does not show it."""
+
+    name: str
+    boxes: Mapping[int, Box]
+    order: Order
+    unit: str = "pixels"
+
+
+@dataclass(frozen=True)
+class Described:
+    """What becomes one record a text: a video file or folder of frames, the objects of the texts, the texts.
+
+    Args:
+        source: where it stands, for messages.
+        clip_s: the part of the video that the texts are about.
+        size_px: width and height, where the source says.
+        num_frames: frames of the video, where the source says.
+    """
+
+    id: str
+    source: str
+    video: Path
+    objects: tuple[ObjectBoxes, ...]
+    texts: tuple[str, ...]
+    clip_s: tuple[float, float] | None = None
+    size_px: tuple[int, int] | None = None
+    num_frames: int | None = None
+
+
+class Faults:
+    """What is wrong with a source, gathered so that it is told at once."""
+
+    def __init__(self) -> None:
+        self._messages: list[str] = []
+
+    @contextmanager
+    def gathered(self) -> Iterator[None]:
+        """Keep a `UserError` of the block for later, and go on behind the block."""
+        try:
+            yield
+        except UserError as error:
+            self._messages.append(str(error))
+
+    def tell(self) -> None:
+        """Raise them all as one `UserError`, if there are any."""
+        raise_faults(self._messages)
+
+
+def records_of(found: Sequence[Described], root: Path, question: Question, faults: Faults) -> Iterator[dict[str, Any]]:
+    """A record a text, with the tracks of its objects; captions of the user's come before the source's texts.
+
+    Raises:
+        UserError: all that is wrong with the source, what its reader found before included.
+    """
+    for one in found:
+        with faults.gathered():
+            _check(one, root, question)
+    faults.tell()
+    for one in found:
+        asked = f"{VIDEO_PLACEHOLDER}\n{question_about(one.objects[0].name, question.controls)}"
+        for number, text in enumerate(question.captions.get(one.id) or one.texts):
+            record: dict[str, Any] = {"id": f"{one.id}-{number}", "video": one.video.relative_to(root).as_posix()}
+            if one.clip_s:
+                record["clip"] = list(one.clip_s)
+            if one.size_px:
+                record["width"], record["height"] = one.size_px
+            turns = [{"from": "human", "value": asked}, {"from": "gpt", "value": text}]
+            yield {**record, "tracks": [_track(thing) for thing in one.objects], "conversations": turns}
+
+
+def _check(one: Described, root: Path, question: Question) -> None:
+    if not one.video.exists():
+        raise UserError(f"{one.source}: its video {one.video} is not there")
+    if not one.video.is_relative_to(root):
+        raise UserError(f"{one.source}: its video {one.video} does not lie under the root {root}: give another --root")
+    if not any(text.strip() for text in question.captions.get(one.id) or one.texts):
+        raise UserError(f"{one.source}: has no text to learn; give --captions with {one.id!r}")
+    for thing in one.objects:
+        if not thing.boxes:
+            raise UserError(f"{one.source}: {thing.name!r} has no box on any frame")
+        last = max(thing.boxes)
+        if min(thing.boxes) < 0 or (one.num_frames is not None and last >= one.num_frames):
+            number = last if last >= 0 and min(thing.boxes) >= 0 else min(thing.boxes)
+            raise UserError(f"{one.source}: has a box on frame {number}, counted from 0, of {one.num_frames} frames")
+
+
+def _track(thing: ObjectBoxes) -> dict[str, Any]:
+    boxes = {str(frame): [_short(v) for v in thing.boxes[frame]] for frame in sorted(thing.boxes)}
+    return {"name": thing.name, "boxes": boxes, "by": "frame", "unit": thing.unit, "order": thing.order}
+
+
+def _short(value: float) -> float | int:
+    return int(value) if float(value).is_integer() else round(value, 6)
+
+
+def box_of(value: Any, where: str) -> Box:
+    """Four finite numbers.
+
+    Raises:
+        UserError: it is something else.
+    """
+    numbers = [v for v in value if type(v) in (int, float) and abs(v) < 1e9] if isinstance(value, list) else []
+    if len(numbers) != 4 or len(value) != 4:
+        raise UserError(f"{where}: a box is {value!r:.80}: expected four finite numbers")
+    x, y, z, w = numbers
+    return x, y, z, w
+
+
+def field(entry: Any, key: str, kind: type | tuple[type, ...], where: str) -> Any:
+    """A value of an object of JSON; True and False are no numbers.
+
+    Raises:
+        UserError: it is missing, or of another kind.
+    """
+    value = entry.get(key) if isinstance(entry, dict) else None
+    kinds = kind if isinstance(kind, tuple) else (kind,)
+    if type(value) not in kinds:
+        raise UserError(f"{where}: {key!r} is {value!r:.80}: expected {' or '.join(_KINDS[k] for k in kinds)}")
+    return value
+
+
+_KINDS = {int: "a whole number", float: "a number", str: "a text", list: "a list", dict: "an object"}
+
+
+def path_under(root: Path, value: Any, where: str) -> Path:
+    """A path that a source gives relative to `root`.
+
+    Raises:
+        UserError: it is none, leaves the root, or is longer than a file system takes.
+    """
+    if not isinstance(value, str) or not value.strip() or "\0" in value:
+        raise UserError(f"{where}: {value!r:.80} is no path")
+    path = PurePath(value.strip())
+    if path.is_absolute() or ".." in path.parts:
+        raise UserError(f"{where}: {value!r:.80} leaves the root")
+    sizes = [len(part.encode("utf-8", errors="surrogatepass")) for part in path.parts]
+    if not sizes or max(sizes) > MAX_NAME_BYTES or sum(sizes) > MAX_PATH_BYTES:
+        raise UserError(f"{where}: {value!r:.80} is too long for a path, or none")
+    return root / path
+
+
+def number_of(text: str, where: str) -> float:
+    """A finite number of a text file.
+
+    Raises:
+        UserError: it is none.
+    """
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not abs(number) < 1e9:
+        raise UserError(f"{where}: {text.strip()!r:.40} is no number")
+    return number
+
+
+def line_of(text: str, key: str) -> int:
+    """The line of a JSON text on which a key or text first stands; 1 where it is not found."""
+    at = text.find(f'"{key}"')
+    return text.count("\n", 0, max(at, 0)) + 1
+
+
+def interpolated(boxes: Mapping[int, Box], until: Mapping[int, int] | None = None) -> dict[int, Box]:
+    """Boxes on every frame between key frames, each number on a straight line.
+
+    Args:
+        boxes: by frame, the key frames.
+        until: key frame -> the last frame that it holds for, where the object then disappears.
+    """
+    frames, ends = sorted(boxes), until or {}
+    filled = dict(boxes)
+    for first, last in zip(frames, frames[1:], strict=False):
+        if first in ends:
+            continue
+        for frame in range(first + 1, last):
+            share = (frame - first) / (last - first)
+            a, b, c, d = (p + share * (q - p) for p, q in zip(boxes[first], boxes[last], strict=True))
+            filled[frame] = (a, b, c, d)
+    for first, end in ends.items():
+        filled |= dict.fromkeys(range(first + 1, end + 1), boxes[first])
+    return dict(sorted(filled.items()))

@@ -1,0 +1,67 @@
+"""MOT Challenge folders, also as CVAT and others export them: every object of a sequence becomes a record."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from internvl_chat.contracts import UserError
+from internvl_chat.data.converters.described import Box, Described, Faults, ObjectBoxes, number_of, records_of
+from internvl_chat.data.converters.tracking import Question
+from internvl_chat.data.media.sources import frame_files
+from internvl_chat.files import read_text
+
+TRUTH, LABELS, FRAMES = "gt/gt.txt", "gt/labels.txt", "img1"
+# Classes of MOT16 to 20 that are people who walk or stand.
+_PEOPLE = {1: "person", 2: "person", 7: "person"}
+
+
+def records(source: Path, root: Path, question: Question) -> Iterator[dict[str, Any]]:
+    """A record an object of each `<sequence>/gt/gt.txt`: frame and id from 1, x y w h in pixels, flag, class.
+
+    Rows with flag 0 are ignored, as the benchmark does. Names come from `gt/labels.txt`, a class a line; without it
+    people are called so and everything else `object`. An object's id is `<sequence>-<id>`, the key of `--captions`;
+    without a caption its name is the answer.
+
+    Raises:
+        UserError: no sequence found, or all lines that are no rows, by line.
+    """
+    folders = sorted({path.parents[1] for pattern in (TRUTH, f"*/{TRUTH}") for path in source.glob(pattern)})
+    if not folders:
+        raise UserError(f"{source}: holds no sequence with {TRUTH}; is it the dataset's folder?")
+    faults, found = Faults(), []
+    for folder in folders:
+        with faults.gathered():
+            labels = read_text(folder / LABELS).split("\n") if (folder / LABELS).is_file() else []
+            named = {number: label.strip() for number, label in enumerate(labels, start=1) if label.strip()}
+            num_frames = len(frame_files(folder / FRAMES))
+            for key, thing in _objects(folder / TRUTH, named or _PEOPLE, faults).items():
+                where = f"{folder / TRUTH}: object {key}"
+                name = f"{folder.name}-{key}"
+                shown = folder / FRAMES
+                found.append(Described(name, where, shown, (thing,), (thing.name,), num_frames=num_frames))
+    yield from records_of(found, root, question, faults)
+
+
+def _objects(path: Path, names: dict[int, str], faults: Faults) -> dict[int, ObjectBoxes]:
+    boxes: dict[int, dict[int, Box]] = {}
+    called: dict[int, str] = {}
+    for number, line in enumerate(read_text(path).split("\n"), start=1):
+        if not line.strip():
+            continue
+        where = f"{path}:{number}"
+        with faults.gathered():
+            cells = line.split(",")
+            if len(cells) < 6:
+                raise UserError(f"{where}: has {len(cells)} values, expected frame, id, x, y, w, h, flag, class, ...")
+            frame, key, x, y, w, h, flag, kind = (number_of(cell, where) for cell in [*cells, "1", "1"][:8])
+            if not (frame.is_integer() and key.is_integer() and frame >= 1):
+                raise UserError(f"{where}: frame {frame:g} and id {key:g} are expected to be whole, frames from 1")
+            if flag:
+                own = boxes.setdefault(int(key), {})
+                if int(frame) - 1 in own:
+                    raise UserError(f"{where}: object {key:g} has two boxes on frame {frame:g}")
+                own[int(frame) - 1] = (x, y, w, h)
+                called.setdefault(int(key), names.get(int(kind), "object"))
+    return {key: ObjectBoxes(called[key], own, "xywh") for key, own in sorted(boxes.items())}

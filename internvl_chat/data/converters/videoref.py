@@ -1,0 +1,62 @@
+"""Artemis' stage-3 lists, as VideoRef45K is published: a caption, a folder of frames, a track with gaps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from internvl_chat.contracts import UserError
+from internvl_chat.data.converters.described import (
+    Box,
+    Described,
+    Faults,
+    ObjectBoxes,
+    box_of,
+    field,
+    path_under,
+    records_of,
+)
+from internvl_chat.data.converters.tracking import Question
+from internvl_chat.data.media.sources import frame_files
+from internvl_chat.files import parse_json, read_text, split_records
+
+
+def records(source: Path, root: Path, question: Question) -> Iterator[dict[str, Any]]:
+    """A record an entry of a list, or of all lists of a folder; `frame_path` lies under `root`.
+
+    `track_list` has x1 y1 x2 y2 in pixels for each name of `frame_id`, or nothing where the tracker lost the object;
+    the key frame's box counts too. The question is asked in this project's words, whatever the list says.
+
+    Raises:
+        UserError: all entries that cannot be used, by line.
+    """
+    faults, found = Faults(), []
+    paths = sorted(source.glob("*.json")) if source.is_dir() else [source]
+    if not paths:
+        raise UserError(f"{source}: holds no records: expected .json lists")
+    for path in paths:
+        for number, raw in enumerate(split_records(read_text(path), path)):
+            with faults.gathered():
+                where = f"{path}:{raw.line}"
+                found.append(_described(parse_json(raw.text, where), f"{path.stem}-{number}", root, where))
+    yield from records_of(found, root, question, faults)
+
+
+def _described(entry: Any, name: str, root: Path, where: str) -> Described:
+    folder = path_under(root, field(entry, "frame_path", str, where), where)
+    rows, names = field(entry, "track_list", list, where), field(entry, "frame_id", list, where)
+    if len(rows) != len(names):
+        raise UserError(f"{where}: 'track_list' has {len(rows)} boxes for {len(names)} names of 'frame_id'")
+    if not folder.is_dir():
+        raise UserError(f"{where}: its frames {folder} are not there")
+    numbers = {file.name: number for number, file in enumerate(frame_files(folder))}
+    boxes: dict[int, Box] = {}
+    for frame, row in zip([*names, entry.get("key_frame_id")], [*rows, entry.get("key_frame_box")], strict=True):
+        if row:
+            if not isinstance(frame, str) or frame not in numbers:
+                raise UserError(f"{where}: {folder} has no frame {frame!r:.40}")
+            boxes[numbers[frame]] = box_of(row, where)
+    text = field(entry, "caption", str, where)
+    objects = (ObjectBoxes("object", boxes, "xyxy"),)
+    return Described(name, where, folder, objects, (text,), num_frames=len(numbers))

@@ -1,0 +1,69 @@
+"""YOLO's text files of tracked boxes, one a frame: every track becomes a record."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from internvl_chat.constants import VIDEO_SUFFIXES
+from internvl_chat.contracts import UserError
+from internvl_chat.data.converters.described import Box, Described, Faults, ObjectBoxes, number_of, records_of
+from internvl_chat.data.converters.tracking import Question
+from internvl_chat.files import read_text
+
+NAMES = "classes.txt"
+_FRAME_FILE = re.compile(r"(?P<video>.+)_(?P<frame>[0-9]{1,9})\.txt")
+
+
+def records(source: Path, root: Path, question: Question) -> Iterator[dict[str, Any]]:
+    """A record a track of a folder of `<video>_<frame>.txt`, frames from 1: `class cx cy w h [confidence] id`, in
+    fractions of the picture's sides, as `track` with `save_txt` writes them.
+
+    The video is the file of this name under `root`; `classes.txt` in the folder has a class a line. An object's id is
+    `<video>-<id>`, the key of `--captions`; without a caption its class is the answer.
+
+    Raises:
+        UserError: no such files, or all lines that are none, by line.
+    """
+    files = [(match, path) for path in sorted(source.glob("*.txt")) if (match := _FRAME_FILE.fullmatch(path.name))]
+    if not files:
+        raise UserError(f"{source}: holds no records: no <video>_<frame>.txt; give the folder of label files")
+    names = read_text(source / NAMES).split("\n") if (source / NAMES).is_file() else []
+    videos = {path.stem: path for path in sorted(root.rglob("*")) if path.suffix.lower() in VIDEO_SUFFIXES}
+    faults, boxes = Faults(), dict[tuple[str, int], dict[int, Box]]()
+    called, first_at = dict[tuple[str, int], str](), dict[tuple[str, int], str]()
+    for match, path in files:
+        frame = int(match["frame"]) - 1
+        for number, line in enumerate(read_text(path).split("\n"), start=1):
+            if not line.strip():
+                continue
+            where = f"{path}:{number}"
+            with faults.gathered():
+                values = [number_of(cell, where) for cell in line.split()]
+                if len(values) not in (6, 7) or not values[0].is_integer() or not values[-1].is_integer():
+                    raise UserError(f"{where}: expected class cx cy w h [confidence] id, got {line.strip()!r:.60}")
+                key = (match["video"], int(values[-1]))
+                if frame in boxes.setdefault(key, {}):
+                    raise UserError(f"{where}: track {key[1]} has two boxes on this frame")
+                x, y, w, h = values[1:5]
+                boxes[key][frame] = (x - w / 2, y - h / 2, w, h)
+                called.setdefault(key, _name(names, int(values[0]), where))
+                first_at.setdefault(key, where)
+    faults.tell()
+    found = []
+    for key, own in boxes.items():
+        video, track = key
+        thing = ObjectBoxes(called[key], own, "xywh", "unit")
+        shown = videos.get(video, root / f"{video}.mp4")
+        found.append(Described(f"{video}-{track}", first_at[key], shown, (thing,), (thing.name,)))
+    yield from records_of(found, root, question, faults)
+
+
+def _name(names: list[str], number: int, where: str) -> str:
+    if not names:
+        return "object"
+    if not 0 <= number < len(names) or not names[number].strip():
+        raise UserError(f"{where}: class {number} is not in {NAMES}")
+    return names[number].strip()

@@ -1,0 +1,177 @@
+"""Sets of objects with tracks become the records counted by hand; what is broken is told, all of it, by its line."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from internvl_chat.__main__ import main
+from internvl_chat.choices import PROMPT_FORMS
+from internvl_chat.commands.convert_data import TRACKED
+from internvl_chat.contracts import UserError
+from internvl_chat.data.checking.check import check_meta
+from internvl_chat.data.converters import (
+    boxes_csv,
+    coco_vid,
+    cvat,
+    hcstvg,
+    label_studio,
+    mevis,
+    mot,
+    videoref,
+    yolo_tracks,
+)
+from internvl_chat.data.converters.tracking import Question
+from tests.data.converters.miniatures import MINIATURES, Miniature
+from tests.fuzzing.mutations import mutated
+
+MODULES = (hcstvg, mevis, videoref, mot, cvat, boxes_csv, label_studio, yolo_tracks, coco_vid)
+READERS = {module.__name__.rpartition(".")[2].replace("_", "-"): module.records for module in MODULES}
+QUESTION = Question(PROMPT_FORMS["coordinates"], {})
+# Broken copies tried of each file, and as many again of a JSON file with one value exchanged.
+MUTATIONS = 40
+VALUES = (None, True, -1, 0, 3, 0.5, 1e308, 10**30, "", "../x", "a" * 400, "\ud800", "3", [], {}, [1, 2, 3, 4], [[]])
+
+
+def convert(miniature: Miniature, source: Path, root: Path, out: Path, *flags: str) -> int:
+    argv = ["convert-data", "--from", miniature.kind, str(source), "--root", str(root), "--out", str(out)]
+    return main([*argv, "--meta_out", str(out.with_suffix(".json")), *miniature.flags, *flags])
+
+
+def test_every_reader_has_a_miniature() -> None:
+    assert {one.kind for one in MINIATURES} == set(TRACKED) == set(READERS)
+
+
+@pytest.mark.parametrize("miniature", MINIATURES, ids=lambda one: one.kind)
+def test_a_miniature_becomes_these_records(miniature: Miniature, tmp_path: Path) -> None:
+    root, out = tmp_path / "root", tmp_path / "out.jsonl"
+    root.mkdir()
+    assert convert(miniature, miniature.write(root), root, out) == 0
+    records = [json.loads(line) for line in out.read_text().splitlines()]
+    for record, expected in zip(records, miniature.records, strict=True):
+        assert (record["id"], record["video"]) == (expected.id, expected.video)
+        assert record["conversations"][1]["value"] == expected.text
+        for track, (name, boxes) in zip(record["tracks"], expected.boxes, strict=True):
+            assert (track["name"], track["order"], track["unit"]) == (name, expected.order, expected.unit)
+            assert list(track["boxes"]) == list(boxes)
+            for frame, box in boxes.items():
+                assert track["boxes"][frame] == pytest.approx(box)
+    assert [str(finding) for finding in check_meta(out.with_suffix(".json"), workers=1).findings] == []
+
+
+def nearly_right(node: Any, rng: random.Random) -> Any:
+    """A document with one of its values, at any depth, exchanged for another kind of value."""
+    members = list(node.items() if isinstance(node, dict) else enumerate(node)) if isinstance(node, dict | list) else []
+    if not members or rng.random() < 0.1:
+        return rng.choice(VALUES)
+    key, member = rng.choice(members)
+    changed = nearly_right(member, rng)
+    if isinstance(node, dict):
+        return {**node, key: changed}
+    return [*node[:key], changed, *node[key + 1 :]]
+
+
+def broken(content: bytes, path: Path) -> Iterator[bytes]:
+    for seed in range(MUTATIONS):
+        yield mutated(content, random.Random(seed))
+        if path.suffix == ".json":
+            yield json.dumps(nearly_right(json.loads(content), random.Random(seed))).encode()
+
+
+@pytest.mark.parametrize("miniature", MINIATURES, ids=lambda one: one.kind)
+def test_broken_files_are_read_or_refused_by_name(miniature: Miniature, tmp_path: Path) -> None:
+    source = miniature.write(tmp_path)
+    texts = [path for path in sorted(tmp_path.rglob("*")) if path.suffix in (".json", ".txt", ".xml", ".csv")]
+    outcomes = set()
+    for path in texts:
+        sound = path.read_bytes()
+        for content in broken(sound, path):
+            path.write_bytes(content)
+            try:
+                list(READERS[miniature.kind](source, tmp_path, QUESTION))
+                outcomes.add("read")
+            except UserError as error:
+                assert str(tmp_path) in str(error)
+                outcomes.add("refused")
+        path.write_bytes(sound)
+    assert outcomes == {"read", "refused"}
+
+
+def test_captions_of_the_users_come_first(tmp_path: Path) -> None:
+    miniature = next(one for one in MINIATURES if one.kind == "mot")
+    source = miniature.write(tmp_path)
+    (tmp_path / "captions.json").write_text('{"captions": {"MOT-02-5": ["a car parks", "a red car"]}}')
+    out = tmp_path / "out.jsonl"
+    assert convert(miniature, source, tmp_path, out, "--captions", str(tmp_path / "captions.json")) == 0
+    said = [json.loads(line)["conversations"][1]["value"] for line in out.read_text().splitlines()]
+    assert said == ["walker", "a car parks", "a red car"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "old", "new", "said"),
+    [
+        ("hcstvg", "valv2.json", '"st_frame": 3', '"st_frame": 6', "valv2.json:2: 12_walk.mp4: has a box on frame 7"),
+        ("hcstvg", "valv2.json", '"12_walk.mp4"', '"13.mp4"', "valv2.json:2: 13.mp4: its video"),
+        ("hcstvg", "valv2.json", '"English"', '"Chinese"', "'English' is None: expected a text"),
+        (
+            "mevis",
+            "meta_expressions.json",
+            '"anno_id": [\n      3\n     ]',
+            '"anno_id": [4]',
+            "no list of masks for annotation 4",
+        ),
+        ("mevis", "mask_dict.json", '"counts": "', '"counts": "0', "'counts' are no run lengths"),
+        ("mevis", "mask_dict.json", "null,", "", "has 3 masks for annotation"),
+        ("videoref", "nlp.json", '"00005.jpg"', '"00009.jpg"', "nlp.json:2: "),
+        ("videoref", "nlp.json", "HC-STVG/frames/x", "../x", "leaves the root"),
+        ("mot", "MOT-02/gt/gt.txt", "3,2,14", "9,2,14", "has a box on frame 8, counted from 0, of 3 frames"),
+        ("mot", "MOT-02/gt/gt.txt", "1,5,40", "one,5,40", "gt.txt:3: 'one' is no number"),
+        ("cvat", "annotations.xml", 'ytl="20" ', "", "annotations.xml:6: a box without ytl"),
+        (
+            "cvat",
+            "annotations.xml",
+            "<annotations>",
+            "<!DOCTYPE a><annotations>",
+            "annotations.xml:2: has a document type",
+        ),
+        ("cvat", "annotations.xml", "</track>", "</trak>", "annotations.xml:10: is no valid XML"),
+        ("boxes-csv", "boxes.csv", "cx,cy", "cx,zy", "boxes.csv:1: has the columns"),
+        ("boxes-csv", "boxes.csv", "clip.mp4,3,a", "clip.mp4,1,a", "boxes.csv:3: object 'a' has two boxes"),
+        ("boxes-csv", "boxes.csv", "54,50", "54;50", "boxes.csv:3: has more or fewer values"),
+        (
+            "label-studio",
+            "export.json",
+            '"rotation": 0',
+            '"rotation": 9',
+            "export.json:2: the box on frame 1 is turned",
+        ),
+        ("yolo-tracks", "labels/clip_1.txt", "0 0.25", "4 0.25", "clip_1.txt:2: class 4 is not in classes.txt"),
+        ("coco-vid", "coco_vid.json", '"image_id": 2', '"image_id": 7', "annotation 2: names image 7"),
+        ("coco-vid", "coco_vid.json", "v7/f10.png", "v7/f11.png", "v7/f11.png is not there"),
+    ],
+)
+def test_what_is_broken_is_told(
+    kind: str, name: str, old: str, new: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    miniature = next(one for one in MINIATURES if one.kind == kind)
+    source, path = miniature.write(tmp_path), tmp_path / name
+    assert old in path.read_text()
+    path.write_text(path.read_text().replace(old, new))
+    assert convert(miniature, source, tmp_path, tmp_path / "out.jsonl") == 1
+    assert said in capsys.readouterr().err
+    assert not (tmp_path / "out.jsonl").exists()
+
+
+def test_all_faults_of_a_source_are_told_at_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    miniature = next(one for one in MINIATURES if one.kind == "mot")
+    source = miniature.write(tmp_path)
+    path = tmp_path / "MOT-02" / "gt" / "gt.txt"
+    path.write_text("x,2,1,1,1,1\n1,2,10,11,20,30,1,1\n1,2\n2,3,1,1,nan,1\n")
+    assert convert(miniature, source, tmp_path, tmp_path / "out.jsonl") == 1
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.rpartition("gt.txt:")[2][0] for line in lines] == ["1", "3", "4"]
