@@ -24,6 +24,10 @@ def _doors(folder: str, frame: str) -> tuple[str, ...]:
 CONTROLS = _doors("data/controls", "base")
 TASKS = _doors("tasks", "benchmark")
 
+# Other projects' data: the files of data/converters, and those that can be written too.
+CONVERTERS = tuple(name.replace("_", "-") for name in _doors("data/converters", "forms"))
+CONVERTERS_BOTH_WAYS = ("llava", "sharegemini", "videoinstruct", "minicpm-v", "idefics3")
+
 # IntentVCNet's questions by the words of --prompt_form, from what says least about the object to what says most, and
 # the controls that each one speaks of.
 PROMPT_FORMS: Mapping[str, frozenset[str]] = {

@@ -46,7 +46,7 @@ APART = ({"data", "model", "scoring"}, {"inference", "planning", "trackers"}, {"
 # What a higher room of the same floor may use of another: reports show what tasks measured.
 MAY_MEET = {("reports", "tasks")}
 # Doors of the same name as what they open: a family, or a control, has a half in data/ and one in model/.
-SAME_NAME_ROOMS = ("commands", "families", "controls")
+SAME_NAME_ROOMS = ("commands", "families", "controls", "converters", "tasks")
 MOST_LINES, MOST_FUNCTION_LINES, MOST_FILES = 350, 80, 16
 ENTRIES = {"internvl_chat.train.finetune_w_bboxes_ml", "eval_const", "generate_npy_bboxes"}
 SOURCES = sorted(PACKAGE.rglob("*.py"))

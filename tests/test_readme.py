@@ -66,7 +66,12 @@ def test_paths_exist() -> None:
     named = set(
         re.findall(r"\b((?:shell|quickstart|requirements|docs|tests|benchmarks|internvl_chat)/[\w./-]*\w)", TEXT)
     )
-    generated = {"shell/data/intentvc_data-text.jsonl", "internvl_chat/data/controls/side.py"}
+    examples = {
+        example
+        for text in PAGES.values()
+        for example in re.findall(r"`(internvl_chat/[\w/]+\.py)`:\n\n```python", text)
+    }
+    generated = {"shell/data/intentvc_data-text.jsonl"} | examples
     missing = sorted(path for path in named - generated if not (REPOSITORY / path).exists())
     assert not missing
 

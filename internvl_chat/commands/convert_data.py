@@ -17,23 +17,18 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from internvl_chat.choices import PROMPT_FORMS
+from internvl_chat.choices import CONVERTERS, CONVERTERS_BOTH_WAYS, PROMPT_FORMS
 from internvl_chat.commands.options import count, file_to_write, positive_int
 
 if TYPE_CHECKING:
-    from internvl_chat.contracts import UserError
+    from internvl_chat.data.converters.forms.conversion import Conversion
     from internvl_chat.data.records.reader import RecordReader
 
-BOTH_WAYS = ("llava", "sharegemini", "videoinstruct", "minicpm-v", "idefics3")
-# Objects with tracks, each read by the module of its name.
-TRACKED = ("hcstvg", "mevis", "videoref", "mot", "cvat", "boxes-csv", "label-studio", "yolo-tracks", "coco-vid")
-FORMATS = ("llamafactory", "ms-swift", "coco", "refcoco", "lasot", "got10k", *TRACKED, *BOTH_WAYS)
 CSV_UNITS = ("pixels", "unit", "percent", "thousandths")
 
 
@@ -41,8 +36,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("source", type=Path, help="the file; the folder of lasot, got10k, mevis, mot, yolo-tracks")
     way = parser.add_mutually_exclusive_group(required=True)
-    way.add_argument("--from", dest="format", choices=FORMATS, help="what the source is; records are written")
-    way.add_argument("--to", choices=BOTH_WAYS, help="what is written; the source holds records")
+    way.add_argument("--from", dest="format", choices=CONVERTERS, help="what the source is; records are written")
+    way.add_argument("--to", choices=CONVERTERS_BOTH_WAYS, help="what is written; the source holds records")
     add("--out", type=file_to_write, required=True, help="file to write: JSONL, or with --to a .json list")
     add("--num_frames", type=positive_int, help="--to minicpm-v, idefics3: most frames of a video (default: all)")
     add("--meta_out", type=file_to_write, help="also write a meta JSON here")
@@ -57,7 +52,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from internvl_chat.contracts import UserError
-    from internvl_chat.data.converters.collecting import converted
+    from internvl_chat.data.converters.forms.collecting import converted
+    from internvl_chat.data.converters.forms.conversion import Conversion
+    from internvl_chat.data.converters.forms.tracking import Question
+    from internvl_chat.data.records.annotations import read_captions
     from internvl_chat.data.records.reader import RecordReader
     from internvl_chat.files import write_json, write_jsonl, write_text
 
@@ -68,16 +66,23 @@ def run(args: argparse.Namespace) -> int:
     if not root.is_dir():
         raise UserError(f"{root}: is no folder; give the folder that paths are relative to as --root")
     reader = RecordReader(root)
+    options = Conversion(
+        root,
+        Question(PROMPT_FORMS[args.prompt_form], read_captions(args.captions) if args.captions else {}),
+        args.num_frames,
+        args.unit,
+        args.first_frame,
+        args.interpolate,
+    )
     if args.to:
-        return _write_other(args, root, reader)
-
-    faults: list[UserError] = []
+        return _write_other(args, reader, options)
+    faults = options.faults
 
     def readable(record: dict[str, Any]) -> Iterator[dict[str, Any]]:
         reader.read(record, f"{args.source}: record {record['id']!r}")
         yield record
 
-    records = list(converted(_records(args, root, faults), readable, faults))
+    records = list(converted(_converter(args.format).records(args.source, options), readable, faults))
     if faults and not args.skip_bad:
         for fault in faults[:-1]:
             sys.stderr.write(f"error: {fault}\n")
@@ -95,23 +100,15 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _write_other(args: argparse.Namespace, root: Path, reader: RecordReader) -> int:
+def _write_other(args: argparse.Namespace, reader: RecordReader, options: Conversion) -> int:
     from internvl_chat.contracts import UserError
-    from internvl_chat.data.converters import image_chats, video_chats
+    from internvl_chat.data.converters.forms.video_chats import objects_in
     from internvl_chat.files import write_json, write_jsonl
 
-    shown = image_chats.FramesShown(root, args.num_frames)
-    writers: dict[str, Callable[[dict[str, Any], str], dict[str, Any]]] = {
-        "llava": video_chats.to_llava,
-        "sharegemini": video_chats.to_sharegemini,
-        "videoinstruct": video_chats.to_videoinstruct,
-        "minicpm-v": partial(image_chats.to_minicpmv, shown=shown),
-        "idefics3": partial(image_chats.to_idefics3, shown=shown),
-    }
     written = []
-    for record, where in video_chats.objects_in(args.source):
+    for record, where in objects_in(args.source):
         reader.read(record, where)
-        written.append(writers[args.to](record, where))
+        written.append(_converter(args.to).write(record, where, options))
     if not written:
         raise UserError(f"{args.source}: holds no records")
     if args.out.suffix == ".json":
@@ -122,34 +119,6 @@ def _write_other(args: argparse.Namespace, root: Path, reader: RecordReader) -> 
     return 0
 
 
-def _records(args: argparse.Namespace, root: Path, faults: list[UserError]) -> Iterator[dict[str, Any]]:
-    from internvl_chat.data.converters import chats, detection, image_chats, tracking, video_chats
-    from internvl_chat.data.records.annotations import read_captions
-
-    both_ways: dict[str, Callable[[Path, Path], Iterator[dict[str, Any]]]] = {
-        "llava": video_chats.llava_records,
-        "sharegemini": video_chats.sharegemini_records,
-        "videoinstruct": video_chats.videoinstruct_records,
-        "minicpm-v": image_chats.minicpmv_records,
-        "idefics3": image_chats.idefics3_records,
-    }
-    if args.format in both_ways:
-        return both_ways[args.format](args.source, root)
-    if args.format == "llamafactory":
-        return chats.llamafactory_records(args.source, root, faults)
-    if args.format == "ms-swift":
-        return chats.swift_records(args.source, root, faults)
-    if args.format == "coco":
-        return detection.coco_records(args.source, root, faults)
-    if args.format == "refcoco":
-        return detection.refcoco_records(args.source, root, faults)
-    question = tracking.Question(PROMPT_FORMS[args.prompt_form], read_captions(args.captions) if args.captions else {})
-    if args.format in TRACKED:
-        module = import_module(f"internvl_chat.data.converters.{args.format.replace('-', '_')}")
-        stated = {"unit": args.unit, "first_frame": args.first_frame, "interpolate": args.interpolate}
-        found: Iterator[dict[str, Any]] = module.records(
-            args.source, root, question, **(stated if args.format == "boxes-csv" else {})
-        )
-        return found
-    read_folders = tracking.lasot_records if args.format == "lasot" else tracking.got10k_records
-    return read_folders(args.source, root, question, faults)
+def _converter(name: str) -> Any:
+    """The module of a source."""
+    return import_module(f"internvl_chat.data.converters.{name.replace('-', '_')}")

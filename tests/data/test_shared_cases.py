@@ -15,9 +15,9 @@ from internvl_chat.boxes import parse_box_text, save_boxes, thousandths_from_pix
 from internvl_chat.choices import PROMPT_FORMS
 from internvl_chat.contracts import Sample, UserError
 from internvl_chat.data.checking.check import check_meta
-from internvl_chat.data.converters.chats import swift_records
-from internvl_chat.data.converters.detection import coco_records
-from internvl_chat.data.converters.tracking import Question, got10k_records, lasot_records
+from internvl_chat.data.converters.forms.chats import swift_records
+from internvl_chat.data.converters.forms.detection import coco_records
+from internvl_chat.data.converters.forms.tracking import Question, got10k_records, lasot_records
 from internvl_chat.data.media.sampling import clip_window, sample_frames
 from internvl_chat.data.media.sources import Pictures, read_media_header, read_pictures
 from internvl_chat.data.records.annotations import caption_records, load_meta, read_captions, read_samples

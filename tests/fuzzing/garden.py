@@ -18,8 +18,8 @@ from internvl_chat.contracts import Sample, TrackFile, UserError
 from internvl_chat.data.checking.check import CheckReport, check_meta
 from internvl_chat.data.checking.findings import as_json, as_text
 from internvl_chat.data.checking.repair import write_repaired
-from internvl_chat.data.converters.chats import llamafactory_records, swift_records
-from internvl_chat.data.converters.detection import coco_records
+from internvl_chat.data.converters.forms.chats import llamafactory_records, swift_records
+from internvl_chat.data.converters.forms.detection import coco_records
 from internvl_chat.data.prompts.encoder import SampleEncoder
 from internvl_chat.data.prompts.prompt_config import PromptConfig
 from internvl_chat.data.records.annotations import boxes_path_of, load_meta, read_samples

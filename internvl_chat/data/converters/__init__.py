@@ -1,1 +1,1 @@
-"""From other projects' data to this project's records: chat lists, detection sets, tracking folders."""
+"""From other projects' data to this project's records: a module a source, see docs/adding/converter.md."""

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from internvl_chat.contracts import UserError
-from internvl_chat.data.converters.described import (
+from internvl_chat.data.converters.forms.conversion import Conversion
+from internvl_chat.data.converters.forms.described import (
     Box,
     Described,
     Faults,
@@ -18,7 +19,6 @@ from internvl_chat.data.converters.described import (
     path_under,
     records_of,
 )
-from internvl_chat.data.converters.tracking import Question
 from internvl_chat.files import read_text
 
 # The columns of a box by what they mean; the first set that the header has counts.
@@ -26,18 +26,12 @@ _ORDERS = {"xyxy": ("x1", "y1", "x2", "y2"), "xywh": ("x", "y", "w", "h"), "cent
 _UNITS = {"pixels": 1.0, "unit": 1.0, "percent": 0.01, "thousandths": 0.001}
 
 
-def records(
-    source: Path, root: Path, question: Question, unit: str = "pixels", first_frame: int = 0, interpolate: bool = False
-) -> Iterator[dict[str, Any]]:
+def records(source: Path, options: Conversion) -> Iterator[dict[str, Any]]:
     """A record an object: rows with `video`, `frame` and a box, and where there are `object` (an id) and `label`.
 
     A box is x1 y1 x2 y2, x y w h, or cx cy w h (its centre), whatever columns there are. An object's id is
     `<video>-<object>`, the key of `--captions`; without a caption its label is the answer.
 
-    Args:
-        unit: `pixels`, `unit` (0 to 1), `percent` or `thousandths` of the picture's sides.
-        first_frame: the number that the file gives the first frame.
-        interpolate: fill in the frames between an object's boxes.
     Raises:
         UserError: columns are missing, or all rows that are none, by line.
     """
@@ -56,13 +50,17 @@ def records(
         for row in rows:
             with faults.gathered():
                 where = f"{source}:{rows.line_num}"
-                key, label = _of_row(row, root, where)
-                frame = number_of(row["frame"], where) - first_frame
+                key, label = _of_row(row, options.root, where)
+                frame = number_of(row["frame"], where) - options.first_frame
                 if frame < 0 or not frame.is_integer():
-                    raise UserError(f"{where}: frame {row['frame']!r} is expected to be whole, from {first_frame}")
+                    raise UserError(
+                        f"{where}: frame {row['frame']!r} is expected to be whole, from {options.first_frame}"
+                    )
                 if frame in boxes.setdefault(key, {}):
                     raise UserError(f"{where}: object {key[1]!r} has two boxes on frame {row['frame']}")
-                boxes[key][int(frame)] = _corners([number_of(row[name], where) for name in _ORDERS[order]], order, unit)
+                boxes[key][int(frame)] = _corners(
+                    [number_of(row[name], where) for name in _ORDERS[order]], order, options.unit
+                )
                 labels.setdefault(key, label)
                 lines.setdefault(key, rows.line_num)
     except csv.Error as error:
@@ -74,11 +72,11 @@ def records(
     found = []
     for key, own in boxes.items():
         video, name = key
-        filled = interpolated(own) if interpolate else own
-        thing = ObjectBoxes(labels[key], filled, "xyxy", "pixels" if unit == "pixels" else "unit")
+        filled = interpolated(own) if options.interpolate else own
+        thing = ObjectBoxes(labels[key], filled, "xyxy", "pixels" if options.unit == "pixels" else "unit")
         where = f"{source}:{lines[key]}"
         found.append(Described(f"{video.stem}-{name}", where, video, (thing,), (labels[key],)))
-    yield from records_of(found, root, question, faults)
+    yield from records_of(found, options.root, options.question, faults)
 
 
 def _of_row(row: Mapping[str | None, Any], root: Path, where: str) -> tuple[tuple[Path, str], str]:

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from internvl_chat.contracts import UserError
-from internvl_chat.data.converters.described import (
+from internvl_chat.data.converters.forms.conversion import Conversion
+from internvl_chat.data.converters.forms.described import (
     Box,
     Described,
     Faults,
@@ -17,7 +18,6 @@ from internvl_chat.data.converters.described import (
     path_under,
     records_of,
 )
-from internvl_chat.data.converters.tracking import Question
 from internvl_chat.data.media.sources import frame_files
 from internvl_chat.files import read_json
 
@@ -25,7 +25,7 @@ from internvl_chat.files import read_json
 _INSTANCE = ("instance_id", "track_id")
 
 
-def records(source: Path, root: Path, question: Question) -> Iterator[dict[str, Any]]:
+def records(source: Path, options: Conversion) -> Iterator[dict[str, Any]]:
     """A record an instance: `images` are frames (`file_name` under `root`), `annotations` have `bbox`, x y w h in
     pixels, and `instance_id` or `track_id`.
 
@@ -41,7 +41,7 @@ def records(source: Path, root: Path, question: Question) -> Iterator[dict[str, 
         field(entry, "id", int, where): field(entry, "name", str, where)
         for entry in field(content, "categories", list, where)
     }
-    frames = _frames(field(content, "images", list, where), root, where, faults)
+    frames = _frames(field(content, "images", list, where), options.root, where, faults)
     objects: dict[tuple[Path, int], dict[int, Box]] = {}
     called: dict[tuple[Path, int], str] = {}
     for number, annotation in enumerate(field(content, "annotations", list, where), start=1):
@@ -68,7 +68,7 @@ def records(source: Path, root: Path, question: Question) -> Iterator[dict[str, 
         thing = ObjectBoxes(called[key], boxes, "xywh")
         told = f"{source}: instance {instance} of {folder.name}"
         found.append(Described(f"{folder.name}-{instance}", told, folder, (thing,), (thing.name,)))
-    yield from records_of(found, root, question, faults)
+    yield from records_of(found, options.root, options.question, faults)
 
 
 def _frames(images: list[Any], root: Path, where: str, faults: Faults) -> Mapping[int, tuple[Path, int]]:

@@ -9,7 +9,8 @@ from typing import Any
 from xml.parsers import expat
 
 from internvl_chat.contracts import UserError
-from internvl_chat.data.converters.described import (
+from internvl_chat.data.converters.forms.conversion import Conversion
+from internvl_chat.data.converters.forms.described import (
     Box,
     Described,
     Faults,
@@ -19,7 +20,6 @@ from internvl_chat.data.converters.described import (
     path_under,
     records_of,
 )
-from internvl_chat.data.converters.tracking import Question
 from internvl_chat.files import read_text
 
 _CORNERS = ("xtl", "ytl", "xbr", "ybr")
@@ -36,7 +36,7 @@ class _Track:
     outside: list[int] = field(default_factory=list)
 
 
-def records(source: Path, root: Path, question: Question) -> Iterator[dict[str, Any]]:
+def records(source: Path, options: Conversion) -> Iterator[dict[str, Any]]:
     """A record a track: label, x1 y1 x2 y2 in pixels by frame from 0, absent from a frame marked `outside` on.
 
     The video is `<source>` of the file, under `root`. An object's id is `<video>-<track>`, the key of `--captions`;
@@ -47,12 +47,12 @@ def records(source: Path, root: Path, question: Question) -> Iterator[dict[str, 
     """
     reader = _Reader(source)
     reader.read(read_text(source))
-    video, found = path_under(root, reader.video, f"{source}: 'source'"), []
+    video, found = path_under(options.root, reader.video, f"{source}: 'source'"), []
     for track in reader.tracks:
         thing = ObjectBoxes(track.label, _filled(track), "xyxy")
         where = f"{source}:{track.line}: track {track.key}"
         found.append(Described(f"{video.stem}-{track.key}", where, video, (thing,), (track.label,)))
-    yield from records_of(found, root, question, reader.faults)
+    yield from records_of(found, options.root, options.question, reader.faults)
 
 
 def _filled(track: _Track) -> dict[int, Box]:

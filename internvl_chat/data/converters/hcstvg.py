@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from internvl_chat.contracts import UserError
-from internvl_chat.data.converters.described import (
+from internvl_chat.data.converters.forms.conversion import Conversion
+from internvl_chat.data.converters.forms.described import (
     Described,
     Faults,
     ObjectBoxes,
@@ -18,13 +19,12 @@ from internvl_chat.data.converters.described import (
     path_under,
     records_of,
 )
-from internvl_chat.data.converters.tracking import Question
 from internvl_chat.files import read_json, read_text
 
 _NUMBER = (int, float)
 
 
-def records(source: Path, root: Path, question: Question) -> Iterator[dict[str, Any]]:
+def records(source: Path, options: Conversion) -> Iterator[dict[str, Any]]:
     """A record a video of `trainv2.json` or `valv2.json`; videos may lie anywhere under `root`.
 
     `bbox` has x y w h in pixels from frame `st_frame` on, which counts from 1; `img_size` is height and width.
@@ -36,7 +36,7 @@ def records(source: Path, root: Path, question: Question) -> Iterator[dict[str, 
     if not isinstance(content, dict) or not content:
         raise UserError(f"{source}: holds no records: expected an object with an entry a video")
     text, faults, found = read_text(source), Faults(), []
-    lying = {name: Path(folder) / name for folder, _, names in os.walk(root) for name in names}
+    lying = {name: Path(folder) / name for folder, _, names in os.walk(options.root) for name in names}
     for name, entry in content.items():
         where = f"{source}:{line_of(text, name)}: {name}"
         with faults.gathered():
@@ -49,7 +49,7 @@ def records(source: Path, root: Path, question: Question) -> Iterator[dict[str, 
                 Described(
                     Path(name).stem,
                     where,
-                    lying.get(name) or path_under(root, name, where),
+                    lying.get(name) or path_under(options.root, name, where),
                     (ObjectBoxes("person", boxes, "xywh"),),
                     (field(entry, "English", str, where),),
                     clip_s,
@@ -57,4 +57,4 @@ def records(source: Path, root: Path, question: Question) -> Iterator[dict[str, 
                     field(entry, "img_num", int, where),
                 )
             )
-    yield from records_of(found, root, question, faults)
+    yield from records_of(found, options.root, options.question, faults)

@@ -8,7 +8,8 @@ from typing import Any
 from urllib.parse import unquote
 
 from internvl_chat.contracts import UserError
-from internvl_chat.data.converters.described import (
+from internvl_chat.data.converters.forms.conversion import Conversion
+from internvl_chat.data.converters.forms.described import (
     Box,
     Described,
     Faults,
@@ -18,13 +19,12 @@ from internvl_chat.data.converters.described import (
     path_under,
     records_of,
 )
-from internvl_chat.data.converters.tracking import Question
 from internvl_chat.files import parse_json, read_text, split_records
 
 _NUMBER = (int, float)
 
 
-def records(source: Path, root: Path, question: Question) -> Iterator[dict[str, Any]]:
+def records(source: Path, options: Conversion) -> Iterator[dict[str, Any]]:
     """A record a `videorectangle`: key frames from 1 with x y width height in percent, the last one before an absence
     marked by `enabled: false`.
 
@@ -39,7 +39,7 @@ def records(source: Path, root: Path, question: Question) -> Iterator[dict[str, 
         where = f"{source}:{raw.line}"
         with faults.gathered():
             task = parse_json(raw.text, where)
-            video = path_under(root, _video(field(task, "data", dict, where), where), where)
+            video = path_under(options.root, _video(field(task, "data", dict, where), where), where)
             for annotation in field(task, "annotations", list, where):
                 for region in field(annotation, "result", list, where):
                     if isinstance(region, dict) and region.get("type") == "videorectangle":
@@ -48,7 +48,7 @@ def records(source: Path, root: Path, question: Question) -> Iterator[dict[str, 
     if not found:
         faults.tell()
         raise UserError(f"{source}: holds no records: no 'videorectangle' in it")
-    yield from records_of(found, root, question, faults)
+    yield from records_of(found, options.root, options.question, faults)
 
 
 def _video(data: dict[str, Any], where: str) -> str:

@@ -9,7 +9,8 @@ from typing import Any
 from pycocotools import mask as coco_mask
 
 from internvl_chat.contracts import UserError
-from internvl_chat.data.converters.described import (
+from internvl_chat.data.converters.forms.conversion import Conversion
+from internvl_chat.data.converters.forms.described import (
     Box,
     Described,
     Faults,
@@ -19,13 +20,12 @@ from internvl_chat.data.converters.described import (
     path_under,
     records_of,
 )
-from internvl_chat.data.converters.tracking import Question
 from internvl_chat.files import read_json, read_text
 
 EXPRESSIONS, MASKS, FRAMES = "meta_expressions.json", "mask_dict.json", "JPEGImages"
 
 
-def records(source: Path, root: Path, question: Question) -> Iterator[dict[str, Any]]:
+def records(source: Path, options: Conversion) -> Iterator[dict[str, Any]]:
     """A record an expression of a split's folder, such as `train`: a track for each object that it names.
 
     The expression is the answer. A mask that is null or empty says that the object is not to be seen.
@@ -57,7 +57,7 @@ def records(source: Path, root: Path, question: Question) -> Iterator[dict[str, 
                     objects = tuple(tracks[annotation] for annotation in ids)
                     name = f"{video_id}-{number}"
                     found.append(Described(name, here, shown, objects, (said,), num_frames=num_frames))
-    yield from records_of(found, root, question, faults)
+    yield from records_of(found, options.root, options.question, faults)
 
 
 def _boxes(masks: Mapping[str, Any], annotation: str, num_frames: int, path: Path, where: str) -> ObjectBoxes:

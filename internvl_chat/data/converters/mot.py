@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from internvl_chat.contracts import UserError
-from internvl_chat.data.converters.described import Box, Described, Faults, ObjectBoxes, number_of, records_of
-from internvl_chat.data.converters.tracking import Question
+from internvl_chat.data.converters.forms.conversion import Conversion
+from internvl_chat.data.converters.forms.described import Box, Described, Faults, ObjectBoxes, number_of, records_of
 from internvl_chat.data.media.sources import frame_files
 from internvl_chat.files import read_text
 
@@ -17,7 +17,7 @@ TRUTH, LABELS, FRAMES = "gt/gt.txt", "gt/labels.txt", "img1"
 _PEOPLE = {1: "person", 2: "person", 7: "person"}
 
 
-def records(source: Path, root: Path, question: Question) -> Iterator[dict[str, Any]]:
+def records(source: Path, options: Conversion) -> Iterator[dict[str, Any]]:
     """A record an object of each `<sequence>/gt/gt.txt`: frame and id from 1, x y w h in pixels, flag, class.
 
     Rows with flag 0 are ignored, as the benchmark does. Names come from `gt/labels.txt`, a class a line; without it
@@ -41,7 +41,7 @@ def records(source: Path, root: Path, question: Question) -> Iterator[dict[str, 
                 name = f"{folder.name}-{key}"
                 shown = folder / FRAMES
                 found.append(Described(name, where, shown, (thing,), (thing.name,), num_frames=num_frames))
-    yield from records_of(found, root, question, faults)
+    yield from records_of(found, options.root, options.question, faults)
 
 
 def _objects(path: Path, names: dict[int, str], faults: Faults) -> dict[int, ObjectBoxes]:

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from internvl_chat.contracts import UserError
-from internvl_chat.data.converters.described import (
+from internvl_chat.data.converters.forms.conversion import Conversion
+from internvl_chat.data.converters.forms.described import (
     Box,
     Described,
     Faults,
@@ -17,12 +18,11 @@ from internvl_chat.data.converters.described import (
     path_under,
     records_of,
 )
-from internvl_chat.data.converters.tracking import Question
 from internvl_chat.data.media.sources import frame_files
 from internvl_chat.files import parse_json, read_text, split_records
 
 
-def records(source: Path, root: Path, question: Question) -> Iterator[dict[str, Any]]:
+def records(source: Path, options: Conversion) -> Iterator[dict[str, Any]]:
     """A record an entry of a list, or of all lists of a folder; `frame_path` lies under `root`.
 
     `track_list` has x1 y1 x2 y2 in pixels for each name of `frame_id`, or nothing where the tracker lost the object;
@@ -39,8 +39,8 @@ def records(source: Path, root: Path, question: Question) -> Iterator[dict[str, 
         for number, raw in enumerate(split_records(read_text(path), path)):
             with faults.gathered():
                 where = f"{path}:{raw.line}"
-                found.append(_described(parse_json(raw.text, where), f"{path.stem}-{number}", root, where))
-    yield from records_of(found, root, question, faults)
+                found.append(_described(parse_json(raw.text, where), f"{path.stem}-{number}", options.root, where))
+    yield from records_of(found, options.root, options.question, faults)
 
 
 def _described(entry: Any, name: str, root: Path, where: str) -> Described:

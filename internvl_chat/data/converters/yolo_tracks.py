@@ -9,15 +9,15 @@ from typing import Any
 
 from internvl_chat.constants import VIDEO_SUFFIXES
 from internvl_chat.contracts import UserError
-from internvl_chat.data.converters.described import Box, Described, Faults, ObjectBoxes, number_of, records_of
-from internvl_chat.data.converters.tracking import Question
+from internvl_chat.data.converters.forms.conversion import Conversion
+from internvl_chat.data.converters.forms.described import Box, Described, Faults, ObjectBoxes, number_of, records_of
 from internvl_chat.files import read_text
 
 NAMES = "classes.txt"
 _FRAME_FILE = re.compile(r"(?P<video>.+)_(?P<frame>[0-9]{1,9})\.txt")
 
 
-def records(source: Path, root: Path, question: Question) -> Iterator[dict[str, Any]]:
+def records(source: Path, options: Conversion) -> Iterator[dict[str, Any]]:
     """A record a track of a folder of `<video>_<frame>.txt`, frames from 1: `class cx cy w h [confidence] id`, in
     fractions of the picture's sides, as `track` with `save_txt` writes them.
 
@@ -31,7 +31,7 @@ def records(source: Path, root: Path, question: Question) -> Iterator[dict[str, 
     if not files:
         raise UserError(f"{source}: holds no records: no <video>_<frame>.txt; give the folder of label files")
     names = read_text(source / NAMES).split("\n") if (source / NAMES).is_file() else []
-    videos = {path.stem: path for path in sorted(root.rglob("*")) if path.suffix.lower() in VIDEO_SUFFIXES}
+    videos = {path.stem: path for path in sorted(options.root.rglob("*")) if path.suffix.lower() in VIDEO_SUFFIXES}
     faults, boxes = Faults(), dict[tuple[str, int], dict[int, Box]]()
     called, first_at = dict[tuple[str, int], str](), dict[tuple[str, int], str]()
     for match, path in files:
@@ -56,9 +56,9 @@ def records(source: Path, root: Path, question: Question) -> Iterator[dict[str, 
     for key, own in boxes.items():
         video, track = key
         thing = ObjectBoxes(called[key], own, "xywh", "unit")
-        shown = videos.get(video, root / f"{video}.mp4")
+        shown = videos.get(video, options.root / f"{video}.mp4")
         found.append(Described(f"{video}-{track}", first_at[key], shown, (thing,), (thing.name,)))
-    yield from records_of(found, root, question, faults)
+    yield from records_of(found, options.root, options.question, faults)
 
 
 def _name(names: list[str], number: int, where: str) -> str:

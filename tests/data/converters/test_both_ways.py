@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from internvl_chat.__main__ import main
-from internvl_chat.data.converters.image_chats import spread_frames
+from internvl_chat.data.converters.forms.image_chats import spread_frames
 from internvl_chat.data.records.annotations import load_meta, read_samples
 
 Back = Callable[..., Any]

@@ -5,33 +5,23 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from internvl_chat.__main__ import main
-from internvl_chat.choices import PROMPT_FORMS
-from internvl_chat.commands.convert_data import TRACKED
+from internvl_chat.choices import CONVERTERS, CONVERTERS_BOTH_WAYS, PROMPT_FORMS
 from internvl_chat.contracts import UserError
 from internvl_chat.data.checking.check import check_meta
-from internvl_chat.data.converters import (
-    boxes_csv,
-    coco_vid,
-    cvat,
-    hcstvg,
-    label_studio,
-    mevis,
-    mot,
-    videoref,
-    yolo_tracks,
-)
-from internvl_chat.data.converters.tracking import Question
+from internvl_chat.data.converters.forms.conversion import Conversion
+from internvl_chat.data.converters.forms.tracking import Question
 from tests.data.converters.miniatures import MINIATURES, Miniature
 from tests.fuzzing.mutations import mutated
 
-MODULES = (hcstvg, mevis, videoref, mot, cvat, boxes_csv, label_studio, yolo_tracks, coco_vid)
-READERS = {module.__name__.rpartition(".")[2].replace("_", "-"): module.records for module in MODULES}
+# Those that `test_converters` and `test_both_ways` bring the sources of.
+ELSEWHERE = {"llamafactory", "ms-swift", "coco", "refcoco", "lasot", "got10k", *CONVERTERS_BOTH_WAYS}
 QUESTION = Question(PROMPT_FORMS["coordinates"], {})
 # Broken copies tried of each file, and as many again of a JSON file with one value exchanged.
 MUTATIONS = 40
@@ -44,7 +34,7 @@ def convert(miniature: Miniature, source: Path, root: Path, out: Path, *flags: s
 
 
 def test_every_reader_has_a_miniature() -> None:
-    assert {one.kind for one in MINIATURES} == set(TRACKED) == set(READERS)
+    assert {one.kind for one in MINIATURES} == set(CONVERTERS) - ELSEWHERE
 
 
 @pytest.mark.parametrize("miniature", MINIATURES, ids=lambda one: one.kind)
@@ -86,6 +76,7 @@ def broken(content: bytes, path: Path) -> Iterator[bytes]:
 @pytest.mark.parametrize("miniature", MINIATURES, ids=lambda one: one.kind)
 def test_broken_files_are_read_or_refused_by_name(miniature: Miniature, tmp_path: Path) -> None:
     source = miniature.write(tmp_path)
+    reader = import_module(f"internvl_chat.data.converters.{miniature.kind.replace('-', '_')}")
     texts = [path for path in sorted(tmp_path.rglob("*")) if path.suffix in (".json", ".txt", ".xml", ".csv")]
     outcomes = set()
     for path in texts:
@@ -93,7 +84,7 @@ def test_broken_files_are_read_or_refused_by_name(miniature: Miniature, tmp_path
         for content in broken(sound, path):
             path.write_bytes(content)
             try:
-                list(READERS[miniature.kind](source, tmp_path, QUESTION))
+                list(reader.records(source, Conversion(tmp_path, QUESTION)))
                 outcomes.add("read")
             except UserError as error:
                 assert str(tmp_path) in str(error)

@@ -13,7 +13,7 @@ import numpy as np
 from internvl_chat.constants import IMAGE_PLACEHOLDER, VIDEO_PLACEHOLDER
 from internvl_chat.contracts import UserError
 from internvl_chat.data.checking.conversations import shortened
-from internvl_chat.data.converters.video_chats import objects_in, relative_name
+from internvl_chat.data.converters.forms.video_chats import objects_in, relative_name
 from internvl_chat.data.media.sources import frame_files
 
 _NUMBERED = re.compile(r"<image_(\d+)>")

@@ -13,7 +13,7 @@ from internvl_chat.boxes import BoxArray, is_absent, thousandths_from_pixels
 from internvl_chat.constants import IMAGE_PLACEHOLDER, REF_END, REF_START
 from internvl_chat.contracts import UserError
 from internvl_chat.data.checking.conversations import box_row, shortened
-from internvl_chat.data.converters.collecting import converted
+from internvl_chat.data.converters.forms.collecting import converted
 from internvl_chat.data.media.pictures import picture_size
 from internvl_chat.data.records.names import check_name
 from internvl_chat.files import RawRecord, parse_json, read_json, read_text, split_records

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from internvl_chat.constants import VIDEO_PLACEHOLDER
 from internvl_chat.contracts import UserError
-from internvl_chat.data.converters.tracking import Question
+from internvl_chat.data.converters.forms.tracking import Question
 from internvl_chat.data.prompts.wordings import question_about
 from internvl_chat.data.records.reader import MAX_NAME_BYTES, MAX_PATH_BYTES
 from internvl_chat.files import raise_faults

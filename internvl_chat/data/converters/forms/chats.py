@@ -26,7 +26,7 @@ from internvl_chat.data.checking.conversations import (
     renamed_turn,
     shortened,
 )
-from internvl_chat.data.converters.collecting import converted
+from internvl_chat.data.converters.forms.collecting import converted
 from internvl_chat.data.media.sources import read_media_header
 from internvl_chat.data.records.names import check_name
 from internvl_chat.data.records.reader import SPEAKERS

@@ -14,7 +14,7 @@ import numpy as np
 from internvl_chat.boxes import parse_box_text
 from internvl_chat.constants import VIDEO_PLACEHOLDER
 from internvl_chat.contracts import UserError
-from internvl_chat.data.converters.collecting import converted
+from internvl_chat.data.converters.forms.collecting import converted
 from internvl_chat.data.media.sources import frame_files
 from internvl_chat.data.prompts.wordings import question_about
 from internvl_chat.data.records.intentvc import category_of, object_name_of

@@ -1,0 +1,15 @@
+"""ms-swift's message lists, with boxes for their marks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from internvl_chat.data.converters.forms import chats
+from internvl_chat.data.converters.forms.conversion import Conversion
+
+
+def records(source: Path, options: Conversion) -> Iterator[dict[str, Any]]:
+    """See `swift_records`."""
+    return chats.swift_records(source, options.root, options.faults)
