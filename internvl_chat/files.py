@@ -47,8 +47,16 @@ def _members(node: Any) -> Iterable[Any]:
     return node if isinstance(node, list) else ()
 
 
+def _object(members: list[tuple[str, Any]]) -> dict[str, Any]:
+    content = dict(members)
+    if len(content) < len(members):
+        twice = next(key for key in content if sum(name == key for name, _ in members) > 1)
+        raise ValueError(f"an object names {twice!r} twice")
+    return content
+
+
 def _loads(text: str) -> Any:
-    content = json.loads(text, parse_constant=_refuse_constant)
+    content = json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=_object)
     level = [content]
     for _ in range(MAX_JSON_DEPTH + 1):
         level = [member for node in level for member in _members(node)]
@@ -61,7 +69,8 @@ def parse_json(text: str, source: str) -> Any:
     """Parse one JSON value; `source` is `file:line` of its first line.
 
     Raises:
-        UserError: it is not valid JSON (NaN and Infinity are not), or too long or too deeply nested to be a record.
+        UserError: it is not valid JSON (NaN and Infinity are not), names a key twice, or is too long or too deeply
+            nested to be a record.
     """
     if len(text) > MAX_RECORD_CHARACTERS:
         raise UserError(f"{source}: has {len(text)} characters, expected at most {MAX_RECORD_CHARACTERS} a record")

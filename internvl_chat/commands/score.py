@@ -33,6 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--predictions", type=Path, required=True, help="{id: caption}, alone or as 'captions'")
     add_scoring_options(parser, required=False)
     parser.add_argument("--baseline", type=Path, help="another run's predictions to compare with")
+    parser.add_argument("--allow_missing", action="store_true", help="score what has a caption, if some have none")
     parser.add_argument("--by_category", action="store_true", help="list the categories too; JSON always has them")
     parser.add_argument("--json", action="store_true", help="print JSON")
 
@@ -72,6 +73,12 @@ def _score_captions(args: argparse.Namespace) -> int:
     from internvl_chat.tasks.intentvc.groups import read_tracks
 
     predictions, references = read_predictions(args.predictions), read_captions(args.references)
+    missing = [i for i in references if i not in predictions]
+    if missing and len(missing) < len(references) and not args.allow_missing:
+        raise UserError(
+            f"{args.predictions}: has no caption for {len(missing)} of {len(references)} references, such as "
+            f"{missing[0]}; --allow_missing scores the others alone"
+        )
     baseline = read_predictions(args.baseline) if args.baseline else None
     tracks = read_tracks(args.tracks, [i for i in predictions if i in references]) if args.tracks else None
     java = not args.no_java

@@ -20,6 +20,7 @@ import numpy.typing as npt
 
 from internvl_chat.contracts import UserError
 from internvl_chat.scoring.ptb import tokenize
+from internvl_chat.scoring.unspaced import are_unspaced, by_characters
 
 logger = logging.getLogger(__name__)
 
@@ -28,6 +29,10 @@ Tokens = dict[int, list[str]]
 
 # What a score of the Java-free path is called after the metric's name: its tokens can differ from the challenge's.
 NO_JAVA_SUFFIX = " (no Java)"
+# And where letters were counted as words, since the captions' script puts no spaces between words.
+CHARACTERS_SUFFIX = " (characters)"
+# A caption is a few sentences; METEOR's program dies of much longer ones, and says nothing.
+MAX_CAPTION_CHARS = 10_000
 # The challenge's metrics, in the order in which they break ties.
 CHALLENGE_METRICS = ("CIDEr", "METEOR", "BLEU-4", "ROUGE-L")
 
@@ -86,17 +91,19 @@ _SCORES_OF: dict[str, Callable[[FloatArray, FloatArray], dict[str, FloatArray]]]
 class ScoreTable:
     """What one run's captions add to each metric.
 
-    `sums` has [N, K] numbers a metric, in the order of `ids`; `java` says whether the challenge's tokenizer was used.
+    `sums` has [N, K] numbers a metric, in the order of `ids`; `java` says whether the challenge's tokenizer was used,
+    `characters` whether letters count as words.
     CIDEr's document frequencies are those of all references the run was scored against, also for a part of it.
     """
 
     ids: tuple[str, ...]
     sums: Mapping[str, FloatArray]
     java: bool
+    characters: bool = False
 
     def name(self, metric: str) -> str:
-        """How a metric's score is reported: the Java-free path says so."""
-        return metric if self.java else metric + NO_JAVA_SUFFIX
+        """How a metric's score is reported: what is no score of the challenge's says so."""
+        return metric + CHARACTERS_SUFFIX * self.characters + NO_JAVA_SUFFIX * (not self.java)
 
     def scores_of(self, sums: Mapping[str, FloatArray], counts: FloatArray) -> dict[str, FloatArray]:
         """Scores by name, shape [...], of sums [..., K] over `counts` [...] captions."""
@@ -123,7 +130,7 @@ class ScoreTable:
         """The part of the table with these captions, in this order."""
         row = {video_id: number for number, video_id in enumerate(self.ids)}
         rows = [row[i] for i in ids]
-        return ScoreTable(tuple(ids), {m: part[rows] for m, part in self.sums.items()}, self.java)
+        return ScoreTable(tuple(ids), {m: part[rows] for m, part in self.sums.items()}, self.java, self.characters)
 
 
 @contextlib.contextmanager
@@ -232,7 +239,8 @@ def score_captions(
         java: with the challenge's own tokenizer, and METEOR; False needs no Java and leaves METEOR out.
         spice: SPICE too; its models are a download of their own.
     Raises:
-        UserError: no id has references, a reference holds no word, or a Java program cannot be run.
+        UserError: no id has references, a reference holds no word, a caption is no caption by its length, or a Java
+            program cannot be run.
     """
     from pycocoevalcap.cider.cider import Cider
     from pycocoevalcap.rouge.rouge import Rouge
@@ -242,12 +250,19 @@ def score_captions(
         raise UserError("no predicted id has references: are both of the same split?")
     if len(ids) == 1:
         logger.warning("CIDEr of a single caption is 0: it weighs an n-gram by how few of the captions' videos have it")
+    for i in ids:
+        if (longest := max(map(len, (predictions[i], *references[i])))) > MAX_CAPTION_CHARS:
+            raise UserError(f"{i}: a caption of {longest} characters, expected at most {MAX_CAPTION_CHARS}")
+    characters = are_unspaced(text for i in ids for text in references[i])
+    if characters:
+        logger.warning("the captions are written without spaces: every letter is scored as a word")
     sums: dict[str, FloatArray] = {}
     # Its scorers report progress on standard output, which belongs to our callers.
     with _java_on_path() if java or spice else contextlib.nullcontext(), contextlib.redirect_stdout(io.StringIO()):
         try:
-            said = caption_tokens([[predictions[i]] for i in ids], java)
-            truth = caption_tokens([references[i] for i in ids], java)
+            written = by_characters if characters else str
+            said = caption_tokens([[written(predictions[i])] for i in ids], java)
+            truth = caption_tokens([[written(text) for text in references[i]] for i in ids], java)
             for n, texts in truth.items():
                 if not texts or not all(texts):
                     raise UserError(f"{ids[n]}: a reference holds no word: {list(references[ids[n]])}")
@@ -262,7 +277,7 @@ def score_captions(
             sums[metric] = np.asarray(scorer.compute_score(truth, said)[1], dtype=np.float64)[:, None]
         if spice:
             sums["SPICE"] = _spice_sums(truth, said)
-    return ScoreTable(tuple(ids), sums, java)
+    return ScoreTable(tuple(ids), sums, java, characters)
 
 
 def caption_scores(predictions: Mapping[str, str], references: Mapping[str, Sequence[str]]) -> dict[str, float]:

@@ -35,7 +35,7 @@ from internvl_chat.model.recomputation import recompute_layers
 from internvl_chat.model.shared_prefix import use_shared_prefix_attention
 from internvl_chat.model.stochastic_depth import use_stochastic_depth
 from internvl_chat.model.trainable import TrainablePart, unfrozen_layers
-from internvl_chat.scoring.caption_scores import NO_JAVA_SUFFIX, score_captions
+from internvl_chat.scoring.caption_scores import CHARACTERS_SUFFIX, NO_JAVA_SUFFIX, score_captions
 from internvl_chat.train.arguments import DataArguments, FinetuneArguments, ModelArguments
 from internvl_chat.train.validation import Validation, hold_out
 
@@ -144,7 +144,9 @@ def validation_of(samples: Sequence[Sample], encoder: SampleEncoder, num_frames:
 
     def score(predictions: Mapping[str, str], references: Mapping[str, Sequence[str]]) -> dict[str, float]:
         scores = score_captions(predictions, references, java=False).corpus()
-        return {name.removesuffix(NO_JAVA_SUFFIX): value for name, value in scores.items()}
+        return {
+            name.removesuffix(NO_JAVA_SUFFIX).removesuffix(CHARACTERS_SUFFIX): value for name, value in scores.items()
+        }
 
     groups = []
     for group in group_by_prompt(list(dict.fromkeys(samples))):

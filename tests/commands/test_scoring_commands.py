@@ -72,6 +72,7 @@ def test_the_same_captions_do_not_differ_whatever_else_a_run_captions(
     captions = json.loads((runs / "a.json").read_text())["captions"]
     write(runs / "some.json", dict(list(captions.items())[:5]))
     argv = ["score", "--references", runs / "references.json", "--no_java", "--json", "--resamples", 20]
+    argv.append("--allow_missing")
     for one, other in (("a.json", "some.json"), ("some.json", "a.json")):
         assert call(*argv, "--predictions", runs / one, "--baseline", runs / other) == 0
         out, err = capsys.readouterr()
@@ -90,7 +91,7 @@ def test_half_a_character_and_a_single_caption_are_scored(
 ) -> None:
     write(runs / "one.json", {"tram-1": "a tram \ud83d"})
     argv = ["score", "--predictions", runs / "one.json", "--references", runs / "references.json", "--json"]
-    assert call(*argv, "--resamples", 5) == 0
+    assert call(*argv, "--resamples", 5, "--allow_missing") == 0
     scores = json.loads(capsys.readouterr().out)["scores"]
     assert scores["CIDEr"] == 0 < scores["METEOR"]
     assert "CIDEr of a single caption is 0" in caplog.text
@@ -101,7 +102,9 @@ def test_score_says_what_it_leaves_out(runs: Path, capsys: pytest.CaptureFixture
     del references["otter-2"], references["tram-1"]
     write(runs / "fewer.json", {**references, "yak-1": ["a yak"]})
     argv = ["score", "--predictions", runs / "a.json", "--references", runs / "fewer.json", "--no_java", "--json"]
-    assert call(*argv, "--resamples", 5) == 0
+    assert call(*argv, "--resamples", 5) == 1
+    assert "has no caption for 1 of 11 references, such as yak-1; --allow_missing" in capsys.readouterr().err
+    assert call(*argv, "--resamples", 5, "--allow_missing") == 0
     out, err = capsys.readouterr()
     assert "1 references have no prediction, such as yak-1" in err
     assert "2 predictions have no references, such as tram-1" in err

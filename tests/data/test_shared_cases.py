@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from internvl_chat.__main__ import main
 from internvl_chat.boxes import parse_box_text, save_boxes, thousandths_from_pixels
 from internvl_chat.choices import PROMPT_FORMS
 from internvl_chat.contracts import Sample, UserError
@@ -20,12 +21,19 @@ from internvl_chat.data.converters.forms.detection import coco_records
 from internvl_chat.data.converters.forms.tracking import Question, got10k_records, lasot_records
 from internvl_chat.data.media.sampling import clip_window, sample_frames
 from internvl_chat.data.media.sources import Pictures, read_media_header, read_pictures
-from internvl_chat.data.records.annotations import caption_records, load_meta, read_captions, read_samples
+from internvl_chat.data.records.annotations import (
+    caption_records,
+    load_meta,
+    read_captions,
+    read_predictions,
+    read_samples,
+)
 from internvl_chat.data.records.box_files import PrepareReport, find_videos, prepare_boxes, write_boxes_beside
 from internvl_chat.data.records.intentvc import category_of
 from internvl_chat.data.records.reader import RecordReader
 from internvl_chat.data.records.tracks import boxes_at
 from internvl_chat.files import write_jsonl
+from internvl_chat.scoring.caption_scores import score_captions
 from tests.data.media.films import red_part
 from tests.helpers import run_python, shared
 
@@ -261,3 +269,22 @@ def test_track_names(tmp_path: Path) -> None:
             assert re.search("the name .*(holds|is empty|characters)", str(error))
     assert taken == ["狗", "{object}", 'dog\'s "toy"']
     assert codes(folder) == {"record-keys": 8}
+
+
+def test_chinese_scores(tmp_path: Path) -> None:
+    folder = made("chinese_scores", tmp_path)
+    references = read_captions(folder / "refs.json")
+    scores = {
+        name: score_captions(read_predictions(folder / f"{name}.json"), references, java=False).corpus()
+        for name in ("near", "half", "far")
+    }
+    for metric in ("BLEU-4", "ROUGE-L"):
+        near, half, far = (of_run[f"{metric} (characters) (no Java)"] for of_run in scores.values())
+        assert near > 0.99 and 0.6 < half < 0.95 and far < 0.3
+    english = read_captions(folder / "en_refs.json")
+    with pytest.raises(UserError, match="e-4: a caption of 30000 characters"):
+        score_captions(read_predictions(folder / "odd.json"), english, java=False)
+    with pytest.raises(UserError, match="dupkeys.json: .*names 'e-0' twice"):
+        read_predictions(folder / "dupkeys.json")
+    argv = ["score", "--references", folder / "en_refs.json", "--no_java", "--resamples", 5, "--predictions"]
+    assert main([*map(str, argv), str(folder / "missing.json")]) == 1
