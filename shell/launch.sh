@@ -43,6 +43,10 @@ if [ "${GRADIENT_ACC}" -gt 0 ] && [ $((GRADIENT_ACC * PER_DEVICE_BATCH_SIZE * GP
 fi
 
 export PYTHONPATH="${PYTHONPATH}:${ROOT}"
+# Several nodes must agree on a port; on one, any that is free will do.
+if [ -z "${MASTER_PORT}" ] && [ "${NNODES}" -eq 1 ]; then
+  MASTER_PORT=$(python -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
+fi
 export MASTER_PORT=${MASTER_PORT:-34229}
 export TF_CPP_MIN_LOG_LEVEL=3
 # What DeepSpeed compiles belongs to one installation: two that share a cache build it anew in turns, and wait in line.
@@ -86,6 +90,18 @@ if [ -n "${DRY_RUN}" ]; then
   exec python "${SCRIPT}" "${SETTINGS[@]}" --dry_run "$((GPUS * NNODES))"
 fi
 
-mkdir -p "${OUTPUT_DIR}"
+LOG="${OUTPUT_DIR}/training_log.txt"
+if ! mkdir -p "${OUTPUT_DIR}" || ! touch "${LOG}"; then
+  echo "error: OUTPUT_DIR ${OUTPUT_DIR} cannot be written to: give another folder" >&2
+  exit 1
+fi
+BEGIN=$(($(wc -l < "${LOG}") + 1))
 set -x
-"${COMMAND[@]}" 2>&1 | tee -a "${OUTPUT_DIR}/training_log.txt"
+"${COMMAND[@]}" 2>&1 | tee -a "${LOG}"
+{ STATUS=${PIPESTATUS[0]}; set +x; } 2>/dev/null
+# torchrun says a lot after what matters: the last line is what went wrong.
+if [ "${STATUS}" -ne 0 ]; then
+  REASON=$(tail -n "+${BEGIN}" "${LOG}" | grep -E '^(\[[a-z0-9]+\]: ?)?error: ' | tail -n 1)
+  echo "${REASON:-error: the training ended with status ${STATUS}; what it said is above and in ${LOG}}" >&2
+fi
+exit "${STATUS}"

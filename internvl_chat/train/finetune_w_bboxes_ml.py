@@ -12,6 +12,7 @@ import logging
 import os
 import sys
 import time
+from contextlib import nullcontext
 from dataclasses import asdict, fields
 from importlib.metadata import version
 from pathlib import Path
@@ -43,6 +44,7 @@ from internvl_chat.train.build import (
     trainable_part,
 )
 from internvl_chat.train.dry_run import NOTHING_TRAINED, describe_run
+from internvl_chat.train.output_folder import check_free_disk, check_same_data, held, warn_of_another_batch
 from internvl_chat.train.resume import (
     RUN_RECORD_NAME,
     EarlyStop,
@@ -140,6 +142,9 @@ def train(run: RunArguments) -> None:
         format="%(asctime)s %(levelname)s %(message)s", level=logging.INFO if args.should_log else logging.ERROR
     )
     resume_from = agreed_checkpoint(lambda: checked_checkpoint(run))
+    if resume_from:
+        batch_size = args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
+        warn_of_another_batch(resume_from.parent / RUN_RECORD_NAME, batch_size)
     set_seed(args.seed)
 
     config = load_config(model_args.model_name_or_path)
@@ -152,6 +157,8 @@ def train(run: RunArguments) -> None:
         return
     tokenizer, processor = load_text_processing(model_args)
     samples, dataset, validation = read_training_data(data_args, args, tokenizer, prompt_config)
+    if resume_from:
+        check_same_data(resume_from.parent / RUN_RECORD_NAME, len(samples), len(dataset))
     check_first_pass(dataset)
 
     dtype = torch.bfloat16 if args.bf16 else torch.float32
@@ -182,7 +189,7 @@ def train(run: RunArguments) -> None:
     sizes = [(p.requires_grad, getattr(p, "ds_numel", p.numel())) for p in model.parameters()]
     if not any(is_trained for is_trained, _ in sizes):
         raise UserError(NOTHING_TRAINED)
-    facts = {
+    facts: dict[str, int] = {
         "samples": len(samples),
         "passes": len(dataset),
         "recomputed_layers": recomputed_layers,
@@ -196,6 +203,7 @@ def train(run: RunArguments) -> None:
         facts,
     )
     if args.should_save:
+        check_free_disk(Path(args.output_dir), int(facts["parameters_trained"]), dtype.itemsize)
         write_run_record(Path(args.output_dir), run, prompt_config, facts)
 
     started = time.monotonic()
@@ -212,7 +220,10 @@ def main() -> None:
         check_local_rank(int(os.environ.get("LOCAL_RANK", "0")))
         if not torch.cuda.is_available() and trains_with_deepspeed(sys.argv[1:]):
             init_cpu_ranks()
-        train(parse_arguments(sys.argv[1:]))
+        run = parse_arguments(sys.argv[1:])
+        writes = run.training.should_save and not run.training.dry_run
+        with held(Path(run.training.output_dir)) if writes else nullcontext():
+            train(run)
     except UserError as error:
         sys.exit(f"error: {error}")
     finally:

@@ -1,0 +1,93 @@
+"""What a run asks of its output folder before it loads a weight: that nobody else writes there, and that it fits.
+
+A run that goes on must have the data that it began with, and is told of another batch.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import math
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from internvl_chat.contracts import UserError
+from internvl_chat.files import read_json
+
+logger = logging.getLogger(__name__)
+
+# Of a trained parameter in a checkpoint beside the weight itself: a master copy and AdamW's two moments, 4 bytes each.
+_STATE_BYTES = 12
+_BATCH_SETTINGS = ("per_device_train_batch_size", "gradient_accumulation_steps")
+_START_ANEW = "or start anew: --overwrite_output_dir True, or another --output_dir"
+
+
+@contextmanager
+def held(output_dir: Path) -> Iterator[None]:
+    """Keep the folder to this run for as long as it is inside; the system lets go when the process ends.
+
+    Raises:
+        UserError: another run of this machine holds it, or it cannot be made.
+    """
+    try:
+        output_dir.mkdir(parents=True, exist_ok=True)
+        folder = os.open(output_dir, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError as error:
+        raise UserError(f"--output_dir {output_dir}: cannot be used ({error.strerror})") from error
+    try:
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UserError(
+                f"--output_dir {output_dir}: another run is writing there: wait for its end, or give another folder"
+            ) from error
+        yield
+    finally:
+        os.close(folder)
+
+
+def warn_of_another_batch(run_record: Path, batch_size: int) -> None:
+    """Tell where a run that goes on takes more or fewer passes to an optimizer step, of all processes, than before."""
+    before = _record(run_record)
+    settings = before.get("training", {})
+    sizes = [before.get("world_size"), *(settings.get(key) for key in _BATCH_SETTINGS)]
+    if all(isinstance(size, int) for size in sizes) and math.prod(sizes) != batch_size:
+        logger.warning("%s: a step was of %d passes, from here on %d", run_record.parent, math.prod(sizes), batch_size)
+
+
+def check_same_data(run_record: Path, samples: int, passes: int) -> None:
+    """See to it that a run goes on with the data it began with.
+
+    Raises:
+        UserError: there are more or fewer records or prompts than then.
+    """
+    before = _record(run_record)
+    then = before.get("samples", samples), before.get("passes", passes)
+    if then != (samples, passes):
+        raise UserError(
+            f"{run_record.parent}: was trained on {then[0]} records in {then[1]} passes, this run has {samples} in "
+            f"{passes}: give the same data to go on, {_START_ANEW}"
+        )
+
+
+def check_free_disk(output_dir: Path, parameters_trained: int, bytes_a_parameter: int) -> None:
+    """See to it that one checkpoint fits on the disk.
+
+    Raises:
+        UserError: it does not.
+    """
+    needed, free = parameters_trained * (bytes_a_parameter + _STATE_BYTES), shutil.disk_usage(output_dir).free
+    if needed > free:
+        raise UserError(
+            f"--output_dir {output_dir}: a checkpoint takes about {needed / 1e9:.1f} GB, {free / 1e9:.1f} GB are free: "
+            "make room, or give another folder"
+        )
+
+
+def _record(path: Path) -> dict[str, Any]:
+    content = read_json(path) if path.is_file() else {}
+    return content if isinstance(content, dict) else {}

@@ -1,0 +1,84 @@
+"""Two runs in one folder, another number of processes, other data, a full disk: told before a weight is loaded."""
+
+from __future__ import annotations
+
+import logging
+import os
+import subprocess
+from collections import namedtuple
+from pathlib import Path
+
+import pytest
+
+from internvl_chat.contracts import UserError
+from internvl_chat.files import write_json
+from internvl_chat.train import output_folder
+from internvl_chat.train.output_folder import check_free_disk, check_same_data, held, warn_of_another_batch
+from tests.helpers import ROOT
+
+
+def test_a_folder_belongs_to_one_run_at_a_time(tmp_path: Path) -> None:
+    with held(tmp_path / "new"):
+        with pytest.raises(UserError, match="new: another run is writing there"), held(tmp_path / "new"):
+            pass
+        with held(tmp_path / "other"):
+            pass
+    with held(tmp_path / "new"):
+        assert not list((tmp_path / "new").iterdir())
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="file: cannot be used"), held(tmp_path / "file"):
+        pass
+
+
+@pytest.fixture
+def record(tmp_path: Path) -> Path:
+    sizes = {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 3}
+    write_json(tmp_path / "run.json", {"world_size": 4, "samples": 40, "passes": 8, "training": sizes})
+    return tmp_path / "run.json"
+
+
+def test_another_batch_is_told(record: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        warn_of_another_batch(record, 24)
+        assert not caplog.text
+        warn_of_another_batch(record, 12)
+    assert "a step was of 24 passes, from here on 12" in caplog.text
+
+
+def test_a_run_goes_on_with_the_data_it_began_with(record: Path) -> None:
+    check_same_data(record, 40, 8)
+    check_same_data(record.with_name("none.json"), 1, 1)
+    with pytest.raises(UserError, match="trained on 40 records in 8 passes, this run has 20 in 4"):
+        check_same_data(record, 20, 4)
+
+
+def test_a_checkpoint_must_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(output_folder.shutil, "disk_usage", lambda _: usage(9, 9, 15_000))
+    check_free_disk(tmp_path, 1000, 2)
+    with pytest.raises(UserError, match="a checkpoint takes about 0.0 GB"):
+        check_free_disk(tmp_path, 1100, 2)
+
+
+def test_the_last_line_is_what_went_wrong_and_the_port_is_free(tmp_path: Path) -> None:
+    torchrun = tmp_path / "bin" / "torchrun"
+    torchrun.parent.mkdir()
+    torchrun.write_text('#!/bin/sh\necho "error: no such meta"\necho "port $MASTER_PORT"\nseq 30\nexit 3\n')
+    torchrun.chmod(0o755)
+    env = {name: value for name, value in os.environ.items() if name != "MASTER_PORT"}
+    env |= {"PATH": f"{torchrun.parent}:{env['PATH']}", "OUTPUT_DIR": str(tmp_path / "out"), "GPUS": "1"}
+    env |= {"BATCH_SIZE": "1", "PER_DEVICE_BATCH_SIZE": "1", "MODEL_PATH": "m", "META_PATH": "d"}
+
+    def launch() -> subprocess.CompletedProcess[str]:
+        argv = ["bash", str(ROOT / "shell/launch.sh")]
+        return subprocess.run(argv, env=env, capture_output=True, text=True, timeout=60, check=False)
+
+    first, second = launch(), launch()
+    assert first.returncode == 3 and first.stderr.splitlines()[-1] == "error: no such meta"
+    ports = [line for run in (first, second) for line in run.stdout.splitlines() if line.startswith("port ")]
+    assert len(ports) == 2 and "port 34229" not in ports
+    torchrun.write_text("#!/bin/sh\nexit 4\n")
+    assert "ended with status 4" in launch().stderr.splitlines()[-1]
+    (tmp_path / "file").touch()
+    env["OUTPUT_DIR"] = str(tmp_path / "file")
+    assert "cannot be written to: give another folder" in launch().stderr.splitlines()[-1]
