@@ -11,6 +11,7 @@ from internvl_chat.train.finetune_w_bboxes_ml import parse_arguments, train
 from tests.helpers import ROOT
 from tests.minicpmv import write_minicpmv
 from tests.test_recipes import flags_of, started
+from tests.tiny_idefics3 import TILE_PX, write_tiny
 
 FOLDER = ROOT / "shell" / "t2vid"
 LORA = "--use_llm_lora 64 --freeze_llm True --freeze_backbone True".split()
@@ -18,6 +19,7 @@ LORA = "--use_llm_lora 64 --freeze_llm True --freeze_backbone True".split()
 PUBLISHED = {
     "minicpm_mix_30k": ("openbmb/MiniCPM-Llama3-V-2_5", "minicpmv2_5", "t2vid_mix_30k", 0.05, 0.95, 8666),
     "minicpm_baseline_200k": ("openbmb/MiniCPM-Llama3-V-2_5", "minicpmv2_5", "t2vid_video_200k", 0.01, 0.999, 8666),
+    "idefics3_mix_30k": ("HuggingFaceM4/Idefics3-8B-Llama3", "idefics3", "t2vid_mix_30k", 0.01, 0.999, 131072),
     "internvl_mix_30k": ("OpenGVLab/InternVL3-8B", "internvl2_5", "t2vid_mix_30k", 0.05, 0.95, 24576),
 }
 
@@ -48,15 +50,20 @@ def test_a_recipe_has_the_published_values(name: str, tmp_path: Path) -> None:
 
 
 def test_a_dry_run_says_what_is_trained_and_what_it_takes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    base = write_minicpmv(tmp_path / "base")
     turns = [{"from": "human", "value": "Why?"}, {"from": "gpt", "value": "Because."}]
     (tmp_path / "a.jsonl").write_text(json.dumps({"id": 1, "conversations": turns}))
     (tmp_path / "meta.json").write_text(
         json.dumps({"a": {"root": str(tmp_path), "annotation": str(tmp_path / "a.jsonl")}})
     )
-    where = {"MODEL_PATH": str(base), "META_PATH": str(tmp_path / "meta.json")}
-    for flags, trained in ((), ["ViT", "projector", "language model"]), (LORA, ["projector", "LoRA"]):
-        words = started(FOLDER / "minicpm_mix_30k.sh", tmp_path, *flags, **where)
+    bases = {"minicpm": write_minicpmv(tmp_path / "minicpm"), "idefics3": write_tiny(tmp_path / "idefics3")}
+    full = ["ViT", "projector", "language model"]
+    for name, flags, trained in (
+        ("minicpm", [], full),
+        ("minicpm", LORA, ["projector", "LoRA"]),
+        ("idefics3", ["--force_image_size", str(TILE_PX)], full),
+    ):
+        where = {"MODEL_PATH": str(bases[name]), "META_PATH": str(tmp_path / "meta.json")}
+        words = started(FOLDER / f"{name}_mix_30k.sh", tmp_path, *flags, **where)
         train(parse_arguments([word for pair in flags_of(words).items() for word in pair] + ["--dry_run", "8"]))
         said = capsys.readouterr().out
         parts = said.partition("trained:\n")[2].partition("  total")[0]
