@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,13 +16,17 @@ from safetensors.torch import save_file
 from internvl_chat.__main__ import main
 from internvl_chat.contracts import UserError
 from internvl_chat.files import write_jsonl
+from internvl_chat.inference.answers import records_to_answer
 from internvl_chat.inference.chat import Chat
-from internvl_chat.model.checkpoint import load_base
+from internvl_chat.inference.handle import open_model
+from internvl_chat.model.checkpoint import load_base, load_captioner
 from internvl_chat.model.families.artemis.model import ArtemisForConditionalGeneration
 from internvl_chat.model.families.artemis.original import native_config, weight_map
 from internvl_chat.model.families.artemis.recorded import named_weight
 from tests.data.families.test_artemis import tokenizer_of
 from tests.model.families.test_artemis_original import LLAMA, LORA_PATH, RANK, TOWER, meta
+
+ABOUT_THE_OBJECT = "<video>\nWhat is the <bbox> doing in this video?"
 
 
 @pytest.fixture(scope="module")
@@ -62,6 +68,10 @@ def records(tmp_path_factory: pytest.TempPathFactory) -> Path:
         frame = rng.integers(0, 255, (30, 40, 3), dtype=np.uint8)
         Image.fromarray(frame).save(folder / "clip" / f"{number:03}.png")
 
+    def track(left_px: int) -> dict[str, Any]:
+        boxes = {str(number): [left_px + number, 5, left_px + number + 12, 25] for number in range(4)}
+        return {"name": "dog", "boxes": boxes, "unit": "pixels", "order": "xyxy"}
+
     def asked(text: str) -> list[dict[str, str]]:
         return [{"from": "human", "value": text}, {"from": "gpt", "value": "x"}]
 
@@ -71,6 +81,8 @@ def records(tmp_path_factory: pytest.TempPathFactory) -> Path:
             {"id": 1, "video": "clip", "conversations": asked("<video>\nWhat happens?")},
             {"id": 2, "image": "clip/002.png", "conversations": asked("<image>\nWhat is it?")},
             {"id": 3, "conversations": asked("Text alone?")},
+            {"id": 4, "video": "clip", "tracks": [track(0)], "conversations": asked(ABOUT_THE_OBJECT)},
+            {"id": 5, "video": "clip", "tracks": [track(20)], "conversations": asked(ABOUT_THE_OBJECT)},
         ],
     )
     return folder / "val.jsonl"
@@ -90,21 +102,35 @@ def test_merged_and_exported_it_answers_as_it_lies(
     assert main(["convert", str(merged), str(exported), "--to", "original"]) == 0
     said = [answers(folder, records, tmp_path / f"{folder.name}.jsonl") for folder in (stage_3, merged, exported)]
     assert said[0] == said[1] == said[2]
-    assert len(set(said[0])) == 3 and all(said[0])
+    assert len(set(said[0])) >= 4 and all(said[0])
     chat = Chat.open(merged, max_new_tokens=6)
     picture = records.with_name("clip") / "002.png"
     assert chat.ask("What is it?", images=[picture]).text == said[0][1]
 
 
+def test_records_that_differ_in_their_track_alone_are_read_apart(stage_3: Path, records: Path) -> None:
+    """The same question about the same frames; the slots hold the key's token and those of the four frames."""
+    encoder = open_model(stage_3).encoder
+    model = load_captioner(stage_3, dtype=torch.float32)
+    logits = []
+    for sample in records_to_answer(records, records.parent)[3:]:
+        features = encoder(replace(sample, turns=sample.turns[:1]), np.arange(4))
+        ids = features["input_ids"][None]
+        assert int((ids == model.config.region_token_id).sum()) == 5
+        assert int((ids == model.config.video_token_id).sum()) == model.config.video_seq_length
+        with torch.no_grad():
+            logits.append(model(input_ids=ids, vision=features["vision"]).logits[0, -1])
+    assert (logits[0] - logits[1]).abs().max() > 0.01
+
+
 def test_verify_holds_and_inspect_knows_the_parts(stage_3: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["verify", "--checkpoint_path", str(stage_3), "--max_new_tokens", "4"]) == 0
     assert capsys.readouterr().out.endswith("holds\n")
-    assert main(["inspect", str(stage_3), "--num_adapter_layers", "0", "--json"]) == 0
+    assert main(["inspect", str(stage_3), "--json"]) == 0
     report = json.loads(capsys.readouterr().out)
     assert report["template"] == "vicuna_v1"
 
 
 def test_box_adapters_are_refused(stage_3: Path) -> None:
-    assert main(["inspect", str(stage_3), "--num_adapter_layers", "2"]) == 1
     with pytest.raises(UserError, match="has no place for box adapters"):
         load_base(str(stage_3), num_adapter_layers=2, dtype=torch.float32)

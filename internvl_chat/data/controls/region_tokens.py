@@ -22,6 +22,7 @@ from internvl_chat.data.media.tiling import View, boxes_on_tiles
 from internvl_chat.data.records.track_frames import FrameChoice, key_frame, track_frames
 from internvl_chat.settings import check_settings, setting
 
+_ARTEMIS_LIST = "This is the region's video tracking list: {slots}."
 # What a tile is for an object's track; a tile can be both.
 _TRACK, _KEY = 1, 2
 
@@ -51,16 +52,23 @@ class RegionTokens(Control):
         return self.name if self.region_tokens else None
 
     def words(self, question: Turn, scene: Scene) -> str:
-        """The question with each object's slots behind it, or that it is not to be seen."""
+        """The question with each object's slots behind it, or that it is not to be seen.
+
+        In a question of Artemis' own, which says `<bbox>` for its object, that is the key's slot.
+        """
         if not self.region_tokens:
             return question.text
         said = [question.text]
-        for name, boxes in scene.tracks[: self.region_objects]:
-            track = self._num_slots(~is_absent(boxes)) - 1
-            if track < 0:
+        for number, (name, boxes) in enumerate(scene.tracks[: self.region_objects]):
+            slots = REGION_PLACEHOLDER * (self._num_slots(~is_absent(boxes)) - 1)
+            mentions = number == 0 and REGION_PLACEHOLDER in question.text
+            if not slots:
+                said[0] = said[0].replace(REGION_PLACEHOLDER, name) if mentions else said[0]
                 said.append(f"The {name} is not to be seen.")
+            elif mentions:
+                said.append(_ARTEMIS_LIST.format(slots=slots))
             else:
-                said.append(f"The {name} is {REGION_PLACEHOLDER}, along its track {REGION_PLACEHOLDER * track}.")
+                said.append(f"The {name} is {REGION_PLACEHOLDER}, along its track {slots}.")
         return " ".join(said)
 
     def tensors(self, scene: Scene, tiles: Sequence[View]) -> dict[str, torch.Tensor]:

@@ -31,6 +31,19 @@ def test_slots_are_as_many_as_tiles_and_tokens_allow() -> None:
     assert tensors["region_boxes"][3, 0].tolist() == AIRPLANE[3].tolist()
 
 
+def test_a_question_of_artemis_mentions_its_object_itself() -> None:
+    asked = Turn("human", "<video>\nWhat is the <bbox> doing in this video?")
+    control = RegionTokens(region_tokens=4)
+    assert control.words(asked, SCENE) == (
+        "<video>\nWhat is the <bbox> doing in this video? This is the region's video tracking list: "
+        "<bbox><bbox><bbox><bbox>."
+    )
+    unseen = Scene((("bird", BIRD),), "Frame-1")
+    assert control.words(asked, unseen) == (
+        "<video>\nWhat is the bird doing in this video? The bird is not to be seen."
+    )
+
+
 def test_clusters_are_offered_more_tiles_than_slots() -> None:
     control = RegionTokens(region_tokens=2, region_choice="cluster")
     tensors = control.tensors(SCENE, FRAMES)

@@ -26,14 +26,9 @@ FINGERPRINTED = (
 )
 # CLIP has no dropout behind its branches.
 DROP_SLOTS: tuple[str, ...] = ()
-SUPPORTED_FLAGS: Mapping[str, object] = {
-    "num_adapter_layers": 0,
-    "normalize_type": "clip",
-    "dynamic_image_size": False,
-    "pad2square": False,
-    "crop_frames": 0,
-}
 TEMPLATE = "vicuna_v1"
+# Of an object's track, beside its key frame.
+REGION_TOKENS = 4
 
 
 def placeholder_ids(config: ArtemisConfig) -> tuple[int, ...]:
@@ -72,14 +67,15 @@ def template_of(config: ArtemisConfig) -> str:
 
 
 def prompt_settings(config: ArtemisConfig) -> dict[str, Any]:
-    """CLIP's pixels, and a hundred frames of a video, which all go into its pooled tokens."""
+    """CLIP's pixels, a hundred frames of a video, which all go into its pooled tokens, and four of a track."""
     return {
         "conv_style": TEMPLATE,
         "force_image_size": config.vision_config.image_size,
         "tokens_per_frame": config.image_seq_length,
-        "normalize_type": SUPPORTED_FLAGS["normalize_type"],
+        "normalize_type": "clip",
         "min_num_frame": MAX_VIDEO_FRAMES,
         "max_num_frame": MAX_VIDEO_FRAMES,
+        "region_tokens": REGION_TOKENS,
     }
 
 
