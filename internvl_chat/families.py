@@ -146,6 +146,8 @@ class PartsModule(Protocol):
     NAMES: Any  # a `PartNames`
     FINGERPRINTED: tuple[str, ...]  # native names of small tensors that no two bases share
     DROP_SLOTS: tuple[str, ...]  # a tower layer's idle dropouts, one a branch; none: no stochastic depth
+    CASE_TOLERANCE: float  # what a recorded case's numbers may differ by, see `parity.check_case`
+    SUPPORTED_FLAGS: Mapping[str, object]  # flags of the training script of which the family computes one value only
 
     def placeholder_ids(self, config: Any) -> tuple[int, ...]:
         """Ids in whose places embeddings of pictures, or of what is in them, stand."""
@@ -234,6 +236,11 @@ FAMILIES = (
     Family("minicpmv", ("minicpmv", "minicpmv2_5"), ("minicpmv2_5",)),
     Family("artemis", ("artemis", "llava"), ("vicuna_v1",)),
     Family("idefics3", ("idefics3", "intentvcnet_idefics3"), ("idefics3",)),
+    Family(
+        "cogvlm2_video",
+        ("CogVLMVideoForCausalLM", "cogvlm2_video"),
+        ("cogvlm2-chat", "cogvlm2-vqa", "cogvlm2-base"),
+    ),
 )
 _BY_TYPE = {model_type: family for family in FAMILIES for model_type in family.model_types}
 _BY_STYLE = {style: family for family in FAMILIES for style in family.conv_styles}
@@ -254,6 +261,18 @@ def family_of_style(conv_style: str) -> Family:
     if conv_style not in _BY_STYLE:
         raise UserError(f"unknown --conv_style {conv_style!r}: expected one of {', '.join(CONV_STYLES)}")
     return _BY_STYLE[conv_style]
+
+
+def style_called(name: str, family: Family) -> str:
+    """The family's conversation template of a name, or of one that ends so: `vqa` is `cogvlm2-vqa`.
+
+    Raises:
+        UserError: there is none.
+    """
+    for style in family.conv_styles:
+        if style == name or style.endswith(f"-{name}"):
+            return style
+    raise UserError(f"--template {name}: expected one of {', '.join(family.conv_styles)} for this model")
 
 
 def family_of_fields(fields: Mapping[str, Any], where: str | Path) -> Family:
@@ -293,6 +312,17 @@ def family_in(folder: Path) -> Family:
         UserError: it has no config.json, or one of no known family.
     """
     return family_of_fields(read_config_file(folder), folder)
+
+
+def check_supported(flags: Mapping[str, Any], family: Family) -> None:
+    """Hold the training script's flags against what a family computes.
+
+    Raises:
+        UserError: one asks for something else.
+    """
+    for flag, only in family.parts.SUPPORTED_FLAGS.items():
+        if flags[flag] != only:
+            raise UserError(f"--{flag} {flags[flag]}: expected {only} for this model")
 
 
 def check_style(conv_style: str, of_checkpoint: str | None, family: Family) -> None:

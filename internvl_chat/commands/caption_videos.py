@@ -26,7 +26,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("source", type=Path, nargs="+", help="folders, lists (.txt, .jsonl, .csv, .parquet), or videos")
     add("--model", required=True, help="base, training checkpoint or merged model: a folder or a hub id")
     add("--base", help="the checkpoint's base, if it was moved since training")
-    add("--conv_style", help="conversation template, where the model's files do not tell")
+    add(
+        "--template",
+        help="conversation template: of CogVLM2-Video chat, vqa or base; of others as training calls them "
+        "(default: what the model's files say)",
+    )
     add("--out", type=Path, required=True, help="folder of the captions")
     add("--question", default=DEFAULT_QUESTION, help="what is asked of each video (default: %(default)s)")
     add(
@@ -45,7 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from internvl_chat.contracts import UserError
-    from internvl_chat.data.media.frame_choice import FrameChoice
+    from internvl_chat.data.prompts.frame_choice import FrameChoice
     from internvl_chat.data.records.video_lists import list_videos
     from internvl_chat.inference.decoding import Decoding
 
@@ -56,20 +60,24 @@ def run(args: argparse.Namespace) -> int:
     if args.layout and args.window:
         raise UserError("--layout and --window: the layout has one caption a video; drop one of them")
     videos = list_videos(args.source)
+    from internvl_chat.families import family_in, style_called
     from internvl_chat.inference.handle import open_model
     from internvl_chat.inference.predict import Feeding
     from internvl_chat.inference.ranks import Ranks
     from internvl_chat.inference.video_captions.clips_shown import Request
     from internvl_chat.inference.video_captions.run_videos import caption_videos
+    from internvl_chat.model.loading import resolve_folder
 
+    folder = resolve_folder(args.model)
     opened = open_model(
-        args.model,
+        folder,
         base_path=args.base,
-        conv_style=args.conv_style,
+        conv_style=args.template and style_called(args.template, family_in(folder)),
         video_backend=args.video_backend,
         ranks=Ranks.join(),
     )
-    choice = choice or FrameChoice("uniform", opened.encoder.config.num_frames)
+    shown = opened.encoder.config
+    choice = choice or FrameChoice.named(shown.frame_choice or f"uniform{shown.num_frames}")
     request = Request(args.question, choice, args.window)
     feeding = Feeding(args.batch_tokens, args.num_workers)
     captioned = caption_videos(opened, videos, request, decoding, feeding, args.out, model=args.model)

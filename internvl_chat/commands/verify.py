@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 
     from internvl_chat.vision import Vision
 
-TOLERANCE = 1e-5
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     what = parser.add_mutually_exclusive_group(required=True)
@@ -52,7 +50,7 @@ def _run_case(folder: Path) -> bool:
             sys.stdout.write(f"{name}: largest difference {value:.3g}\n")
         if differences.greedy_equal is not None:
             sys.stdout.write(f"greedy ids: {'equal' if differences.greedy_equal else 'DIFFERENT'}\n")
-        results.append(differences.hold(TOLERANCE))
+        results.append(differences.hold())
     if (folder / "text_case.json").is_file():
         results.append(_run_text_case(folder))
     if not results:

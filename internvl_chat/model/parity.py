@@ -15,6 +15,7 @@ from internvl_chat.contracts import UserError
 from internvl_chat.families import family_of
 from internvl_chat.model.checkpoint import load_captioner
 from internvl_chat.model.conversion.weight_files import open_safetensors
+from internvl_chat.model.families.artemis.parts import CASE_TOLERANCE
 from internvl_chat.model.families.artemis.recorded import GEOMETRY_NAME, check_recorded
 from internvl_chat.vision import Vision, moved
 
@@ -35,9 +36,11 @@ class Differences:
 
     largest: Mapping[str, float]
     greedy_equal: bool | None
+    tolerance: float = 0.0
 
-    def hold(self, tolerance: float) -> bool:
+    def hold(self) -> bool:
         """Whether the tokens, if any, are equal and every difference is at most `tolerance`; a NaN never is."""
+        tolerance = self.tolerance
         return self.greedy_equal is not False and all(value <= tolerance for value in self.largest.values())
 
 
@@ -51,7 +54,7 @@ def check_case(folder: Path) -> Differences:
         UserError: the folder is no case, or its checkpoint cannot be loaded.
     """
     if (folder / GEOMETRY_NAME).is_file():
-        return Differences(check_recorded(folder), greedy_equal=None)
+        return Differences(check_recorded(folder), None, CASE_TOLERANCE)
     case = {name: tensor.read() for name, tensor in open_safetensors(folder / CASE_NAME).items()}
     absent = [name for name in CASE_TENSORS if name not in case]
     if absent:
@@ -82,7 +85,8 @@ def check_case(folder: Path) -> Differences:
     padded = pad_sequence([expected_ids[0], greedy_ids[0]], batch_first=True, padding_value=text.pad_token_id or 0)
     return Differences(
         {name: _relative_difference(tensor, case[f"expected_{name}"]) for name, tensor in computed.items()},
-        greedy_equal=torch.equal(padded[0], padded[1]),
+        torch.equal(padded[0], padded[1]),
+        family.parts.CASE_TOLERANCE,
     )
 
 

@@ -92,7 +92,7 @@ def inspect_checkpoint(
 
     Args:
         trained: what a run would train of it.
-        num_adapter_layers: box adapters that a run would add where there are none.
+        num_adapter_layers: box adapters that a run would add where there are none, and the family has a place for them.
         num_frames: of one sample, one sample a step, activations recomputed in the backward pass.
         modules: of other controls that a run would add.
         ranks: GPUs that weights, gradients and optimizer are spread over (ZeRO-3).

@@ -29,7 +29,7 @@ from transformers import (
 from internvl_chat.contracts import UserError
 from internvl_chat.data.prompts.encoder import PromptConfig
 from internvl_chat.data.training_set.collator import PackCollator
-from internvl_chat.families import Family, check_style, family_of
+from internvl_chat.families import Family, check_style, check_supported, family_of
 from internvl_chat.files import read_json, write_json
 from internvl_chat.inference.ranks import check_local_rank
 from internvl_chat.model.loading import load_config, with_modules
@@ -152,6 +152,7 @@ def train(run: RunArguments) -> None:
     check_flags(run, family, config)
     prompt_config = run.prompt_config(family.parts.tokens_per_tile(config, run.prompt.force_image_size))
     with_modules(config, prompt_config.modules)
+    check_supported({**asdict(model_args), **prompt_config.flags()}, family)
     if args.dry_run:
         sys.stdout.write(describe_run(run, prompt_config, trainable_part(model_args, config)))
         return

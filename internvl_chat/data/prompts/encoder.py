@@ -26,6 +26,7 @@ from internvl_chat.data.media.sources import MediaHeader, Pictures, read_media_h
 from internvl_chat.data.media.tiling import WHOLE, View
 from internvl_chat.data.media.transforms import JPEG_QUALITIES, recompressed
 from internvl_chat.data.media.video import stream_frames
+from internvl_chat.data.prompts.frame_choice import FrameChoice, ShownTimes
 from internvl_chat.data.prompts.prompt_config import PROMPT_CONFIG_NAME as PROMPT_CONFIG_NAME
 from internvl_chat.data.prompts.prompt_config import PromptConfig
 from internvl_chat.data.prompts.sample_pictures import Picture, Resize, SamplePictures
@@ -88,7 +89,8 @@ class SampleEncoder:
     ) -> npt.NDArray[np.integer]:
         """The frame numbers [F] that are shown: of images all, of a video some, or all where its dataset says so.
 
-        No frame is decoded.
+        Some are those of the configuration's `frame_choice`, where it has one; in prediction (`centre`) another number
+        of frames than it speaks of is taken as asked for, and comes first. No frame is decoded.
 
         Raises:
             UserError: the video cannot be read, or has no such clip.
@@ -99,12 +101,19 @@ class SampleEncoder:
             return np.array(sample.frame_numbers)
         header = self._header(sample)
         try:
+            if self._chooses_by_time(sample, num_frames, method):
+                shown = ShownTimes.of(header.timeline).within(sample.clip_s)
+                return FrameChoice.named(self.config.frame_choice).frames(shown)
             first, length = clip_window(sample.clip_s, header.timeline)
             if sample.every_frame:
                 return first + np.arange(length)
             return first + sample_frames(num_frames, length, method, rng, header.timeline.part(first, length))
         except UserError as error:
             raise UserError(f"{sample.source}: sample {sample.id!r}: {error}") from error
+
+    def _chooses_by_time(self, sample: Sample, num_frames: int, method: FrameSampling) -> bool:
+        is_asked_for = method == "centre" and num_frames != self.config.num_frames
+        return bool(self.config.frame_choice) and not is_asked_for and not sample.every_frame
 
     def plan(
         self, sample: Sample, frame_indices: npt.NDArray[np.integer], rng: np.random.Generator | None = None

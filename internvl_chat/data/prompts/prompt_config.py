@@ -9,6 +9,7 @@ from typing import Any, Literal
 from internvl_chat.constants import NORMALISATIONS
 from internvl_chat.contracts import UserError
 from internvl_chat.data.controls.base import Control, control_kinds, default_controls
+from internvl_chat.data.prompts.frame_choice import FrameChoice
 from internvl_chat.families import family_of_style
 from internvl_chat.files import read_json, write_json
 from internvl_chat.settings import check_settings, setting
@@ -30,6 +31,11 @@ class PromptSettings:
     max_seq_length: int = setting(8192, "Tokens a sample may have; more is an error.")
     min_num_frame: int = setting(8, "Fewest frames shown of a video.")
     max_num_frame: int = setting(32, "Most frames shown of a video.")
+    frame_choice: str = setting(
+        "",
+        "Frames of a video by when they are shown, in training and prediction alike: chat, base, uniformN or fpsX; "
+        "empty: as --sampling_method and the numbers of frames say.",
+    )
     frame_label: FrameLabel = setting("Frame-1", "How frames are called.")
     dynamic_image_size: bool = setting(False, "Tile images dynamically; videos never are.")
     min_dynamic_patch: int = setting(1, "Fewest tiles of an image.")
@@ -40,6 +46,8 @@ class PromptSettings:
 
     def __post_init__(self) -> None:
         family_of_style(self.conv_style)
+        if self.frame_choice:
+            FrameChoice.named(self.frame_choice)
         check_settings(self, {"min_dynamic_patch": 1, "max_dynamic_patch": 1})
         if self.min_dynamic_patch > self.max_dynamic_patch:
             raise UserError(

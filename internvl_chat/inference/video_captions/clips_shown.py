@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 from internvl_chat.constants import VIDEO_PLACEHOLDER
 from internvl_chat.contracts import Sample, Turn, UserError
-from internvl_chat.data.media.frame_choice import FrameChoice, ShownTimes, read_shown_times
+from internvl_chat.data.media.video import read_header
+from internvl_chat.data.prompts.frame_choice import FrameChoice, ShownTimes
 from internvl_chat.data.records.video_lists import ListedVideo
 from internvl_chat.inference.ranks import Ranks
 from internvl_chat.inference.requests import Ask
@@ -82,7 +83,10 @@ class Request:
         Raises:
             UserError: it is no video, or says nothing of time.
         """
-        shown = read_shown_times(video.path)
+        try:
+            shown = ShownTimes.of(read_header(video.path).timeline)
+        except UserError as error:
+            raise UserError(f"{video.path}: {str(error).removeprefix(f'{video.path}: ')}") from error
         parts = [shown] if self.window_s is None else shown.windows(self.window_s)
         return [self._clip(video, shown, part) for part in parts]
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from internvl_chat.contracts import UserError
-from internvl_chat.data.media.frame_choice import FrameChoice
+from internvl_chat.data.prompts.frame_choice import FrameChoice
 from internvl_chat.data.records.video_lists import ListedVideo
 from internvl_chat.files import read_json, write_json, write_jsonl
 from internvl_chat.inference.decoding import Decoding

@@ -12,49 +12,18 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from internvl_chat.clip_frames import frame_pixels
 from internvl_chat.constants import IGNORE_INDEX
 from internvl_chat.contracts import UserError
-from internvl_chat.data.families.cogvlm2_video import frame_pixels
 from internvl_chat.model.conversion.weight_files import LazyTensor, open_safetensors, open_weights
 from internvl_chat.model.conversion.weight_map import WeightMap
-from internvl_chat.model.families.cogvlm2_video import (
-    CogVLM2VideoConfig,
-    CogVLM2VideoForConditionalGeneration,
-)
+from internvl_chat.model.families.cogvlm2_video import CogVLM2VideoForConditionalGeneration
 from internvl_chat.model.families.cogvlm2_video.model import position_ids_of
-from internvl_chat.model.families.cogvlm2_video.original import native_config, original_config, weight_rules
+from internvl_chat.model.families.cogvlm2_video.original import native_config, original_config, weight_map
+from tests.cogvlm2 import tiny_config
 from tests.helpers import shared
 
-# Sizes of the tiny model; no two alike, so that an axis taken for another one shows.
-TOWER_WIDTH, WIDTH, INNER, VOCABULARY, IMAGE_TOKEN = 12, 40, 28, 53, 7
-
-
-def tiny_config(**changes: Any) -> CogVLM2VideoConfig:
-    """A grid of 4 x 4 patches: 4 tokens and two marks a frame."""
-    vision = {
-        "hidden_size": TOWER_WIDTH,
-        "intermediate_size": 18,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 3,
-        "image_size": 20,
-        "patch_size": 5,
-        "initializer_range": 0.2,
-    }
-    text = {
-        "model_type": "llama",
-        "hidden_size": WIDTH,
-        "num_hidden_layers": 3,
-        "num_attention_heads": 4,
-        "num_key_value_heads": 2,
-        "intermediate_size": INNER,
-        "vocab_size": VOCABULARY,
-        "bos_token_id": 5,
-        "eos_token_id": 6,
-        "pad_token_id": IMAGE_TOKEN,
-        "initializer_range": 0.2,
-        "rope_parameters": {"rope_type": "default", "rope_theta": 500000.0},
-    }
-    return CogVLM2VideoConfig(vision_config=vision, text_config=text, image_token_id=IMAGE_TOKEN, **changes)
+IMAGE_TOKEN = 7
 
 
 @pytest.fixture(scope="module")
@@ -79,15 +48,15 @@ class Recorded:
 
     @property
     def pixels(self) -> torch.Tensor:
-        return frame_pixels(self.case["video"].permute(1, 2, 3, 0).numpy(), 224)
+        return frame_pixels(self.case["video"].unbind(1), 224)
 
 
 @pytest.fixture(scope="module", params=["cogvlm2_video_chat", "cogvlm2_video_base"])
 def recorded(request: pytest.FixtureRequest) -> Recorded:
     folder = shared(f"parity/{request.param}")
     fields = json.loads((folder / "checkpoint" / "config.json").read_text())
-    config = native_config(fields, "config.json")
-    tensors, weights = open_weights(folder / "checkpoint"), WeightMap(weight_rules(config))
+    config = native_config(fields, Path("nowhere"))
+    tensors, weights = open_weights(folder / "checkpoint"), weight_map(config)
     native = CogVLM2VideoForConditionalGeneration.from_pretrained(
         None, config=config, state_dict=weights.to_native(tensors), dtype=torch.float32
     )
@@ -154,7 +123,7 @@ def test_there_and_back_every_bit_is_kept(recorded: Recorded) -> None:
 
 def test_a_native_configuration_has_an_original_one() -> None:
     config = tiny_config()
-    again = native_config(original_config(config), "config.json")
+    again = native_config(original_config(config), Path("nowhere"))
     for part in ("vision_config", "text_config"):
         one, other = (getattr(c, part).to_dict() for c in (config, again))
         assert {k: v for k, v in one.items() if k != "initializer_range"} == {
@@ -177,7 +146,7 @@ def test_a_configuration_that_cannot_be_followed_is_told(change: Any, told: str)
     fields = original_config(tiny_config())
     change(fields)
     with pytest.raises(UserError, match=told):
-        native_config(fields, "config.json")
+        native_config(fields, Path("nowhere"))
 
 
 def positions_one_by_one(is_visual: list[bool]) -> list[int]:

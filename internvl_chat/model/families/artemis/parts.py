@@ -26,6 +26,8 @@ FINGERPRINTED = (
 )
 # CLIP has no dropout behind its branches.
 DROP_SLOTS: tuple[str, ...] = ()
+CASE_TOLERANCE = 1e-5
+SUPPORTED_FLAGS: Mapping[str, object] = {}
 TEMPLATE = "vicuna_v1"
 # Of an object's track, beside its key frame.
 REGION_TOKENS = 4

@@ -7,6 +7,8 @@ from typing import Any
 from transformers import AutoConfig, PreTrainedConfig
 from transformers.configuration_utils import SubConfigSpec
 
+from internvl_chat.contracts import UserError
+
 # The begin and the end of a frame, which stand around its patches.
 NUM_FRAME_MARKS = 2
 # The projector's convolution joins so many patches a side.
@@ -72,6 +74,22 @@ class CogVLM2VideoConfig(PreTrainedConfig):
     def tokens_per_frame(self) -> int:
         """A frame's tokens in the prompt, its begin and end among them."""
         return (self.vision_config.patches_per_side // DOWNSAMPLE) ** 2 + NUM_FRAME_MARKS
+
+
+def captioner_config(base: CogVLM2VideoConfig, num_adapter_layers: int) -> CogVLM2VideoConfig:
+    """The configuration as it is: this family is trained without box adapters.
+
+    Raises:
+        UserError: box adapters are asked for.
+    """
+    if num_adapter_layers:
+        raise UserError(f"--num_adapter_layers {num_adapter_layers}: CogVLM2-Video has no box adapters; expected 0")
+    return base
+
+
+def num_adapters(config: CogVLM2VideoConfig) -> int:
+    """None."""
+    return 0
 
 
 AutoConfig.register(CogVLM2VideoConfig.model_type, CogVLM2VideoConfig)

@@ -6,7 +6,7 @@ a frame, C the tower's width.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -19,12 +19,15 @@ from transformers import initialization as init
 from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutputWithPast
 from transformers.modeling_utils import slice_logits_to_keep
 
+from internvl_chat.contracts import SharedPrefix
+from internvl_chat.model.captioning import embedded, packed_loss, repeated
 from internvl_chat.model.families.cogvlm2_video.configuration import (
     DOWNSAMPLE,
     CogVLM2VideoConfig,
     CogVLM2VideoVisionConfig,
 )
 from internvl_chat.model.label_loss import LanguageHead
+from internvl_chat.vision import Vision
 
 _TOWER = "eva02_enormous_patch14_clip_224"
 
@@ -143,14 +146,12 @@ class CogVLM2VideoModel(CogVLM2VideoPreTrainedModel):
         """[F, 3, S, S] to the tokens [F, V, D] that stand for each frame in the prompt."""
         return self.multi_modal_projector(self.vision_tower(pixel_values)[:, 1:])
 
-    def embed_prompt(
-        self, input_ids: torch.Tensor, vision: Mapping[str, torch.Tensor]
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    def embed_prompt(self, input_ids: torch.Tensor, vision: Vision) -> tuple[torch.Tensor, torch.Tensor]:
         """Text embeddings with the frames' tokens in the places of `image_token_id`, and their positions.
 
         Args:
             input_ids: [B, L], padded, if at all, on the right and with another token.
-            vision: `pixel_values` [F, 3, S, S], frames of all samples in order; F may be 0.
+            vision: `pixel_values` [F, 3, S, S], frames of all samples in order; empty for text alone.
         Returns:
             [B, L, D] and [B, L].
         Raises:
@@ -159,7 +160,7 @@ class CogVLM2VideoModel(CogVLM2VideoPreTrainedModel):
         inputs_embeds = self.get_input_embeddings()(input_ids)
         is_visual = input_ids == self.config.image_token_id
         positions = position_ids_of(is_visual)
-        if not len(vision["pixel_values"]):
+        if not vision:
             return inputs_embeds, positions
         tokens = self.frame_tokens(vision["pixel_values"]).to(inputs_embeds.dtype)
         num_places = int(is_visual.sum())
@@ -170,21 +171,18 @@ class CogVLM2VideoModel(CogVLM2VideoPreTrainedModel):
             raise ValueError(f"{num_places} places in the prompt for {tokens.shape[:2].numel()} tokens of frames")
         return inputs_embeds.masked_scatter(is_visual[..., None], tokens), positions
 
-    def forward(
-        self,
-        input_ids: torch.Tensor | None = None,
-        vision: Mapping[str, torch.Tensor] | None = None,
-        inputs_embeds: torch.Tensor | None = None,
-        position_ids: torch.Tensor | None = None,
-        **kwargs: Any,
-    ) -> BaseModelOutputWithPast:
-        """As the language model, with frames in `vision`; `position_ids` [B, L] that are given come first."""
-        if vision is not None and input_ids is not None:
-            inputs_embeds, positions = self.embed_prompt(input_ids, vision)
-            input_ids, position_ids = None, positions if position_ids is None else position_ids
-        return self.language_model(
-            input_ids=input_ids, inputs_embeds=inputs_embeds, position_ids=position_ids, **kwargs
-        )
+    def spread(self, visions: Sequence[Vision], rows: Sequence[int]) -> Vision:
+        """What prompts show that share clips.
+
+        Args:
+            visions: `pixel_values` of each clip; empty for text alone.
+            rows: the clip of each prompt.
+        """
+        return repeated(visions, rows)
+
+    def forward(self, input_ids: torch.Tensor | None = None, **kwargs: Any) -> BaseModelOutputWithPast:
+        """The language model alone; frames come in through `embed_prompt`."""
+        return self.language_model(input_ids=input_ids, **kwargs)
 
 
 class CogVLM2VideoForConditionalGeneration(CogVLM2VideoPreTrainedModel, GenerationMixin):
@@ -204,18 +202,30 @@ class CogVLM2VideoForConditionalGeneration(CogVLM2VideoPreTrainedModel, Generati
     def forward(
         self,
         input_ids: torch.Tensor | None = None,
-        vision: Mapping[str, torch.Tensor] | None = None,
+        vision: Vision | None = None,
         position_ids: torch.Tensor | None = None,
+        *,
         labels: torch.Tensor | None = None,
+        layout: Sequence[SharedPrefix] | None = None,
         logits_to_keep: int | torch.Tensor = 0,
         **kwargs: Any,
     ) -> CausalLMOutputWithPast:
         """Logits [B, L, vocabulary], and with `labels` [B, L] the mean loss of the supervised tokens.
 
+        With `layout` the output holds the loss of a packed row alone, see `packed_loss`.
+
         Args:
             logits_to_keep: how many last positions have logits, 0 for all.
         """
-        outputs = self.model(input_ids=input_ids, vision=vision, position_ids=position_ids, **kwargs)
+        if layout is not None and input_ids is not None and position_ids is not None:
+            return CausalLMOutputWithPast(
+                loss=packed_loss(self, input_ids, vision or {}, position_ids, layout, **kwargs)
+            )
+        given = {**kwargs, "position_ids": position_ids}
+        if vision is None or input_ids is None:
+            outputs = self.model(input_ids=input_ids, **given)
+        else:
+            outputs = self.model(**embedded(self, input_ids, vision, given))
         logits = self.lm_head(slice_logits_to_keep(outputs.last_hidden_state, logits_to_keep))
         loss = None
         if labels is not None:
@@ -227,7 +237,7 @@ class CogVLM2VideoForConditionalGeneration(CogVLM2VideoPreTrainedModel, Generati
         inputs: torch.Tensor | None = None,
         *,
         input_ids: torch.Tensor | None = None,
-        vision: Mapping[str, torch.Tensor] | None = None,
+        vision: Vision | None = None,
         **kwargs: Any,
     ) -> Any:
         """`GenerationMixin.generate` for prompts with frames, which are embedded once, before beams are spread out.
@@ -238,9 +248,10 @@ class CogVLM2VideoForConditionalGeneration(CogVLM2VideoPreTrainedModel, Generati
         if vision is None or input_ids is None:
             return super().generate(input_ids, **kwargs)
         with torch.no_grad():
-            inputs_embeds, position_ids = self.model.embed_prompt(input_ids, vision)
-        return super().generate(input_ids, inputs_embeds=inputs_embeds, position_ids=position_ids, **kwargs)
+            return super().generate(input_ids, **embedded(self, input_ids, vision, kwargs))
 
+
+Captioner = CogVLM2VideoForConditionalGeneration
 
 AutoModel.register(CogVLM2VideoConfig, CogVLM2VideoModel)
 AutoModelForImageTextToText.register(CogVLM2VideoConfig, CogVLM2VideoForConditionalGeneration)

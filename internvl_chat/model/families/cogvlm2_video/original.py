@@ -6,15 +6,26 @@ The checkpoint keeps the old names of CogVLM's experts, but there is one expert 
 from __future__ import annotations
 
 import copy
+import json
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
+import torch
 from transformers import LlamaConfig
 
+from internvl_chat.clip_frames import frame_pixels
 from internvl_chat.contracts import UserError
-from internvl_chat.model.conversion.weight_map import FusedRows, Rule
+from internvl_chat.model.conversion.token_files import added_token_ids
+from internvl_chat.model.conversion.weight_files import LazyTensor, stored_weights
+from internvl_chat.model.conversion.weight_map import FusedRows, Rule, WeightMap
 from internvl_chat.model.families.cogvlm2_video.configuration import CogVLM2VideoConfig
+from internvl_chat.vision import Vision
 
+HAS_ORIGINAL_LAYOUT = True
 ARCHITECTURE = "CogVLMVideoForCausalLM"
+# Stands for frames in prompts, see `data/families/cogvlm2_video.py`; files without a tokenizer have the padding there.
+_IMAGE_TOKEN = "<|reserved_special_token_1|>"
 # Llama 3's; the original's config.json does not say it.
 _ROPE_THETA = 500000.0
 
@@ -78,20 +89,21 @@ _LAYER = {
 }
 
 
-def is_original(fields: dict[str, Any]) -> bool:
-    """Whether the content of a config.json is this family's original one; it names no `model_type`."""
-    return ARCHITECTURE in (fields.get("architectures") or ())
+def is_original(fields: Mapping[str, Any]) -> bool:
+    """Whether a config.json is in the original layout, which names an architecture and no `model_type`."""
+    return fields.get("model_type") != CogVLM2VideoConfig.model_type
 
 
-def native_config(original: dict[str, Any], where: str) -> CogVLM2VideoConfig:
+def native_config(original: dict[str, Any], folder: Path) -> CogVLM2VideoConfig:
     """The native configuration of an original config.json.
 
     Args:
         original: its content.
-        where: its path, for messages.
+        folder: where it lies; the tokenizer's files beside it tell the id of what stands for frames.
     Raises:
         UserError: a field is missing, or is one that the native model cannot follow.
     """
+    where = folder / "config.json"
     vision = original.get("vision_config")
     if not isinstance(vision, dict):
         raise UserError(f"{where}: has no vision_config, which a config.json of {ARCHITECTURE} has")
@@ -110,7 +122,7 @@ def native_config(original: dict[str, Any], where: str) -> CogVLM2VideoConfig:
             "model_type": LlamaConfig.model_type,
             "rope_parameters": {"rope_type": "default", "rope_theta": float(original.get("rope_theta", _ROPE_THETA))},
         },
-        image_token_id=original["pad_token_id"],
+        image_token_id=added_token_ids(folder).get(_IMAGE_TOKEN, original["pad_token_id"]),
         original={"config": copy.deepcopy(original)},
     )
 
@@ -137,7 +149,12 @@ def original_config(config: CogVLM2VideoConfig) -> dict[str, Any]:
     }
 
 
-def weight_rules(config: CogVLM2VideoConfig) -> list[Rule]:
+def weight_map(config: CogVLM2VideoConfig) -> WeightMap:
+    """The table of names for a model of this configuration."""
+    return WeightMap(_weight_rules(config))
+
+
+def _weight_rules(config: CogVLM2VideoConfig) -> list[Rule]:
     """Every tensor's module in both layouts."""
     seen, tower = "model.vision.", "model.vision_tower."
     layer, block = "model.layers.{n}.", "model.language_model.layers.{n}."
@@ -166,3 +183,48 @@ def _stacked(text: LlamaConfig) -> FusedRows:
     """All q heads, then all k heads, then all v heads: one group, whose "head" is as high as all of k."""
     heads, shared = text.num_attention_heads, text.num_key_value_heads
     return FusedRows(groups=1, heads_per_group=heads // shared, head_dim=shared * text.head_dim)
+
+
+def hub_to_native(name: str) -> str:
+    """The same: transformers has no model of this family, so that files in its layout have the names in memory."""
+    return name
+
+
+def native_to_hub(name: str) -> str:
+    """The same."""
+    return name
+
+
+def hub_config(config: CogVLM2VideoConfig, is_plain: bool) -> dict[str, Any]:
+    """The native configuration."""
+    fields: dict[str, Any] = json.loads(config.to_json_string())
+    return {**fields, "architectures": ["CogVLM2VideoForConditionalGeneration"]}
+
+
+def language_model_kind(config: CogVLM2VideoConfig) -> str:
+    """Llama 3, under the original's old names."""
+    return config.text_config.model_type
+
+
+def case_inputs(case: Mapping[str, torch.Tensor], config: CogVLM2VideoConfig) -> tuple[torch.Tensor, Vision]:
+    """The frames of `video` [3, F, H, W] uint8, prepared.
+
+    Raises:
+        UserError: the case has no video, or its frames are not where its token types say.
+    """
+    absent = [name for name in ("video", "token_type_ids") if name not in case]
+    if absent:
+        raise UserError(f"the case lacks {', '.join(absent)}")
+    if not torch.equal(case["input_ids"] == config.image_token_id, case["token_type_ids"] == 1):
+        raise UserError(f"token_type_ids are not 1 exactly where input_ids are {config.image_token_id}")
+    frames = case["video"].unbind(1)
+    return case["input_ids"], {"pixel_values": frame_pixels(frames, config.vision_config.image_size)}
+
+
+def open_original(folder: Path, config: CogVLM2VideoConfig, base_path: str | None) -> dict[str, LazyTensor]:
+    """The native tensors of an original folder, which is always complete.
+
+    Raises:
+        UserError: they cannot be read, or are not the family's.
+    """
+    return weight_map(config).to_native(stored_weights(folder))

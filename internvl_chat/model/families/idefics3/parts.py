@@ -26,6 +26,8 @@ FINGERPRINTED = (
 )
 # SigLIP's layers have no dropout of their own.
 DROP_SLOTS: tuple[str, ...] = ()
+CASE_TOLERANCE = 1e-5
+SUPPORTED_FLAGS: Mapping[str, object] = {}
 # The processor brings a picture's longer side to four tiles, so that it is cut into 16 at most.
 _MOST_TILES = 16
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from transformers import CONFIG_MAPPING, InternVLConfig, PreTrainedConfig
 
 from internvl_chat.constants import CHAT_END_TOKENS, IMG_CONTEXT, SPECIAL_TOKENS
 from internvl_chat.contracts import UserError
+from internvl_chat.model.conversion.token_files import added_token_ids
 from internvl_chat.model.conversion.weight_files import LazyTensor, open_weights, stored_weights
 from internvl_chat.model.families.internvl.configuration import IntentVCNetConfig, IntentVCNetVisionConfig
 from internvl_chat.model.families.internvl.original_names import (
@@ -133,7 +134,7 @@ def config_of(original: dict[str, Any], adapters: AdapterLayout, folder: Path) -
     vision = _native_vision(original["vision_config"], adapters.count)
     llm = original["llm_config"]
     text = _native_text(llm, _kind_of_fields(llm, where))
-    token_ids = _token_ids(folder)
+    token_ids = added_token_ids(folder)
     # A chat ends with its own token; what the language model was first trained to end with is another.
     ends = {token_ids[name] for name in CHAT_END_TOKENS if name in token_ids}
     if ends and not isinstance(text.eos_token_id, list):
@@ -193,24 +194,7 @@ def _rope_parameters(llm: dict[str, Any]) -> dict[str, Any]:
     return parameters
 
 
-def _token_ids(folder: Path) -> dict[str, int]:
-    """Ids of the added tokens by name, as far as the tokenizer's files beside the weights list them."""
-    ids: dict[str, int] = {}
-    for name, read in _TOKEN_FILES.items():
-        path = folder / name
-        if path.is_file():
-            ids |= read(json.loads(path.read_text(encoding="utf-8")))
-    return ids
-
-
 _IMAGE_TOKEN_OFFSET = SPECIAL_TOKENS.index(IMG_CONTEXT)
-_TOKEN_FILES: dict[str, Callable[[dict[str, Any]], dict[str, int]]] = {
-    "tokenizer.json": lambda fields: {token["content"]: token["id"] for token in fields.get("added_tokens", [])},
-    "added_tokens.json": lambda fields: fields,
-    "tokenizer_config.json": lambda fields: {
-        token["content"]: int(number) for number, token in fields.get("added_tokens_decoder", {}).items()
-    },
-}
 
 
 def weight_map(config: InternVLConfig) -> InternVLWeightMap:

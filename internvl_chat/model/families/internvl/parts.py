@@ -26,6 +26,8 @@ FINGERPRINTED = (
 )
 # Behind them stand a scale per channel and the residual sum, and nothing else.
 DROP_SLOTS = ("attention.projection_dropout", "dropout")
+CASE_TOLERANCE = 1e-5
+SUPPORTED_FLAGS: Mapping[str, object] = {}
 _POSITION_TABLE = "model.vision_tower.embeddings.position_embeddings"
 # What the config.json of an original checkpoint may say of its tiles.
 _TILING = ("dynamic_image_size", "use_thumbnail", "min_dynamic_patch", "max_dynamic_patch", "pad2square")

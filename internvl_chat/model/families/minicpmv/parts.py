@@ -28,6 +28,8 @@ FINGERPRINTED = (
     "model.language_model.norm.weight",
 )
 DROP_SLOTS: tuple[str, ...] = ()
+CASE_TOLERANCE = 1e-5
+SUPPORTED_FLAGS: Mapping[str, object] = {}
 
 
 def placeholder_ids(config: MiniCPMVConfig) -> tuple[int, ...]:

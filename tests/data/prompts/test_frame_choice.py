@@ -13,7 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from internvl_chat.contracts import UserError
-from internvl_chat.data.media.frame_choice import FrameChoice, ShownTimes, read_shown_times
+from internvl_chat.data.media.timeline import Timeline
+from internvl_chat.data.media.video import read_header
+from internvl_chat.data.prompts.frame_choice import FrameChoice, ShownTimes
 
 
 def write_timed(path: Path, milliseconds: list[int], codec: str = "libx264") -> Path:
@@ -57,7 +59,7 @@ def video(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 def test_times_are_those_of_the_originals_reader(video: Path) -> None:
     reader = decord.VideoReader(str(video))
-    shown = read_shown_times(video)
+    shown = ShownTimes.of(read_header(video).timeline)
     expected = reader.get_frame_timestamp(np.arange(len(reader)))[:, 0]
     assert shown.times_s.shape == expected.shape
     assert np.abs(shown.times_s - expected).max() < 1e-5
@@ -71,7 +73,7 @@ def test_chat_takes_the_frames_that_the_original_takes(video: Path) -> None:
         expected.append(times.index(min(times, key=lambda time: abs(time - second))))
         if len(expected) == 24:
             break
-    assert FrameChoice.named("chat").frames(read_shown_times(video)).tolist() == expected
+    assert FrameChoice.named("chat").frames(ShownTimes.of(read_header(video).timeline)).tolist() == expected
 
 
 def test_base_takes_the_frames_that_the_original_takes() -> None:
@@ -131,7 +133,16 @@ def test_what_names_no_choice_is_refused(text: str) -> None:
         FrameChoice.named(text)
 
 
-def test_a_file_that_is_no_video_is_told(tmp_path: Path) -> None:
-    (tmp_path / "a.mp4").write_bytes(b"no video")
-    with pytest.raises(UserError, match="a.mp4"):
-        read_shown_times(tmp_path / "a.mp4")
+def test_a_video_without_time_is_told() -> None:
+    with pytest.raises(UserError, match="neither when its frames are shown nor their rate"):
+        ShownTimes.of(Timeline(5))
+
+
+def test_a_clip_holds_the_frames_from_one_second_to_the_other() -> None:
+    shown = ShownTimes.of(Timeline(100, 10.0))
+    part = shown.within((4.0, 6.0))
+    assert (part.first, len(part.times_s), part.from_s) == (40, 21, 4.0)
+    assert FrameChoice.named("chat").frames(part).tolist() == [40, 50, 60]
+    assert shown.within(None) is shown
+    with pytest.raises(UserError, match="no frame is first shown then; the video lasts 10.00 s"):
+        shown.within((11, 12))

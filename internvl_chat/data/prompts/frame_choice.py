@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from internvl_chat.contracts import UserError
-from internvl_chat.data.media.video import read_header
+from internvl_chat.data.media.timeline import Timeline
 
 # Of CogVLM2-Caption: so many frames at most, and what `base` sees of a video.
 MOST_FRAMES, BASE_S = 24, 60
@@ -36,6 +35,18 @@ class ShownTimes:
     times_s: npt.NDArray[np.float64]
     frames_per_second: float
 
+    @staticmethod
+    def of(timeline: Timeline) -> ShownTimes:
+        """Those of a whole video.
+
+        Raises:
+            UserError: there is no time in it.
+        """
+        if not (timeline.times_s or timeline.frames_per_second):
+            raise UserError("it says neither when its frames are shown nor their rate")
+        times_s = timeline.seconds_of(np.arange(timeline.num_frames))
+        return ShownTimes(0, np.asarray(times_s, np.float64), timeline.frames_per_second)
+
     @property
     def from_s(self) -> float:
         return float(self.times_s[0])
@@ -48,6 +59,21 @@ class ShownTimes:
             return float(shown[-1] + (shown[-1] - shown[0]) / (len(shown) - 1))
         return float(shown[-1] + (1 / self.frames_per_second if self.frames_per_second else 0))
 
+    def within(self, clip_s: tuple[float, float] | None) -> ShownTimes:
+        """The frames that are first shown from the one second to the other; all of them for None.
+
+        Raises:
+            UserError: there is none.
+        """
+        if clip_s is None:
+            return self
+        start, stop = np.searchsorted(self.times_s, clip_s[0]), np.searchsorted(self.times_s, clip_s[1], "right")
+        if start == stop:
+            raise UserError(
+                f"'clip' {list(clip_s)}: no frame is first shown then; the video lasts {self.until_s:.2f} s"
+            )
+        return ShownTimes(self.first + int(start), self.times_s[start:stop], self.frames_per_second)
+
     def windows(self, window_s: float) -> list[ShownTimes]:
         """The frames of each `window_s` seconds, counted from 0; a window in which no frame begins is left out."""
         number = np.floor(self.times_s / window_s)
@@ -57,21 +83,6 @@ class ShownTimes:
             ShownTimes(self.first + int(start), self.times_s[start:stop], self.frames_per_second)
             for start, stop in zip(starts, stops, strict=True)
         ]
-
-
-def read_shown_times(path: Path) -> ShownTimes:
-    """When each frame of a video file is shown, as a decoder presents them.
-
-    Raises:
-        UserError: the file is missing, is no video, or says neither when its frames are shown nor how fast.
-    """
-    timeline = read_header(path).timeline
-    if not timeline.num_frames:
-        raise UserError(f"{path}: holds no frames")
-    if not timeline.frames_per_second and timeline.num_frames > 1:
-        raise UserError(f"{path}: says neither when its frames are shown nor their rate; convert it to mp4")
-    times_s = timeline.seconds_of(np.arange(timeline.num_frames)) if timeline.frames_per_second else np.zeros(1)
-    return ShownTimes(0, times_s, timeline.frames_per_second)
 
 
 @dataclass(frozen=True)
