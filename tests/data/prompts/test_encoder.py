@@ -254,7 +254,8 @@ def test_crops_follow_the_frames(encode: Callable[..., SampleEncoder], media_roo
     )
     frame = read_pictures(sample, np.array([0]))[0]  # 192 x 144, the box is 19.2 28.8 96 86.4
     image = Image.fromarray(frame).resize((SIDE, SIDE), Image.Resampling.BICUBIC, box=(19.2, 28.8, 96, 86.4))
-    assert torch.equal(features["vision"]["pixel_values"][3], TileTransform(SIDE)(np.asarray(image)[None])[0])
+    pixels = normalised(features["vision"], torch.float32)["pixel_values"]
+    assert torch.equal(pixels[3], TileTransform(SIDE)(np.asarray(image)[None])[0])
     assert features["vision"]["boxes"].tolist()[3:] == [[0, 0, 1000, 1000]] * 2
     assert len(encode(crop_frames=1)(sample, np.array([0, 1, 2]))["vision"]["boxes"]) == 4
     # Nothing to be seen, nothing to crop.
