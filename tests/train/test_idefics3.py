@@ -15,7 +15,7 @@ from internvl_chat.__main__ import main as command_line
 from internvl_chat.contracts import UserError
 from internvl_chat.data.records.annotations import load_meta, read_samples
 from internvl_chat.families import family_of
-from internvl_chat.inference.answers import write_answers
+from internvl_chat.inference.answers import questions_of, write_answers
 from internvl_chat.inference.chat import Chat
 from internvl_chat.inference.decoding import Decoding
 from internvl_chat.inference.handle import open_model
@@ -93,13 +93,13 @@ def test_the_merged_model_is_one_of_transformers(trained: Path, merged: Path, ba
 
 
 def test_it_answers_as_its_merged_form(trained: Path, merged: Path, shapes_meta: Path, tmp_path: Path) -> None:
-    samples = read_samples(load_meta(shapes_meta)[0])[:4]
+    asks = [ask for sample in read_samples(load_meta(shapes_meta)[0])[:4] for ask in questions_of(sample)]
     answers = {}
     for folder in (trained, merged):
         opened = open_model(folder)
         assert opened.encoder.config.conv_style == "idefics3"
         decoding = Decoding(num_beams=2, max_new_tokens=9)
-        predictions = write_answers(opened, samples, decoding, 3, Feeding(num_workers=0), tmp_path / folder.name)
+        predictions = write_answers(opened, asks, decoding, 3, Feeding(num_workers=0), tmp_path / folder.name)
         answers[folder] = predictions.captions
         assert not predictions.failures
     assert answers[trained] == answers[merged] and len(answers[trained]) == 4
