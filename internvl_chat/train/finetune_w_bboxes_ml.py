@@ -12,6 +12,7 @@ import logging
 import os
 import sys
 import time
+from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import asdict, fields
 from importlib.metadata import version
@@ -98,7 +99,7 @@ def init_cpu_ranks() -> None:
     deepspeed.init_distributed(dist_backend="gloo", verbose=False)
 
 
-def write_run_record(folder: Path, run: RunArguments, prompt_config: PromptConfig, facts: dict[str, object]) -> None:
+def write_run_record(folder: Path, run: RunArguments, prompt_config: PromptConfig, facts: Mapping[str, object]) -> None:
     """`run.json`: the effective configuration, the versions, and the size of what is trained."""
     packages = ("torch", "transformers", "peft", "deepspeed", "accelerate", "numpy", "av")
     write_json(
