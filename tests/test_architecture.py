@@ -186,6 +186,7 @@ sys.stderr.write(f"code={code} torch={'torch' in sys.modules}")
 """
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(
     ("argv", "code"),
     [

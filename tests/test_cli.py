@@ -20,6 +20,8 @@ from internvl_chat.data.prompts.wordings import wording_named
 from internvl_chat.data.records.annotations import DatasetEntry
 from tests.helpers import run_python
 
+pytestmark = pytest.mark.process
+
 
 def test_help_lists_every_command_with_a_line() -> None:
     text = run_python("-m", "internvl_chat", "--help").stdout

@@ -20,6 +20,8 @@ from internvl_chat.train.finetune_w_bboxes_ml import parse_arguments
 from tests.families import FAMILIES
 from tests.helpers import ROOT
 
+pytestmark = pytest.mark.process
+
 COUNTS = (count, positive_int, plan.positive)
 SHELL = ROOT / "shell"
 ROWS = [line.split() for line in (SHELL / "recipes.txt").read_text().splitlines() if not line.startswith("#")]

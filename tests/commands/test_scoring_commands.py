@@ -16,6 +16,8 @@ from internvl_chat.tasks.control.probes import ControlResult
 from internvl_chat.tasks.intentvc.submission import challenge_ids, write_results
 from tests.helpers import run_python
 
+pytestmark = pytest.mark.process
+
 CAPTIONS = Path(__file__).resolve().parent.parent / "files" / "captions.json"
 
 

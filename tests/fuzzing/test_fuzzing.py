@@ -15,6 +15,8 @@ from tests.fuzzing.garden import CLIP, FuzzFailure, Garden
 from tests.fuzzing.runs import run_bytes, run_drawn
 from tests.helpers import run_python
 
+pytestmark = pytest.mark.process
+
 
 @pytest.fixture(scope="module")
 def garden(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Garden]:

@@ -14,6 +14,8 @@ from tests.families import FAMILIES, write_family
 from tests.golden.frozen import check_frozen, run_script
 from tests.helpers import ROOT
 
+pytestmark = pytest.mark.process
+
 RECIPES = sorted((ROOT / "shell").glob("internvl*/*/*.sh"))
 TRAINING_SCRIPT = "internvl_chat/train/finetune_w_bboxes_ml.py"
 # Side of a tile that all the small bases take.

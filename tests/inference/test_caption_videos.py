@@ -16,6 +16,8 @@ from internvl_chat.__main__ import build_parser, main
 from tests.data.clips import write_clip
 from tests.helpers import ROOT
 
+pytestmark = pytest.mark.process
+
 # A name in Latin-1, one with a quote and a space, one below, and one that is no UTF-8.
 NAMES = ["b.mp4", "caf\xe9 \u4e00.mp4", 'below/it\'s "one".mkv', os.fsdecode(b"below/\xff.mp4"), "c.mp4"]
 Run = Callable[..., tuple[int, str, str]]

@@ -18,6 +18,8 @@ from internvl_chat.inference.ledger import ProgressFile, read_progress
 from tests.data.clips import write_clip
 from tests.helpers import ROOT
 
+pytestmark = pytest.mark.process
+
 
 def finished(out: Path) -> int:
     return sum(path.read_bytes().count(b"\n") for path in (out / "progress").glob("*.jsonl"))

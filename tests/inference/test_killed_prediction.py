@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 import eval_const
 from benchmarks.kill_prediction import FINAL_FILES, finished_captions, kill_after, start
 from internvl_chat.data.records.annotations import DatasetEntry
+
+pytestmark = pytest.mark.process
 
 
 def test_two_killed_ranks_end_with_the_files_of_one_undisturbed(

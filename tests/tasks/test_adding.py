@@ -5,8 +5,12 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
 from internvl_chat.files import write_jsonl
 from tests.helpers import package_with_example, run_python
+
+pytestmark = pytest.mark.process
 
 _PROBE = """
 import json, sys

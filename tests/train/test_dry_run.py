@@ -18,6 +18,8 @@ from tests.families import FAMILIES, write_family
 from tests.model.original_reference import VIT_LAYERS
 from tests.train.conftest import BASE_MODEL, REPOSITORY
 
+pytestmark = pytest.mark.process
+
 
 def described(folder: Path, tmp_path: Path, *flags: str) -> str:
     argv = ["--model_name_or_path", folder, "--meta_path", "none.json", "--output_dir", tmp_path / "out"]

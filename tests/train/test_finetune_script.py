@@ -20,6 +20,8 @@ from internvl_chat.model.checkpoint import (
 )
 from tests.train.conftest import BASE_MODEL, StartScript
 
+pytestmark = pytest.mark.process
+
 
 def finish(process: subprocess.Popen[str]) -> str:
     try:

@@ -14,6 +14,8 @@ from quickstart.grounding_proof import RECIPES, TINY_FLAGS
 from quickstart.stills import QUESTION, write_stills
 from tests.train.conftest import BASE_MODEL
 
+pytestmark = pytest.mark.process
+
 # As the shell script says, but for what makes two pictures worth so few steps.
 FLAGS = (
     "--conv_style internvl2_5 --num_adapter_layers 0 --freeze_backbone True --per_device_train_batch_size 2 "

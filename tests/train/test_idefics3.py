@@ -29,6 +29,8 @@ from internvl_chat.train.finetune_w_bboxes_ml import check_flags, parse_argument
 from tests.tiny_idefics3 import TILE_PX, write_tiny
 from tests.train.conftest import REPOSITORY, StartScript
 
+pytestmark = pytest.mark.process
+
 
 def flags_of_the_guide() -> list[str]:
     """What docs/adding/family.md gives to launch.sh, with the tiny model's tile."""

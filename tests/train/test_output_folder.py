@@ -16,6 +16,8 @@ from internvl_chat.train import output_folder
 from internvl_chat.train.output_folder import check_free_disk, check_same_data, held, warn_of_another_batch
 from tests.helpers import ROOT
 
+pytestmark = pytest.mark.process
+
 
 def test_a_folder_belongs_to_one_run_at_a_time(tmp_path: Path) -> None:
     with held(tmp_path / "new"):

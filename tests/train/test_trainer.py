@@ -16,6 +16,8 @@ from internvl_chat.model.checkpoint import complete_checkpoints
 from internvl_chat.train.finetune_w_bboxes_ml import parse_arguments, train
 from tests.train.conftest import BASE_MODEL
 
+pytestmark = pytest.mark.process
+
 FLAGS = (
     "--force_image_size 80 --min_num_frame 2 --max_num_frame 4 --num_adapter_layers 2 --use_llm_lora 4 --max_steps 3 "
     "--save_steps 3 --logging_steps 1 --learning_rate 0.1 --optim sgd --lora_dropout 0 --grad_checkpoint False "

@@ -14,6 +14,8 @@ from safetensors.torch import load_file
 from internvl_chat.model.checkpoint import load_base
 from tests.train.conftest import BASE_MODEL, REPOSITORY
 
+pytestmark = pytest.mark.process
+
 
 @pytest.fixture(scope="module")
 def gathered(tmp_path_factory: pytest.TempPathFactory) -> dict[str, torch.Tensor]:

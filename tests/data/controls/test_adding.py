@@ -5,7 +5,11 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
 from tests.helpers import package_with_example, run_python
+
+pytestmark = pytest.mark.process
 
 # What a user would look at, in one process: the flag and its help, the rows, a prompt, and what is saved.
 _PROBE = """

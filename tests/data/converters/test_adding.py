@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
 from PIL import Image
 
 from tests.helpers import package_with_example, run_python
+
+pytestmark = pytest.mark.process
 
 _PROBE = """
 import sys
