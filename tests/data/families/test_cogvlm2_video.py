@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from internvl_chat.constants import IGNORE_INDEX
 from internvl_chat.contracts import Turn
 from internvl_chat.data.families import cogvlm2_video
-from internvl_chat.data.media.sample_pictures import SamplePictures
 from internvl_chat.data.prompts.encoding import EncodedConversation
 from internvl_chat.data.prompts.prompt_config import PromptConfig
+from internvl_chat.data.prompts.sample_pictures import SamplePictures
 from internvl_chat.model.families.cogvlm2_video.model import position_ids_of
 from tests.cogvlm2 import llama_byte_tokenizer
 
