@@ -20,10 +20,12 @@ from internvl_chat.inference.answers import records_to_answer
 from internvl_chat.inference.chat import Chat
 from internvl_chat.inference.handle import open_model
 from internvl_chat.model.checkpoint import load_base, load_captioner
+from internvl_chat.model.conversion.weight_files import open_safetensors
 from internvl_chat.model.families.artemis.model import ArtemisForConditionalGeneration
 from internvl_chat.model.families.artemis.original import native_config, weight_map
 from internvl_chat.model.families.artemis.recorded import named_weight
 from tests.data.families.test_artemis import tokenizer_of
+from tests.helpers import ROOT, run_python
 from tests.model.families.test_artemis_original import LLAMA, LORA_PATH, RANK, TOWER, meta
 
 ABOUT_THE_OBJECT = "<video>\nWhat is the <bbox> doing in this video?"
@@ -129,6 +131,30 @@ def test_verify_holds_and_inspect_knows_the_parts(stage_3: Path, capsys: pytest.
     assert main(["inspect", str(stage_3), "--json"]) == 0
     report = json.loads(capsys.readouterr().out)
     assert report["template"] == "vicuna_v1"
+
+
+def test_it_is_trained_as_in_stage_3_and_answers_from_the_checkpoint(
+    stage_3: Path, records: Path, tmp_path: Path
+) -> None:
+    """LoRA, projector and region encoder, on a merged model, with records whose questions name their object."""
+    merged, trained, meta = tmp_path / "merged", tmp_path / "trained", tmp_path / "meta.json"
+    assert main(["merge", str(stage_3), str(merged)]) == 0
+    tracked = records.with_name("train.jsonl")
+    tracked.write_text("".join(line + "\n" for line in records.read_text().splitlines() if "tracks" in line))
+    meta.write_text(json.dumps({"clips": {"root": str(records.parent), "annotation": str(tracked)}}))
+    flags = (
+        "--conv_style vicuna_v1 --normalize_type clip --force_image_size 28 --num_adapter_layers 0 --region_tokens 4 "
+        "--freeze_backbone True --use_llm_lora 3 --min_num_frame 4 --max_num_frame 4 --max_steps 2 --save_steps 2 "
+        "--per_device_train_batch_size 2 --learning_rate 1e-2 --dataloader_num_workers 0"
+    ).split()
+    script = ROOT / "internvl_chat" / "train" / "finetune_w_bboxes_ml.py"
+    result = run_python(script, "--model_name_or_path", merged, "--meta_path", meta, "--output_dir", trained, *flags)
+    assert result.returncode == 0, result.stderr[-2000:]
+    before = load_captioner(merged, dtype=torch.float32).state_dict()
+    kept = open_safetensors(trained / "trained_modules.safetensors")
+    assert {name.split(".")[1] for name in kept} == {"multi_modal_projector", "region_encoder"}
+    assert all(not torch.equal(tensor.read(), before[name]) for name, tensor in kept.items())
+    assert len(answers(trained, records, tmp_path / "trained.jsonl")) == 5
 
 
 def test_box_adapters_are_refused(stage_3: Path) -> None:
