@@ -72,7 +72,7 @@ class _Reader:
         self.path = path
         self.faults, self.tracks, self.video = Faults(), list[_Track](), ""
         self._text, self._parents = "", list[str]()
-        self._parser = expat.ParserCreate()
+        self._parser = expat.ParserCreate("utf-8")
         self._parser.StartElementHandler = self._start
         self._parser.EndElementHandler = self._end
         self._parser.CharacterDataHandler = self._characters

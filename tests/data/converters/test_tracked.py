@@ -166,3 +166,10 @@ def test_all_faults_of_a_source_are_told_at_once(tmp_path: Path, capsys: pytest.
     assert convert(miniature, source, tmp_path, tmp_path / "out.jsonl") == 1
     lines = capsys.readouterr().err.splitlines()
     assert [line.rpartition("gt.txt:")[2][0] for line in lines] == ["1", "3", "4"]
+
+
+def test_xml_is_read_as_utf_8_whatever_it_says(tmp_path: Path) -> None:
+    miniature = next(one for one in MINIATURES if one.kind == "cvat")
+    source = miniature.write(tmp_path)
+    source.write_text(source.read_text().replace('encoding="utf-8"', 'encoding="ttf-8"'))
+    assert len(list(cvat.records(source, tmp_path, QUESTION))) == 1
