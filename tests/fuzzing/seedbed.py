@@ -15,6 +15,7 @@ from PIL import Image
 from internvl_chat.boxes import save_boxes
 from internvl_chat.files import write_json, write_jsonl
 from tests.data.checking.planted import QUESTION, talk
+from tests.data.media.films import write_film
 
 NUM_FRAMES, WIDTH_PX, HEIGHT_PX = 7, 64, 48
 VIDEOS = {"mp4": "libx264", "avi": "mpeg4", "mkv": "libx264"}
@@ -31,9 +32,13 @@ MUTABLE = (
     "root/cup/cup-1/object_bboxes.npy",
     "root/other.avi",
     "root/other.mkv",
+    "root/turned.mov",
+    "root/uneven.webm",
     "root/moving.gif",
     "root/frames/2.png",
     "root/still.jpg",
+    "root/phone.jpg",
+    "root/deep.png",
     "root/still.png",
     "root/still.webp",
 )
@@ -62,12 +67,19 @@ def records() -> list[dict[str, Any]]:
     """One record of each kind."""
     box = [8, 6, 24, 18]
     by_frame = {"name": "cup", "boxes": [box] * NUM_FRAMES, "unit": "pixels", "order": "xyxy", "absent": [3]}
+    keys = {"name": "cup", "boxes": {"0": box, "6": box}, "unit": "pixels", "order": "xyxy"}
+    keys |= {"interpolate": True, "counted_in": "stored"}
+    stored = {"name": "cup", "boxes": [box], "unit": "pixels", "order": "xyxy", "counted_in": "stored"}
     by_second = {"name": "lid", "boxes": {"0": [0, 0, 0.5, 0.5]}, "by": "second", "unit": "unit", "order": "xywh"}
     return [
         {"id": "text", **talk("What is 2 + 2?", answer="4")},
         {"id": "boxed", "video": "cup-1/cup-1.mp4", **talk(QUESTION, "<video>\n")},
         {"id": "avi", "video": "other.avi", "clip": [0.2, 1.1], **talk("What moves?", "<video>\n")},
         {"id": "mkv", "video": "other.mkv", "tracks": [by_frame, by_second], **talk(QUESTION, "<video>\n")},
+        {"id": "turned", "video": "turned.mov", "tracks": [keys], **talk(QUESTION, "<video>\n")},
+        {"id": "uneven", "video": "uneven.webm", "clip": [0, 0.5], "tracks": [by_second], **talk("What?", "<video>\n")},
+        {"id": "phone", "image": "phone.jpg", "tracks": [stored], **talk("What?", "<image>\n")},
+        {"id": "deep", "image": "deep.png", **talk("What?", "<image>\n")},
         {"id": "gif", "video": "moving.gif", **talk("What moves?", "<video>\n")},
         {"id": "frames", "video": "frames", **talk("What moves?", "<video>\n")},
         {"id": 7, "image": "still.jpg", "width": 64, "height": 48, **talk("<ref>cup</ref>?", "<image>\n")},
@@ -112,6 +124,12 @@ def write_seedbed(folder: Path) -> Path:
     (folder / "root" / "frames").mkdir()
     for number, picture in enumerate(pictures[:3], start=1):
         picture.save(folder / "root" / "frames" / f"{number}.png")
+    write_film(folder / "root" / "turned.mov", range(0, 70, 10), turn=(90, True, False))
+    write_film(folder / "root" / "uneven.webm", (0, 10, 20, 120, 150, 151, 400), codec="libvpx")
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    pictures[0].save(folder / "root" / "phone.jpg", exif=exif)
+    Image.fromarray(np.arange(64 * 48, dtype=np.uint16).reshape(48, 64) * 20).save(folder / "root" / "deep.png")
     for suffix in ("jpg", "png", "webp"):
         pictures[0].save(folder / "root" / f"still.{suffix}")
     write_jsonl(folder / "lines.jsonl", records())
