@@ -23,6 +23,7 @@ from transformers.models.qwen2.modeling_qwen2 import eager_attention_forward
 
 from internvl_chat.contracts import SharedPrefix
 from internvl_chat.model.grouped_attention import grouped_attention
+from internvl_chat.model.sample_rotary import use_sample_rotary
 
 _NAME_PREFIX = "shared_prefix_"
 _AS_IS = nn.Identity()
@@ -205,5 +206,6 @@ def use_shared_prefix_attention(model: PreTrainedModel) -> None:
     if current not in _IMPLEMENTATIONS:
         raise ValueError(f"attention {current!r} cannot read packed rows: use one of {', '.join(_IMPLEMENTATIONS)}")
     model.set_attn_implementation({"text_config": _NAME_PREFIX + _IMPLEMENTATIONS[current][0]})
+    use_sample_rotary(model)
     last = model.model.language_model.layers[-1]
     last.__class__ = type(type(last).__name__, (_LastLayer, type(last)), {})

@@ -60,3 +60,20 @@ def test_all_faults_are_told_by_line(tmp_path: Path) -> None:
     (tmp_path / "more.jsonl").touch()
     with pytest.raises(UserError, match="holds 2 .jsonl files"):
         task_named("videochoice").read(tmp_path)
+
+
+def test_a_checkpoint_is_asked_and_scored(
+    captioner_folder: Path, shapes_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    videos = sorted(shapes_root.glob("*/*/*.mp4"))[:3]
+    for number, video in enumerate(videos):
+        (tmp_path / f"v{number}.mp4").write_bytes(video.read_bytes())
+    items = [{"question_id": n, "video": f"v{n}.mp4", "prompt": PROMPT, "GT": "A"} for n in range(3)]
+    path = tmp_path / "questions.jsonl"
+    path.write_text("".join(json.dumps(item) + "\n" for item in items))
+    argv = ["evaluate", "videochoice", "--model", captioner_folder, "--data", path, "--out", tmp_path / "out"]
+    argv += ["--num_frames", 2, "--max_new_tokens", 3, "--num_workers", 0]
+    assert main(list(map(str, argv))) == 0
+    scores = json.loads((tmp_path / "out" / "scores.json").read_text())
+    assert (scores["questions"], scores["answered"], scores["details"]["questions"]) == (3, 3, 3)
+    assert json.loads(capsys.readouterr().out.splitlines()[-1]) == scores["scores"]

@@ -15,7 +15,6 @@ from internvl_chat.__main__ import main
 from internvl_chat.choices import CONVERTERS, CONVERTERS_BOTH_WAYS, PROMPT_FORMS
 from internvl_chat.contracts import UserError
 from internvl_chat.data.checking.check import check_meta
-from internvl_chat.data.converters import cvat
 from internvl_chat.data.converters.forms.conversion import Conversion
 from internvl_chat.data.converters.forms.tracking import Question
 from tests.data.converters.miniatures import MINIATURES, Miniature
@@ -173,4 +172,5 @@ def test_xml_is_read_as_utf_8_whatever_it_says(tmp_path: Path) -> None:
     miniature = next(one for one in MINIATURES if one.kind == "cvat")
     source = miniature.write(tmp_path)
     source.write_text(source.read_text().replace('encoding="utf-8"', 'encoding="ttf-8"'))
-    assert len(list(cvat.records(source, Conversion(tmp_path, QUESTION)))) == 1
+    assert convert(miniature, source, tmp_path, tmp_path / "out.jsonl") == 0
+    assert len((tmp_path / "out.jsonl").read_text().splitlines()) == 1
