@@ -18,6 +18,7 @@ NAMES = PartNames(
     language_model="language_model",
     tower_layers="blocks",
     tower_lora=("q_proj", "k_proj", "v_proj", "proj", "fc1", "fc2"),
+    added=(),
 )
 FINGERPRINTED = (
     "model.vision_tower.patch_embed.proj.weight",
