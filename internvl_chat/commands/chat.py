@@ -67,8 +67,8 @@ def run(args: argparse.Namespace) -> int:
         if path is not None and not path.exists():
             raise UserError(f"{path}: not found")
 
+    from internvl_chat.api import Captioner
     from internvl_chat.data.prompts.wordings import wording_named
-    from internvl_chat.inference.chat import Chat
     from internvl_chat.inference.handle import open_model
 
     tracks = _tracks(args)
@@ -79,7 +79,8 @@ def run(args: argparse.Namespace) -> int:
         max_dynamic_patch=args.max_dynamic_patch,
         video_backend=args.video_backend,
     )
-    chat = Chat(opened, num_frames=args.num_frames, max_new_tokens=args.max_new_tokens, temperature=args.temperature)
+    captioner = Captioner(opened, num_frames=args.num_frames)
+    chat = captioner.chat(max_new_tokens=args.max_new_tokens, temperature=args.temperature)
     talk = _Talk(chat, args, tracks)
     if args.prompt_form:
         question = wording_named(args.prompt_form).asks(args.object)
