@@ -53,6 +53,8 @@ export TF_CPP_MIN_LOG_LEVEL=3
 INSTALLATION=$(command -v torchrun | cksum | cut -d ' ' -f 1)
 export TORCH_EXTENSIONS_DIR=${TORCH_EXTENSIONS_DIR:-${XDG_CACHE_HOME:-${HOME:-/tmp}/.cache}/torch_extensions/${INSTALLATION}}
 export LAUNCHER=pytorch
+# Every pass has another length: blocks of memory that grow leave no gaps between them.
+export PYTORCH_CUDA_ALLOC_CONF=${PYTORCH_CUDA_ALLOC_CONF:-expandable_segments:True}
 
 SETTINGS=(
   --model_name_or_path "${MODEL_PATH}"

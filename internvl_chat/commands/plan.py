@@ -14,7 +14,10 @@ import sys
 from internvl_chat.commands.options import add_meta, count, positive_int
 
 # Known to internvl_chat.planning.plan too, which is not imported for a usage error.
-GPU_KINDS = ("a100", "h100", "h200")
+GPU_KINDS = (
+    *("a10", "a100", "a6000", "h100", "h100-nvl", "h100-pcie", "h200", "l40s", "rtx-3090", "rtx-4090", "rtx-5090"),
+    "v100",
+)
 # Of IntentVC's captions, about 13 words each.
 _CAPTION_TOKENS = 20
 

@@ -24,8 +24,22 @@ from internvl_chat.planning.inspection import (
     parameter_counts,
 )
 
-# Dense bfloat16 peak in FLOP/s, and memory in GiB, as the makers state them.
-GPUS = {"a100": (312e12, 80), "h100": (989e12, 80), "h200": (989e12, 141)}
+# Dense peak in FLOP/s of bfloat16 (V100: float16), as the makers state it, and about the GiB that a program sees:
+# makers count in gigabytes, and the driver keeps some.
+GPUS = {
+    "a10": (125e12, 22.0),
+    "a100": (312e12, 79.1),
+    "a6000": (155e12, 47.4),
+    "h100": (989e12, 79.2),
+    "h100-nvl": (835e12, 93.0),
+    "h100-pcie": (756e12, 79.2),
+    "h200": (989e12, 139.8),
+    "l40s": (362e12, 44.4),
+    "rtx-3090": (71e12, 23.6),
+    "rtx-4090": (165e12, 23.6),
+    "rtx-5090": (210e12, 31.4),
+    "v100": (125e12, 31.7),
+}
 # The CUDA context with its libraries, and DeepSpeed's two buckets of zero_stage3_config.json.
 WORKSPACE_BYTES = int(1.5 * GIB) + 2 * 50_000_000 * WEIGHT_BYTES
 # Weights that ZeRO-3 keeps gathered at a time (`stage3_max_live_parameters`).
@@ -35,6 +49,13 @@ USABLE_SHARE = 0.95
 # A pass of fewer tokens leaves a GPU waiting between kernels: more samples are put into it.
 BUSY_TOKENS = 8192
 MOST_GPUS = 1024
+
+
+def kind_of(device_name: str) -> str | None:
+    """The row of `GPUS` that a device's name speaks of, the most exact one."""
+    name = device_name.lower()
+    kinds = [kind for kind in GPUS if all(word in name for word in kind.split("-"))]
+    return max(kinds, key=len, default=None)
 
 
 @dataclass(frozen=True)

@@ -63,7 +63,7 @@ def describe_run(run: RunArguments, prompt_config: PromptConfig, trained: Traina
         trained,
         model_args.num_adapter_layers,
         workload,
-        Machine(ranks, memory_gib * GIB, peak_flops, _MFU),
+        Machine(ranks, int(memory_gib * GIB), peak_flops, _MFU),
         Settings(workload.max_frames, per_rank, layers if recomputed is None else recomputed, stage),
         lora_dropout=model_args.lora_dropout,
     )

@@ -20,7 +20,7 @@ from internvl_chat.contracts import Sample, UserError
 from internvl_chat.data.prompts.prompt_config import PromptConfig
 from internvl_chat.model.trainable import TrainablePart
 from internvl_chat.planning.footprint import Footprint, PassShape, prompt_tokens
-from internvl_chat.planning.plan import GPUS, Choices, Machine, Workload, plan_run
+from internvl_chat.planning.plan import GPUS, Choices, Machine, Workload, kind_of, plan_run
 from internvl_chat.train.arguments import RunArguments
 
 logger = logging.getLogger("internvl_chat.train")
@@ -106,8 +106,8 @@ def peak_flops() -> float | None:
     """The dense bfloat16 peak of this process's GPU, where the table has it."""
     if not torch.cuda.is_available():
         return None
-    name = torch.cuda.get_device_name().lower()
-    return next((peak for kind, (peak, _) in GPUS.items() if kind in name), None)
+    kind = kind_of(torch.cuda.get_device_name())
+    return GPUS[kind][0] if kind else None
 
 
 def memory_bytes() -> int:

@@ -61,6 +61,8 @@ def described(script: Path, folder: Path) -> list[str]:
     environment = {"PATH": f"{python.parent}{os.pathsep}{os.environ['PATH']}", "HOME": str(folder)}
     # The repository's own are to be edited before they can be read.
     environment["META_PATH"] = "not_there.json"
+    # A free port is another one every time.
+    environment["MASTER_PORT"] = "34229"
     environment["MODEL_PATH"] = str(base_of(script, folder / "bases").relative_to(folder))
     done = subprocess.run(
         ["sh", str(script), "--dry_run", *TILE], cwd=folder, env=environment, capture_output=True, text=True, check=True

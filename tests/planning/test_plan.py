@@ -18,7 +18,7 @@ from internvl_chat.contracts import UserError
 from internvl_chat.model.loading import load_config
 from internvl_chat.model.trainable import TrainablePart
 from internvl_chat.planning import plan as planning
-from internvl_chat.planning.plan import GIB, GPUS, Choices, Machine, RunPlan, Workload, plan_run
+from internvl_chat.planning.plan import GIB, GPUS, Choices, Machine, RunPlan, Workload, kind_of, plan_run
 from tests.helpers import ROOT
 from tests.model.test_fitting import PUBLISHED
 
@@ -192,3 +192,19 @@ def test_the_command_refuses(flags: list[str], message: str, folder: Path, capsy
 
 def test_kinds_of_gpu_are_those_of_the_planner() -> None:
     assert set(GPU_KINDS) == GPUS.keys()
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("NVIDIA H100 80GB HBM3", "h100"),
+        ("NVIDIA H100 PCIe", "h100-pcie"),
+        ("NVIDIA H100 NVL", "h100-nvl"),
+        ("NVIDIA A100-SXM4-80GB", "a100"),
+        ("NVIDIA A10", "a10"),
+        ("NVIDIA GeForce RTX 4090", "rtx-4090"),
+        ("Tesla T4", None),
+    ],
+)
+def test_a_gpu_is_known_by_its_name(name: str, kind: str | None) -> None:
+    assert kind_of(name) == kind
