@@ -22,6 +22,7 @@ from internvl_chat.data.prompts.wordings import question_turn
 from internvl_chat.data.records.annotations import DatasetEntry
 from internvl_chat.data.records.intentvc import boxes_path_of, category_of, object_name_of, video_path_of
 from internvl_chat.vision import Vision
+from internvl_chat.workers import keep_inherited
 
 _T = TypeVar("_T")
 
@@ -227,6 +228,9 @@ def decoded_ahead(
     A process takes a clip at a time, so that all of them work on the batch that is waited for.
     """
     clips = _Clips([clip for batch in batches for clip in batch], views)
-    decoded = iter(DataLoader(clips, batch_size=None, num_workers=num_workers, collate_fn=_as_it_is))
+    loader = DataLoader(
+        clips, batch_size=None, num_workers=num_workers, collate_fn=_as_it_is, worker_init_fn=keep_inherited
+    )
+    decoded = iter(loader)
     for batch in batches:
         yield list(islice(decoded, len(batch)))

@@ -28,6 +28,7 @@ from internvl_chat.train.resume import RememberFaults
 from internvl_chat.train.throughput import Throughput
 from internvl_chat.train.validation import Validation
 from internvl_chat.train.workload import peak_flops, tile_cost
+from internvl_chat.workers import keep_inherited
 
 logger = logging.getLogger("internvl_chat.train")
 
@@ -90,6 +91,7 @@ class BoxCaptionTrainer(Trainer):
             batch_sampler=sampler,
             collate_fn=self.data_collator,
             num_workers=args.dataloader_num_workers,
+            worker_init_fn=keep_inherited,
             pin_memory=args.dataloader_pin_memory,
             persistent_workers=args.dataloader_persistent_workers,
             prefetch_factor=args.dataloader_prefetch_factor,

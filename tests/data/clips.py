@@ -32,4 +32,4 @@ def write_clip(path: Path, num_frames: int, codec: str = "libx264", options: dic
 def decode_all(path: Path) -> npt.NDArray[np.uint8]:
     """Every frame in the plainest way, [T, H, W, 3]."""
     with av.open(str(path)) as container:
-        return np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)])
+        return np.stack([frame.to_ndarray(format="rgb24", threads=1) for frame in container.decode(video=0)])

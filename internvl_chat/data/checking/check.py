@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -35,6 +34,7 @@ from internvl_chat.data.records.annotations import DatasetEntry
 from internvl_chat.data.records.box_evidence import BoxEvidence, judged_together
 from internvl_chat.data.records.tracks import boxes_at
 from internvl_chat.files import RawRecord, read_text, split_records
+from internvl_chat.workers import worker_pool
 
 LINES_A_JOB = 250
 FILES_A_JOB = 32
@@ -85,7 +85,7 @@ class _Workers:
     """Maps a function over items in processes, or in this one where one worker is asked for."""
 
     def __init__(self, stack: ExitStack, count: int) -> None:
-        self._pool = stack.enter_context(ProcessPoolExecutor(max_workers=count)) if count > 1 else None
+        self._pool = stack.enter_context(worker_pool(count)) if count > 1 else None
 
     def map(self, function: Callable[[_Item], _Result], items: Sequence[_Item], chunk: int = 1) -> list[_Result]:
         if self._pool is None or len(items) <= chunk:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -24,6 +24,7 @@ from internvl_chat.data.media.display import Display
 from internvl_chat.data.media.video import read_header
 from internvl_chat.data.records.box_evidence import BoxEvidence, evidence_of, judged_together
 from internvl_chat.data.records.intentvc import boxes_path_of
+from internvl_chat.workers import worker_pool
 
 
 @dataclass
@@ -137,7 +138,7 @@ def prepare_boxes(
     Yields each video when it is converted, and fills `report` in the end.
     """
     converted: dict[Path, _Converted] = {}
-    with ProcessPoolExecutor(max_workers=workers) as pool:
+    with worker_pool(workers) as pool:
         jobs = {pool.submit(_convert, video, counted_in): video for video in videos}
         for job in as_completed(jobs):
             video = jobs[job]

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -24,6 +23,7 @@ from internvl_chat.data.media.sources import frame_files, read_media_header
 from internvl_chat.data.media.video import stream_frames
 from internvl_chat.data.records.reader import RecordReader
 from internvl_chat.files import parse_json, read_text, replacing_folder, split_records
+from internvl_chat.workers import worker_pool
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ def extract_frames(
         root: what the videos' folders below `folder` are named relative to.
     """
     write = partial(_write_frames, root, folder, rate)
-    with ProcessPoolExecutor(max_workers=workers) as pool:
+    with worker_pool(workers) as pool:
         yield from pool.map(write, videos)
 
 

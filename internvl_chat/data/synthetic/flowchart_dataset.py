@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from internvl_chat.contracts import UserError
 from internvl_chat.data.synthetic.flowchart import CATEGORY_IDS, FlowchartStyle, draw_flowchart
 from internvl_chat.files import begin_folder, replacing, write_json, write_jsonl
 from internvl_chat.grounding import DETECTION_QUESTION, LabelledBox, detection_answer
+from internvl_chat.workers import worker_pool
 
 PARTS = ("train", "val")
 
@@ -110,7 +110,7 @@ def write_flowcharts(
     settings = {"style": asdict(style), "images": images, "val_fraction": val_fraction, "seed": seed}
     begin_folder(folder, settings)
     jobs = [_PageJob(folder, style, seed, number) for number in range(images)]
-    with ProcessPoolExecutor(max_workers=os.cpu_count()) as pool:
+    with worker_pool(os.cpu_count()) as pool:
         pages = list(pool.map(_write_page, jobs, chunksize=16))
     parts: dict[str, Sequence[Page]] = {"train": pages[: images - num_val], "val": pages[images - num_val :]}
     for part, chosen in parts.items():

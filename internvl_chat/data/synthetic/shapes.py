@@ -1,4 +1,5 @@
 """A small IntentVC-shaped dataset whose truth is known: shapes that move, one of them named by the box.
+from internvl_chat.workers import worker_pool
 
 Every clip holds two or three objects that differ in colour and each move in their own way. Two entries of the dataset
 share a clip and differ in nothing but the box, so a caption can only be right if it follows the box. Half of the clips
@@ -10,7 +11,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
@@ -18,6 +18,8 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw
+
+from internvl_chat.workers import worker_pool
 
 COLOURS = {
     "red": (225, 45, 40),
@@ -237,7 +239,7 @@ def write_dataset(
                 captions[part][ids[-1]] = item.captions()
             other_target.update({ids[0]: ids[1], ids[1]: ids[0]})
             jobs.append(_ClipJob(folder, (seed, len(jobs)), clip, (ids[0], ids[1]), absent_share))
-    with ProcessPoolExecutor(max_workers=os.cpu_count()) as pool:
+    with worker_pool(os.cpu_count()) as pool:
         list(pool.map(_write_clip, jobs, chunksize=8))
 
     version = f"moving shapes, seed {seed}"

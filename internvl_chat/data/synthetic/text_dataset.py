@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import islice
@@ -20,6 +19,7 @@ from internvl_chat.contracts import UserError
 from internvl_chat.data.synthetic.text_pages import PageStyle, draw_page, lay_out, legible
 from internvl_chat.data.synthetic.texts import LongText, TextFields, read_long_texts
 from internvl_chat.files import begin_folder, file_digest, replacing_folder, write_json, write_jsonl
+from internvl_chat.workers import worker_pool
 
 # Texts handed to the processes at a time: a file of them may be as large as the memory.
 _TEXTS_AT_ONCE = 512
@@ -79,7 +79,7 @@ def write_text_videos(source: Path, fields: TextFields, job: TextJob, workers: i
     begin_folder(job.folder, _settings(source, fields, job))
     videos: list[TextVideo] = []
     texts = read_long_texts(source, fields)
-    with ProcessPoolExecutor(max_workers=workers) as pool:
+    with worker_pool(workers) as pool:
         while batch := list(islice(texts, _TEXTS_AT_ONCE)):
             videos += pool.map(partial(_write_text, job), batch, chunksize=4)
     shown = [video for video in videos if not video.left_out]

@@ -83,7 +83,9 @@ def plainly_decoded(path: Path) -> tuple[list[int], list[float]]:
         stream.codec_context.thread_count = 1
         frames = list(container.decode(stream))
     times = [float((frame.pts or 0) * (frame.time_base or 1)) for frame in frames]
-    numbers = [round((float(np.median(frame.to_ndarray(format="rgb24")[..., 1])) - 10) / 4) for frame in frames]
+    numbers = [
+        round((float(np.median(frame.to_ndarray(format="rgb24", threads=1)[..., 1])) - 10) / 4) for frame in frames
+    ]
     return numbers, [time - times[0] for time in times]
 
 

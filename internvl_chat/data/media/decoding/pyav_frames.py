@@ -104,7 +104,8 @@ def _rgb(path: Path, frame: VideoFrame, stream: VideoStream) -> npt.NDArray[np.u
     """The frame as a player shows it."""
     display = frame_display(path, frame, stream)
     width_px, height_px = display.square_size(frame.width, frame.height)
-    picture = frame.reformat(width_px, height_px, format="rgb24")
+    # One thread, as in decoding: workers share the cores already.
+    picture = frame.reformat(width_px, height_px, format="rgb24", threads=1)
     plane: Any = picture.planes[0]  # PyAV's annotations do not say that it is a buffer
     rows_HB = np.frombuffer(plane, np.uint8).reshape(picture.height, plane.line_size)
     return display.shown(rows_HB[:, : 3 * picture.width].reshape(picture.height, picture.width, 3))
