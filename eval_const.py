@@ -50,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
     if args.consensus and decoding.num_candidates == 1:
         raise UserError("--consensus chooses among candidates: give --num_candidates")
     from internvl_chat.data.records.annotations import read_captions
-    from internvl_chat.inference.predict import Feeding, fail_unless_any
+    from internvl_chat.inference.predict import BatchLimits, fail_unless_any
     from internvl_chat.inference.ranks import Ranks
     from internvl_chat.inference.session import open_session
     from internvl_chat.tasks.intentvc.submission import SPLITS, ids_of_split, read_ids
@@ -68,7 +68,7 @@ def run(args: argparse.Namespace) -> int:
     if args.consensus not in (None, "BLEU-4") and len(asks) == 1:
         raise UserError(f"--consensus {args.consensus} weighs words by how few videos have them: take BLEU-4 for one")
     folder = args.out or session.results_folder
-    predictions = session.predict(asks, decoding, Feeding(args.batch_tokens, args.num_workers), folder / "progress")
+    predictions = session.predict(asks, decoding, BatchLimits(args.batch_tokens, args.num_workers), folder / "progress")
     fail_unless_any(predictions)
     is_whole = not session.ranks.is_first or write(
         args, folder, f"intentvcnet {session.name}", parts, predictions, root

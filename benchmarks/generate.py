@@ -23,7 +23,7 @@ import torch
 
 from benchmarks.workloads import IMAGE_TOKEN_ID, W1, Workload, build_model
 from internvl_chat.inference.decoding import Decoding
-from internvl_chat.inference.ensemble import InStep
+from internvl_chat.inference.ensemble import Ensemble
 from internvl_chat.inference.generation import Captioners
 from internvl_chat.inference.requests import EncodedClip, ViewedClip, ViewedPrompt
 from internvl_chat.model.families.internvl import IntentVCNetForConditionalGeneration
@@ -81,7 +81,7 @@ def together(
 ) -> list[list[str]]:
     """The way of eval_const.py: the candidates of each clip."""
     tokenizer: Any = NumbersAsText()
-    captioners = Captioners(InStep([model]), [0], tokenizer, [NEVER], decoding)
+    captioners = Captioners(Ensemble([model]), [0], tokenizer, [NEVER], decoding)
     longest = max(len(clip.views[0].prompts[0].input_ids) for clip in clips)
     size = max(1, batch_tokens // (longest + decoding.rows * CAPTION_TOKENS))
     found = []

@@ -32,9 +32,9 @@ from internvl_chat.data.records.track_files import DEFAULT_NAME
 from internvl_chat.data.records.tracks import boxes_at
 from internvl_chat.inference.chat import Chat
 from internvl_chat.inference.decoding import Decoding
-from internvl_chat.inference.ensemble import InStep
+from internvl_chat.inference.ensemble import Ensemble
 from internvl_chat.inference.generation import Captioners, caption_ends
-from internvl_chat.inference.handle import OpenedModel, open_model
+from internvl_chat.inference.handle import ModelHandle, open_model
 from internvl_chat.inference.requests import Ask, Unreadable, Viewpoint, encode_clip
 
 _NO_BOX = np.zeros((1, 4))
@@ -102,7 +102,7 @@ class Captioner:
         num_frames: frames shown of a video; None is what training showed.
     """
 
-    def __init__(self, handle: OpenedModel, *, num_frames: int | None = None) -> None:
+    def __init__(self, handle: ModelHandle, *, num_frames: int | None = None) -> None:
         self.handle = handle
         self.view = Viewpoint(handle.encoder, num_frames or handle.encoder.config.num_frames)
 
@@ -218,7 +218,7 @@ class Captioner:
         clip = encode_clip(asks, [self.view])
         if isinstance(clip, Unreadable):
             raise UserError(clip.reason)
-        write = Captioners(InStep([self.model]), [0], self.encoder.tokenizer, caption_ends(self.encoder), decoding)
+        write = Captioners(Ensemble([self.model]), [0], self.encoder.tokenizer, caption_ends(self.encoder), decoding)
         return [self._told(sample, texts) for sample, texts in zip(samples, write([clip]), strict=True)]
 
     def _told(self, sample: Sample, candidates: Sequence[str]) -> Caption:

@@ -19,7 +19,7 @@ from internvl_chat.data.records.annotations import DatasetEntry
 from internvl_chat.data.records.intentvc import boxes_path_of, video_path_of
 from internvl_chat.files import read_json, write_json
 from internvl_chat.inference.decoding import Decoding
-from internvl_chat.inference.ensemble import InStep
+from internvl_chat.inference.ensemble import Ensemble
 from internvl_chat.inference.generation import Captioners, caption_ends
 from internvl_chat.inference.handle import open_model
 from internvl_chat.inference.predict import predict
@@ -91,7 +91,7 @@ def test_captions_are_those_of_prediction(
 
     def load() -> Captioners:
         ends = caption_ends(opened.encoder)
-        return Captioners(InStep([opened.load()]), [0], opened.encoder.tokenizer, ends, decoding)
+        return Captioners(Ensemble([opened.load()]), [0], opened.encoder.tokenizer, ends, decoding)
 
     asks = [Ask(video.stem, (sample,))]
     view = Viewpoint(opened.encoder, 3)

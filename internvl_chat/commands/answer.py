@@ -31,7 +31,7 @@ def run(args: argparse.Namespace) -> int:
     from internvl_chat.files import write_jsonl
     from internvl_chat.inference.answers import answer_records, questions_of, records_to_answer, write_answers
     from internvl_chat.inference.handle import open_model
-    from internvl_chat.inference.predict import Feeding, fail_unless_any
+    from internvl_chat.inference.predict import BatchLimits, fail_unless_any
     from internvl_chat.inference.ranks import Ranks
 
     samples = records_to_answer(args.records, args.root or args.records.parent, args.limit)
@@ -44,9 +44,9 @@ def run(args: argparse.Namespace) -> int:
         ranks=Ranks.join(),
     )
     asks = [ask for sample in samples for ask in questions_of(sample)]
-    feeding = Feeding(args.batch_tokens, args.num_workers)
+    limits = BatchLimits(args.batch_tokens, args.num_workers)
     progress = args.out.with_suffix(".progress")
-    predictions = write_answers(opened, asks, decoding, args.num_frames, feeding, progress)
+    predictions = write_answers(opened, asks, decoding, args.num_frames, limits, progress)
     fail_unless_any(predictions)
     if opened.ranks.is_first:
         written = write_jsonl(args.out, answer_records(samples, predictions.captions))

@@ -62,7 +62,7 @@ def run(args: argparse.Namespace) -> int:
     videos = list_videos(args.source)
     from internvl_chat.families import family_in, style_called
     from internvl_chat.inference.handle import open_model
-    from internvl_chat.inference.predict import Feeding
+    from internvl_chat.inference.predict import BatchLimits
     from internvl_chat.inference.ranks import Ranks
     from internvl_chat.inference.video_captions.clips_shown import Request
     from internvl_chat.inference.video_captions.run_videos import caption_videos
@@ -79,8 +79,8 @@ def run(args: argparse.Namespace) -> int:
     shown = opened.encoder.config
     choice = choice or FrameChoice.named(shown.frame_choice or f"uniform{shown.num_frames}")
     request = Request(args.question, choice, args.window)
-    feeding = Feeding(args.batch_tokens, args.num_workers)
-    captioned = caption_videos(opened, videos, request, decoding, feeding, args.out, model=args.model)
+    limits = BatchLimits(args.batch_tokens, args.num_workers)
+    captioned = caption_videos(opened, videos, request, decoding, limits, args.out, model=args.model)
     if opened.ranks.is_first:
         captioned.write(args.out, txt=args.txt, layout=bool(args.layout), parquet=args.parquet)
         sys.stdout.write(f"{args.out}: {captioned.summary()}\n")

@@ -49,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
         raise UserError("--sheet shows each clip with both objects' boxes: add swap to --probes")
     from internvl_chat.data.records.annotations import read_captions
     from internvl_chat.files import write_json
-    from internvl_chat.inference.predict import Feeding, fail_unless_any
+    from internvl_chat.inference.predict import BatchLimits, fail_unless_any
     from internvl_chat.inference.ranks import Ranks
     from internvl_chat.inference.session import open_session
     from internvl_chat.scoring.caption_scores import score_captions
@@ -79,7 +79,7 @@ def run(args: argparse.Namespace) -> int:
         # Clip by clip, since the asks of a clip share its header.
         every_ask = [ask for of_probe in asked.values() for ask in of_probe]
         every_ask.sort(key=lambda ask: str(ask.samples[0].video_path))
-        predictions = session.predict(every_ask, decoding, Feeding(args.batch_tokens, args.num_workers), progress)
+        predictions = session.predict(every_ask, decoding, BatchLimits(args.batch_tokens, args.num_workers), progress)
     fail_unless_any(predictions)
     captions = predictions.captions
     result = ControlResult(

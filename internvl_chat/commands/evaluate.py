@@ -35,7 +35,7 @@ def run(args: argparse.Namespace) -> int:
     from internvl_chat.files import write_json, write_jsonl
     from internvl_chat.inference.answers import write_answers
     from internvl_chat.inference.handle import open_model
-    from internvl_chat.inference.predict import Feeding, fail_unless_any
+    from internvl_chat.inference.predict import BatchLimits, fail_unless_any
     from internvl_chat.inference.ranks import Ranks
     from internvl_chat.inference.requests import Ask
     from internvl_chat.tasks.benchmark import task_named
@@ -50,9 +50,9 @@ def run(args: argparse.Namespace) -> int:
         ranks=Ranks.join(),
     )
     asks = [Ask(sample.id, (sample,)) for sample in benchmark.samples]
-    feeding = Feeding(args.batch_tokens, args.num_workers)
+    limits = BatchLimits(args.batch_tokens, args.num_workers)
     predictions = write_answers(
-        opened, asks, decoding, args.num_frames, feeding, args.out / "progress", benchmark.keep_tags
+        opened, asks, decoding, args.num_frames, limits, args.out / "progress", benchmark.keep_tags
     )
     fail_unless_any(predictions)
     if opened.ranks.is_first:

@@ -72,7 +72,7 @@ def run(args: argparse.Namespace) -> int:
     from internvl_chat.model.loading import load_config, resolve_folder
     from internvl_chat.model.trainable import TrainablePart
     from internvl_chat.planning.plan import GPUS, Choices, Machine, Workload, plan_run
-    from internvl_chat.train.workload import Shown, layers_to_recompute, workload_of
+    from internvl_chat.train.workload import ShownAmounts, layers_to_recompute, workload_of
 
     if args.min_num_frame > args.max_num_frame:
         raise UserError(f"--min_num_frame {args.min_num_frame}: expected at most --max_num_frame {args.max_num_frame}")
@@ -93,7 +93,9 @@ def run(args: argparse.Namespace) -> int:
         samples = [sample for entry in load_meta(args.meta) for sample in read_samples(entry)]
         workload = workload_of(
             group_by_prompt(samples, args.captions_per_pass or None),
-            shown=Shown(args.min_num_frame, args.max_num_frame, args.max_dynamic_patch, args.max_dynamic_patch > 1),
+            shown=ShownAmounts(
+                args.min_num_frame, args.max_num_frame, args.max_dynamic_patch, args.max_dynamic_patch > 1
+            ),
             epochs=args.num_train_epochs,
             batch_size=args.batch_size,
         )

@@ -10,10 +10,10 @@ from typing import Any
 from internvl_chat.contracts import Sample, UserError
 from internvl_chat.data.records.annotations import DatasetEntry, read_samples
 from internvl_chat.inference.decoding import Decoding
-from internvl_chat.inference.ensemble import InStep
+from internvl_chat.inference.ensemble import Ensemble
 from internvl_chat.inference.generation import Captioners, caption_ends
-from internvl_chat.inference.handle import OpenedModel
-from internvl_chat.inference.predict import Feeding, Predictions, predict
+from internvl_chat.inference.handle import ModelHandle
+from internvl_chat.inference.predict import BatchLimits, Predictions, predict
 from internvl_chat.inference.requests import Ask, Viewpoint
 from internvl_chat.model.loading import load_config
 
@@ -48,11 +48,11 @@ def questions_of(sample: Sample) -> list[Ask]:
 
 
 def write_answers(
-    opened: OpenedModel,
+    opened: ModelHandle,
     asks: Sequence[Ask],
     decoding: Decoding,
     num_frames: int | None,
-    feeding: Feeding,
+    limits: BatchLimits,
     folder: Path,
     keep_tags: bool = True,
 ) -> Predictions:
@@ -66,7 +66,7 @@ def write_answers(
 
     def load() -> Captioners:
         ends = caption_ends(opened.encoder)
-        return Captioners(InStep([opened.load()]), [0], opened.encoder.tokenizer, ends, decoding, keep_tags)
+        return Captioners(Ensemble([opened.load()]), [0], opened.encoder.tokenizer, ends, decoding, keep_tags)
 
     return predict(
         asks,
@@ -75,7 +75,7 @@ def write_answers(
         decoding=decoding,
         identity=["answers" if keep_tags else "captions", opened.identity()],
         folder=folder,
-        feeding=feeding.beside([load_config(opened.folder)], opened.ranks),
+        limits=limits.beside([load_config(opened.folder)], opened.ranks),
         ranks=opened.ranks,
     )
 

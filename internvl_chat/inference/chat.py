@@ -27,7 +27,7 @@ from internvl_chat.data.prompts.wordings import question_turn
 from internvl_chat.data.records.tracks import boxes_at
 from internvl_chat.grounding import LabelledBox
 from internvl_chat.inference.generation import caption_ends
-from internvl_chat.inference.handle import OpenedModel, open_model
+from internvl_chat.inference.handle import ModelHandle, open_model
 from internvl_chat.scoring.box_answers import parse_boxes
 from internvl_chat.vision import Vision, moved
 
@@ -56,7 +56,7 @@ class Chat:
 
     def __init__(
         self,
-        opened: OpenedModel,
+        opened: ModelHandle,
         *,
         num_frames: int | None = None,
         max_new_tokens: int = 512,

@@ -18,7 +18,7 @@ from internvl_chat.contracts import UserError
 from internvl_chat.model.shared_prompt import SharedPrompts, use_shared_prompts
 
 
-class InStepCache(Cache):
+class EnsembleCache(Cache):
     """What every member has read of the asks, and the tokens that were chosen since, row by row.
 
     As far as `generate` can tell it is empty at first: its length counts the tokens decoded in step.
@@ -42,7 +42,7 @@ class InStepCache(Cache):
             cache.reorder_cache(beam_idx)
 
 
-class InStep(PreTrainedModel, GenerationMixin):
+class Ensemble(PreTrainedModel, GenerationMixin):
     """Members that choose every token together.
 
     Args:
@@ -64,7 +64,7 @@ class InStep(PreTrainedModel, GenerationMixin):
         self.weights = normalised_weights(len(members), weights)
 
     def forward(
-        self, input_ids: torch.Tensor, past_key_values: InStepCache | None = None, **_: Any
+        self, input_ids: torch.Tensor, past_key_values: EnsembleCache | None = None, **_: Any
     ) -> CausalLMOutputWithPast:
         """One step: input_ids [R, 1] to the mixed log-probabilities [R, 1, V] (a single member's logits as they are).
 

@@ -25,7 +25,7 @@ from internvl_chat.contracts import Sample
 from internvl_chat.data.prompts.encoder import SampleEncoder
 from internvl_chat.data.prompts.tokenizer import answer_text
 from internvl_chat.inference.decoding import Decoding
-from internvl_chat.inference.ensemble import InStep, InStepCache
+from internvl_chat.inference.ensemble import Ensemble, EnsembleCache
 from internvl_chat.inference.prefill import read_prompts
 from internvl_chat.inference.requests import EncodedClip, Viewpoint
 from internvl_chat.inference.rotary import RotaryLimit, apart
@@ -50,7 +50,7 @@ class SeededChoice(LogitsProcessor):
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
         """Scores [R, V] that leave the drawn token alone."""
-        # The prompt is one token, see `InStep`.
+        # The prompt is one token, see `Ensemble`.
         uniforms = self.uniforms[:, input_ids.shape[1] - 1, None]
         tokens = _drawn(scores.float().softmax(-1), uniforms)
         return torch.full_like(scores, -torch.inf).scatter(1, tokens, 0.0)
@@ -120,7 +120,7 @@ class Captioners:
 
     def __init__(
         self,
-        models: InStep,
+        models: Ensemble,
         views: Sequence[int],
         tokenizer: PreTrainedTokenizerBase,
         end_ids: Sequence[int],
@@ -199,7 +199,7 @@ class Captioners:
         ids = self.models.generate(
             last_ids,
             attention_mask=torch.ones_like(last_ids),
-            past_key_values=InStepCache(prompts),
+            past_key_values=EnsembleCache(prompts),
             generation_config=config,
             logits_processor=logits_processor,
         )

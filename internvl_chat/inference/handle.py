@@ -19,7 +19,7 @@ from internvl_chat.model.loading import load_config, resolve_folder
 
 
 @dataclass(frozen=True)
-class OpenedModel:
+class ModelHandle:
     """A model's folder and how it is asked; `load` reads its weights."""
 
     folder: Path
@@ -48,7 +48,7 @@ def open_model(
     max_dynamic_patch: int | None = None,
     video_backend: VideoBackend = "pyav",
     ranks: Ranks = ALONE,
-) -> OpenedModel:
+) -> ModelHandle:
     """Find a model, and the prompts that it was trained with; no weights are read yet.
 
     A folder without a prompt configuration, such as a base, is asked as its family's own chat asks it.
@@ -78,7 +78,7 @@ def open_model(
             min_dynamic_patch=min(config.min_dynamic_patch, max_dynamic_patch),
             max_dynamic_patch=max_dynamic_patch,
         )
-    return OpenedModel(folder, base_path, SampleEncoder(load_tokenizer(folder), config, video_backend), ranks)
+    return ModelHandle(folder, base_path, SampleEncoder(load_tokenizer(folder), config, video_backend), ranks)
 
 
 def prompt_config_of(config: PreTrainedConfig) -> PromptConfig:

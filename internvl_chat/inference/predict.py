@@ -14,8 +14,8 @@ import torch
 from tqdm import tqdm
 
 from internvl_chat.contracts import UserError
+from internvl_chat.inference.batch_limits import STEP_TOKENS, default_batch_tokens, default_workers
 from internvl_chat.inference.decoding import Decoding
-from internvl_chat.inference.feeding import STEP_TOKENS, default_batch_tokens, default_workers
 from internvl_chat.inference.ledger import ProgressFile, read_progress
 from internvl_chat.inference.ranks import ALONE, Ranks
 from internvl_chat.inference.requests import (
@@ -33,7 +33,7 @@ WriteCandidates = Callable[[Sequence[EncodedClip]], list[list[str]]]
 
 
 @dataclass(frozen=True)
-class Feeding:
+class BatchLimits:
     """What decides the speed and not the text.
 
     Args:
@@ -44,14 +44,14 @@ class Feeding:
     batch_tokens: int | None = None
     num_workers: int | None = None
 
-    def beside(self, configs: Sequence[Any], ranks: Ranks) -> Feeding:
+    def beside(self, configs: Sequence[Any], ranks: Ranks) -> BatchLimits:
         """Settled for models of these configurations."""
         if self.batch_tokens is not None:
             return self
         return replace(self, batch_tokens=default_batch_tokens(configs, ranks))
 
 
-_DEFAULT_FEEDING = Feeding()
+_DEFAULT_LIMITS = BatchLimits()
 _CPU_OUT_OF_MEMORY = "can't allocate memory"
 
 
@@ -75,7 +75,7 @@ def predict(
     decoding: Decoding,
     identity: Any,
     folder: Path,
-    feeding: Feeding = _DEFAULT_FEEDING,
+    limits: BatchLimits = _DEFAULT_LIMITS,
     ranks: Ranks = ALONE,
 ) -> Predictions:
     """Write the candidates of each ask, or find them in `folder`, where every finished one is kept.
@@ -103,7 +103,7 @@ def predict(
         readable,
         rows=decoding.rows,
         max_new_tokens=decoding.max_new_tokens,
-        max_tokens=feeding.batch_tokens or STEP_TOKENS,
+        max_tokens=limits.batch_tokens or STEP_TOKENS,
         num_parts=ranks.size,
     )
     left = [batch for batch in batches if any(key_of[ask.id] not in done for clip in batch for ask in clip)]
@@ -115,7 +115,7 @@ def predict(
         # Before the weights are read: it is now that another run in this folder is told of.
         with ProgressFile(folder, ranks.rank) as file:
             write_candidates = load()
-            workers = default_workers() if feeding.num_workers is None else feeding.num_workers
+            workers = default_workers() if limits.num_workers is None else limits.num_workers
             with _bar(sum(key in done for key in key_of.values()), len(todo), ranks) as bar:
                 for finished in _write_all(decoded_ahead(mine, views, workers), write_candidates):
                     if isinstance(finished, Unreadable):

@@ -18,9 +18,9 @@ from internvl_chat.data.prompts.tokenizer import load_tokenizer
 from internvl_chat.data.prompts.wordings import WORDINGS, wording_named
 from internvl_chat.data.records.annotations import DatasetEntry, load_meta, read_samples
 from internvl_chat.inference.decoding import Decoding
-from internvl_chat.inference.ensemble import InStep, normalised_weights
+from internvl_chat.inference.ensemble import Ensemble, normalised_weights
 from internvl_chat.inference.generation import Captioners, caption_ends
-from internvl_chat.inference.predict import Feeding, Predictions, predict
+from internvl_chat.inference.predict import BatchLimits, Predictions, predict
 from internvl_chat.inference.ranks import ALONE, Ranks
 from internvl_chat.inference.requests import Ask, Viewpoint, question_sample
 from internvl_chat.inference.weights import file_marks, load_weights
@@ -79,7 +79,7 @@ class PredictionSession:
         """The dataset's question about one of its videos."""
         return Ask(video_id, tuple(question_sample(self.entry, video_id, question) for question in self.questions))
 
-    def predict(self, asks: Sequence[Ask], decoding: Decoding, feeding: Feeding, folder: Path) -> Predictions:
+    def predict(self, asks: Sequence[Ask], decoding: Decoding, limits: BatchLimits, folder: Path) -> Predictions:
         """Candidates of the asks, kept in `folder` as they are finished; see `predict`."""
         return predict(
             asks,
@@ -88,7 +88,7 @@ class PredictionSession:
             decoding=decoding,
             identity=self.identity(),
             folder=folder,
-            feeding=feeding.beside([load_config(checkpoint) for checkpoint in self.checkpoints], self.ranks),
+            limits=limits.beside([load_config(checkpoint) for checkpoint in self.checkpoints], self.ranks),
             ranks=self.ranks,
         )
 
@@ -111,7 +111,7 @@ class PredictionSession:
             load_weights(checkpoint, self.base_path, self.ranks, self.keep_lora) for checkpoint in self.checkpoints
         ]
         end_ids = caption_ends(self.views[0].encoder)
-        return Captioners(InStep(models, self.weights), self.view_of, self.tokenizer, end_ids, decoding)
+        return Captioners(Ensemble(models, self.weights), self.view_of, self.tokenizer, end_ids, decoding)
 
 
 def question_of(entry: DatasetEntry) -> Callable[[str], str]:

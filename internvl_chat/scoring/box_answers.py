@@ -14,7 +14,7 @@ from internvl_chat.constants import BOX_END, BOX_SCALE, BOX_START, REF_END, REF_
 from internvl_chat.grounding import LabelledBox
 
 
-class Fault(Enum):
+class AnswerFault(Enum):
     """What can be wrong with an answer that should hold boxes."""
 
     EMPTY_ANSWER = "empty_answer"
@@ -57,7 +57,7 @@ class BoxAnswer:
     """The boxes that could be read, in the order written, and the faults found on the way."""
 
     boxes: tuple[LabelledBox, ...]
-    faults: tuple[Fault, ...]
+    faults: tuple[AnswerFault, ...]
 
 
 _TAG = re.compile(r"(</?(?:ref|box)>)")
@@ -74,7 +74,7 @@ def parse_boxes(answer: str) -> BoxAnswer:
     models write them.
     """
     if not answer.strip():
-        return BoxAnswer((), (Fault.EMPTY_ANSWER,))
+        return BoxAnswer((), (AnswerFault.EMPTY_ANSWER,))
     reader = _Reader()
     for piece in _TAG.split(answer):
         if _TAG.fullmatch(piece):
@@ -83,7 +83,7 @@ def parse_boxes(answer: str) -> BoxAnswer:
             reader.text(piece)
     reader.end()
     if not reader.boxes and not reader.faults:
-        reader.faults.append(Fault.NO_BOX)
+        reader.faults.append(AnswerFault.NO_BOX)
     return BoxAnswer(tuple(reader.boxes), tuple(reader.faults))
 
 
@@ -92,7 +92,7 @@ class _Reader:
 
     def __init__(self) -> None:
         self.boxes: list[LabelledBox] = []
-        self.faults: list[Fault] = []
+        self.faults: list[AnswerFault] = []
         self.open = ""
         self.content = ""
         self.label: str | None = None
@@ -103,7 +103,7 @@ class _Reader:
             return
         before = 0
         for found in _UNTAGGED_LIST.finditer(text):
-            self.faults.append(Fault.UNTAGGED_BOX)
+            self.faults.append(AnswerFault.UNTAGGED_BOX)
             line = text[before : found.start()].rpartition("\n")[2].strip(" :,-")
             # What stands before a list inside JSON is the name of a field.
             line = "" if '"' in line or "{" in line else line
@@ -116,13 +116,13 @@ class _Reader:
             if tag == REF_START:
                 self._drop_label()
             elif self.label is None:
-                self.faults.append(Fault.MISSING_LABEL)
+                self.faults.append(AnswerFault.MISSING_LABEL)
             self.open, self.content = tag, ""
         elif {REF_END: REF_START, BOX_END: BOX_START}[tag] == self.open:
             self._close(complete=True)
         else:
             self._close(complete=False)
-            self.faults.append(Fault.UNOPENED_REF if tag == REF_END else Fault.UNOPENED_BOX)
+            self.faults.append(AnswerFault.UNOPENED_REF if tag == REF_END else AnswerFault.UNOPENED_BOX)
 
     def end(self) -> None:
         self._close(complete=False)
@@ -131,33 +131,33 @@ class _Reader:
     def _close(self, complete: bool) -> None:
         if self.open == REF_START:
             if not complete:
-                self.faults.append(Fault.UNCLOSED_REF)
+                self.faults.append(AnswerFault.UNCLOSED_REF)
             self.label = " ".join(self.content.split())
             if not self.label:
-                self.faults.append(Fault.EMPTY_LABEL)
+                self.faults.append(AnswerFault.EMPTY_LABEL)
         elif self.open == BOX_START:
             if not complete:
-                self.faults.append(Fault.UNCLOSED_BOX)
+                self.faults.append(AnswerFault.UNCLOSED_BOX)
             self._read_lists(self.content, self.label or "")
             self.label = None
         self.open = ""
 
     def _drop_label(self) -> None:
         if self.label is not None:
-            self.faults.append(Fault.MISSING_BOX)
+            self.faults.append(AnswerFault.MISSING_BOX)
         self.label = None
 
     def _read_lists(self, text: str, label: str) -> None:
         if not text.strip("[], \n\t"):
-            self.faults.append(Fault.EMPTY_BOX)
+            self.faults.append(AnswerFault.EMPTY_BOX)
             return
         lists, rest = _INNER_LIST.findall(text), _INNER_LIST.sub("", text)
         if text.count("[") != text.count("]"):
-            self.faults.append(Fault.UNBALANCED_BRACKETS)
+            self.faults.append(AnswerFault.UNBALANCED_BRACKETS)
             lists = lists or [rest.strip("[] ,\n\t")]
         elif "".join(rest.split()).replace(",", "") != "[]":
             stray = rest.strip("[], \n\t")
-            self.faults.append(Fault.STRAY_TEXT if lists and stray else Fault.WRONG_NESTING)
+            self.faults.append(AnswerFault.STRAY_TEXT if lists and stray else AnswerFault.WRONG_NESTING)
             lists = lists or [stray]
         for content in lists:
             box = self._read_box(content)
@@ -167,18 +167,18 @@ class _Reader:
     def _read_box(self, content: str) -> tuple[float, float, float, float] | None:
         words = [word.strip() for word in content.split(",")]
         if len(words) != 4:
-            self.faults.append(Fault.WRONG_COUNT)
+            self.faults.append(AnswerFault.WRONG_COUNT)
             return None
         if not all(_NUMBER.fullmatch(word) for word in words):
-            self.faults.append(Fault.NOT_A_NUMBER)
+            self.faults.append(AnswerFault.NOT_A_NUMBER)
             return None
         values = [float(word) for word in words]
         if all(0 <= value <= 1 for value in values):
             values = [value * BOX_SCALE for value in values]
         if not all(0 <= value <= BOX_SCALE for value in values):
-            self.faults.append(Fault.OUT_OF_RANGE)
+            self.faults.append(AnswerFault.OUT_OF_RANGE)
         x1, y1, x2, y2 = (min(max(value, 0.0), float(BOX_SCALE)) for value in values)
         if x2 <= x1 or y2 <= y1:
-            self.faults.append(Fault.NO_AREA)
+            self.faults.append(AnswerFault.NO_AREA)
             return None
         return x1, y1, x2, y2

@@ -17,9 +17,9 @@ from internvl_chat.constants import BOX_START, REF_START
 from internvl_chat.contracts import UserError
 from internvl_chat.files import parse_json, read_text, split_records
 from internvl_chat.grounding import LabelledBox, ReferredRegion, nameless_id
-from internvl_chat.scoring.box_answers import BoxAnswer, Fault, parse_boxes
+from internvl_chat.scoring.box_answers import AnswerFault, BoxAnswer, parse_boxes
 
-_NOT_ANSWERED: tuple[BoxAnswer, tuple[float, ...]] = (BoxAnswer((), (Fault.MISSING_PREDICTION,)), ())
+_NOT_ANSWERED: tuple[BoxAnswer, tuple[float, ...]] = (BoxAnswer((), (AnswerFault.MISSING_PREDICTION,)), ())
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ def pair_answers(truth: Records, given: Records, references: Path) -> AnsweredSe
 
 def _finds_objects_that_are_not_there(question: BoxQuestion, answer: BoxAnswer) -> bool:
     """Boxes where the truth has none are false positives; numbers listed in a text about something else are no box."""
-    return not question.refers and bool(answer.boxes) and Fault.UNTAGGED_BOX not in answer.faults
+    return not question.refers and bool(answer.boxes) and AnswerFault.UNTAGGED_BOX not in answer.faults
 
 
 def records_by_id(path: Path) -> dict[str, tuple[str, Mapping[str, Any]]]:

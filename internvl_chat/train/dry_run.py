@@ -17,7 +17,7 @@ from internvl_chat.planning.footprint import frames_within
 from internvl_chat.planning.inspection import GIB, inspect_checkpoint
 from internvl_chat.planning.plan import GPUS, USABLE_SHARE, Machine, Settings, Workload, plan_as_set
 from internvl_chat.train.arguments import RunArguments
-from internvl_chat.train.workload import Shown, layers_to_recompute, offloads, workload_of, zero_stage
+from internvl_chat.train.workload import ShownAmounts, layers_to_recompute, offloads, workload_of, zero_stage
 
 NOTHING_TRAINED = (
     "nothing is trained: --freeze_llm, --freeze_mlp and --freeze_backbone leave nothing without LoRA or box adapters"
@@ -89,7 +89,7 @@ def _workload(config: Any, run: RunArguments, prompt_config: PromptConfig, batch
     epochs = math.ceil(args.num_train_epochs)
     if Path(data_args.meta_path).is_file():
         passes = group_by_prompt(read_mix(load_meta(Path(data_args.meta_path))), data_args.captions_per_pass or None)
-        workload = workload_of(passes, shown=Shown.of(prompt_config), epochs=epochs, batch_size=batch_size)
+        workload = workload_of(passes, shown=ShownAmounts.of(prompt_config), epochs=epochs, batch_size=batch_size)
     else:
         most = frames_within(config, prompt_config.max_seq_length)
         workload = Workload(batch_size, 1, _ANSWER_TOKENS, True, most, most, 1, batch_size)

@@ -15,7 +15,7 @@ _MOST_LISTED = 50
 
 
 @dataclass(frozen=True)
-class Fault:
+class SkippedSample:
     """A sample that was left out, and why."""
 
     sample_id: str
@@ -47,7 +47,7 @@ class FaultLog:
         self.num_samples = num_samples
         self.max_bad_fraction = max_bad_fraction
         self.most = max(max_bad_fraction * num_samples, largest_pass) if max_bad_fraction else 0
-        self.faults: dict[tuple[str, str], Fault] = {}
+        self.faults: dict[tuple[str, str], SkippedSample] = {}
 
     def skip(self, sample: Sample, error: Exception | str) -> None:
         """Record that a sample is left out.
@@ -55,7 +55,7 @@ class FaultLog:
         Raises:
             UserError: with this one more than `max_bad_fraction` of the samples are bad; it lists them.
         """
-        fault = Fault(sample.id, sample.source, str(error))
+        fault = SkippedSample(sample.id, sample.source, str(error))
         if fault.key in self.faults:
             return
         self.faults[fault.key] = fault
@@ -66,7 +66,7 @@ class FaultLog:
                 f"check META.json' finds them all before training:\n{self.listing()}"
             )
 
-    def remember(self, faults: Iterable[Fault]) -> None:
+    def remember(self, faults: Iterable[SkippedSample]) -> None:
         """Count what an earlier part of the run left out."""
         self.faults = {**{fault.key: fault for fault in faults}, **self.faults}
 

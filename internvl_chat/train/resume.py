@@ -24,7 +24,7 @@ from internvl_chat.model.checkpoint import (
     half_written_checkpoints,
 )
 from internvl_chat.train.arguments import FinetuneArguments, ModelArguments, RunArguments
-from internvl_chat.train.fault_log import Fault, FaultLog
+from internvl_chat.train.fault_log import FaultLog, SkippedSample
 
 logger = logging.getLogger("internvl_chat.train")
 
@@ -173,4 +173,4 @@ class RememberFaults(TrainerCallback, ExportableState):
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        self.log.remember(Fault(*words) for words in remembered(state, self)["faults"])
+        self.log.remember(SkippedSample(*words) for words in remembered(state, self)["faults"])

@@ -35,7 +35,7 @@ _ANY_PEAK = 1e15
 
 
 @dataclass(frozen=True)
-class Shown:
+class ShownAmounts:
     """What is shown of a sample: frames of a video, tiles of an image; several images share `max_tiles`.
 
     An image that is not cut has one tile, and `thumbnail` adds one to an image that is.
@@ -47,7 +47,7 @@ class Shown:
     thumbnail: bool = False
 
     @classmethod
-    def of(cls, config: PromptConfig) -> Shown:
+    def of(cls, config: PromptConfig) -> ShownAmounts:
         """As the training script's flags say."""
         extra = sum(control.most_views for control in config.controls)
         frames = (config.min_num_frame + extra, config.max_num_frame + extra)
@@ -68,7 +68,7 @@ def text_tokens(text: str) -> int:
     return round(_TOKENS_A_WORD * len(_WORD.findall(rest))) + len(_OTHER_TOKEN.findall(text))
 
 
-def workload_of(passes: Sequence[Sequence[Sample]], *, shown: Shown, epochs: float, batch_size: int) -> Workload:
+def workload_of(passes: Sequence[Sequence[Sample]], *, shown: ShownAmounts, epochs: float, batch_size: int) -> Workload:
     """What an epoch of these passes holds."""
     samples = [sample for group in passes for sample in group]
     fewest, most = zip(*map(shown.tiles, samples), strict=True)
@@ -156,7 +156,7 @@ def settle_recomputation(
     per_step = args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
     workload = workload_of(
         passes,
-        shown=Shown.of(prompt_config),
+        shown=ShownAmounts.of(prompt_config),
         epochs=math.ceil(args.num_train_epochs),
         batch_size=per_step,
     )

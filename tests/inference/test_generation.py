@@ -16,7 +16,7 @@ from internvl_chat.data.prompts.wordings import wording_named
 from internvl_chat.data.records.annotations import DatasetEntry
 from internvl_chat.inference import prefill
 from internvl_chat.inference.decoding import Decoding
-from internvl_chat.inference.ensemble import InStep, normalised_weights
+from internvl_chat.inference.ensemble import Ensemble, normalised_weights
 from internvl_chat.inference.generation import Captioners, SeededChoice, uniforms_of
 from internvl_chat.inference.prefill import PromptBatch, read_batch, read_prompts
 from internvl_chat.inference.requests import (
@@ -84,7 +84,7 @@ def captioners(
 ) -> Captioners:
     settings = Decoding(**{"max_new_tokens": NEW_TOKENS, **decoding})
     return Captioners(
-        InStep(models, weights), views or [0] * len(models), tokenizer, [tokenizer.eos_token_id], settings
+        Ensemble(models, weights), views or [0] * len(models), tokenizer, [tokenizer.eos_token_id], settings
     )
 
 
@@ -160,7 +160,7 @@ def test_every_language_model_of_the_family_shares_its_prompts(family: str, num_
         out = model.generate(**boxed(inputs, boxes), eos_token_id=9, **settings)
         alone.append(NumbersAsText().batch_decode(out[:, inputs["input_ids"].shape[1] :]))
     decoding = Decoding(num_beams=num_beams, max_new_tokens=NEW_TOKENS)
-    together = Captioners(InStep([model]), [0], NumbersAsText(), [9], decoding)(clips)
+    together = Captioners(Ensemble([model]), [0], NumbersAsText(), [9], decoding)(clips)
     assert [[text.split(" 9")[0] for text in texts] for texts in together] == [
         [text.split(" 9")[0] for text in texts] for texts in alone
     ]
@@ -210,7 +210,7 @@ def test_prompts_on_both_sides_of_a_rotary_limit_are_answered_as_each_alone() ->
                 pad_token_id=0,
             )
             alone.append(out[0, ids.shape[1] :].tolist())
-    write = Captioners(InStep([model]), [0], NumbersAsText(), [60], Decoding(max_new_tokens=9))
+    write = Captioners(Ensemble([model]), [0], NumbersAsText(), [60], Decoding(max_new_tokens=9))
     together = [[int(word) for word in text.split()] for (text,) in write(clips)]
     assert [row[: len(own)] for row, own in zip(together, alone, strict=True)] == alone
     parts = list(apart(clips, [RotaryLimit.of(model.config)], [0], 9))
@@ -227,7 +227,7 @@ def test_prompts_on_both_sides_of_a_rotary_limit_are_answered_as_each_alone() ->
 
 def test_a_prompt_behind_the_window_of_attention_is_refused() -> None:
     model = model_with_rope(sliding_window=50)
-    write = Captioners(InStep([model]), [0], NumbersAsText(), [60], Decoding(max_new_tokens=9))
+    write = Captioners(Ensemble([model]), [0], NumbersAsText(), [60], Decoding(max_new_tokens=9))
     write([clip_of_length("fits", 41, 1, model.config)])
     with pytest.raises(UserError, match="a prompt of 42 tokens and an answer of 9: this model attends to 50 tokens"):
         write([clip_of_length("long", 42, 1, model.config)])

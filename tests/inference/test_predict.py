@@ -17,7 +17,7 @@ from internvl_chat.data.prompts.wordings import wording_named
 from internvl_chat.data.records.annotations import DatasetEntry
 from internvl_chat.inference.decoding import Decoding
 from internvl_chat.inference.ledger import ProgressFile, read_progress
-from internvl_chat.inference.predict import Feeding, Predictions, fail_unless_any, predict
+from internvl_chat.inference.predict import BatchLimits, Predictions, fail_unless_any, predict
 from internvl_chat.inference.ranks import Ranks
 from internvl_chat.inference.requests import (
     Ask,
@@ -70,7 +70,7 @@ def run(
     writer: Writer, asks: Sequence[Ask], views: list[Viewpoint], folder: Path, tokens: int = 1800, **changes: object
 ) -> Predictions:
     settings = {"decoding": DECODING, "identity": "model", **changes}
-    return predict(asks, views, lambda: writer, folder=folder, feeding=Feeding(tokens, 0), **settings)
+    return predict(asks, views, lambda: writer, folder=folder, limits=BatchLimits(tokens, 0), **settings)
 
 
 def test_captions_come_in_the_order_of_the_asks(asks: list[Ask], views: list[Viewpoint], tmp_path: Path) -> None:
@@ -236,7 +236,7 @@ def test_another_run_in_the_folder_is_told_of_before_weights_are_read(
     asks: list[Ask], views: list[Viewpoint], tmp_path: Path
 ) -> None:
     with ProgressFile(tmp_path, 0), pytest.raises(UserError, match="another run"):
-        predict(asks, views, pytest.fail, decoding=DECODING, identity="", folder=tmp_path, feeding=Feeding(1800, 0))
+        predict(asks, views, pytest.fail, decoding=DECODING, identity="", folder=tmp_path, limits=BatchLimits(1800, 0))
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match="cannot be written"):
         predict(asks, views, pytest.fail, decoding=DECODING, identity="", folder=tmp_path / "file" / "progress")

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from internvl_chat.grounding import LabelledBox, detection_answer
-from internvl_chat.scoring.box_answers import Fault, parse_boxes
+from internvl_chat.scoring.box_answers import AnswerFault, parse_boxes
 
 BOX, OTHER = (1.0, 2.0, 30.0, 40.0), (5.0, 6.0, 70.0, 80.0)
 TEXT = "<ref>a dog</ref><box>[[1, 2, 30, 40]]</box>"
@@ -82,7 +82,7 @@ def test_malformed_answers_name_their_faults_and_keep_what_can_be_read(answer: s
 
 def test_every_kind_of_fault_is_one_that_an_answer_can_have() -> None:
     seen = {kind for _, faults, _ in MALFORMED for kind in faults.split()}
-    assert seen == {fault.value for fault in Fault} - {"missing_prediction"}
+    assert seen == {fault.value for fault in AnswerFault} - {"missing_prediction"}
     assert len(seen) >= 10
 
 

@@ -19,7 +19,14 @@ from internvl_chat.train.arguments import FinetuneArguments, ModelArguments, Run
 from internvl_chat.train.finetune_w_bboxes_ml import parse_arguments, trains_with_deepspeed
 from internvl_chat.train.resume import check_same_parts_trained, checkpoint_to_resume, note_replaced_checkpoints
 from internvl_chat.train.validation import Validation, hold_out
-from internvl_chat.train.workload import Shown, layers_to_recompute, offloads, text_tokens, workload_of, zero_stage
+from internvl_chat.train.workload import (
+    ShownAmounts,
+    layers_to_recompute,
+    offloads,
+    text_tokens,
+    workload_of,
+    zero_stage,
+)
 from tests.helpers import ROOT
 
 
@@ -118,8 +125,8 @@ def test_tiles_are_those_that_the_flags_allow(tmp_path: Path) -> None:
     image = replace(video, video_path=None, image_paths=(Path("a.png"),))
     pair = replace(image, image_paths=(Path("a.png"), Path("b.png")))
     flags = {"min_num_frame": 2, "max_num_frame": 9, "max_dynamic_patch": 12, "use_thumbnail": True}
-    whole = Shown.of(PromptConfig.of("internvl2_5", 28, 3, **flags))
-    cut = Shown.of(PromptConfig.of("internvl2_5", 28, 3, **flags, dynamic_image_size=True, crop_frames=3))
+    whole = ShownAmounts.of(PromptConfig.of("internvl2_5", 28, 3, **flags))
+    cut = ShownAmounts.of(PromptConfig.of("internvl2_5", 28, 3, **flags, dynamic_image_size=True, crop_frames=3))
     assert [whole.tiles(s) for s in (video, image, pair)] == [(2, 9), (1, 1), (2, 2)]
     assert [cut.tiles(s) for s in (video, image, pair)] == [(5, 12), (1, 13), (2, 14)]
     mixed = workload_of([[video], [image], [pair]], shown=cut, epochs=1, batch_size=1)

@@ -16,11 +16,11 @@ from internvl_chat.data.prompts.frame_choice import FrameChoice
 from internvl_chat.data.records.video_lists import ListedVideo
 from internvl_chat.files import read_json, write_json, write_jsonl
 from internvl_chat.inference.decoding import Decoding
-from internvl_chat.inference.ensemble import InStep
+from internvl_chat.inference.ensemble import Ensemble
 from internvl_chat.inference.generation import Captioners, caption_ends
-from internvl_chat.inference.handle import OpenedModel
+from internvl_chat.inference.handle import ModelHandle
 from internvl_chat.inference.ledger import read_progress
-from internvl_chat.inference.predict import Feeding, Predictions, predict
+from internvl_chat.inference.predict import BatchLimits, Predictions, predict
 from internvl_chat.inference.requests import Viewpoint
 from internvl_chat.inference.video_captions.caption_files import (
     write_failures,
@@ -33,7 +33,7 @@ from internvl_chat.inference.video_captions.clips_shown import Clip, Failure, Re
 RUN_NAME, PROGRESS_NAME, CAPTIONS_NAME = "run.json", "progress", "captions.jsonl"
 
 
-def claim_folder(out: Path, opened: OpenedModel, model: str) -> None:
+def claim_folder(out: Path, opened: ModelHandle, model: str) -> None:
     """Mark a folder as one of this model's captions.
 
     Args:
@@ -95,11 +95,11 @@ class CaptionedVideos:
 
 
 def caption_videos(
-    opened: OpenedModel,
+    opened: ModelHandle,
     videos: Sequence[ListedVideo],
     request: Request,
     decoding: Decoding,
-    feeding: Feeding,
+    limits: BatchLimits,
     out: Path,
     model: str,
 ) -> CaptionedVideos:
@@ -117,7 +117,7 @@ def caption_videos(
         sys.stderr.write("".join(f"error: {json.dumps(f.video)}: {f.reason}\n" for f in failures))
     before = read_progress(out / PROGRESS_NAME).keys()
     opened.ranks.gathered(None)  # no rank writes before all have looked
-    predictions = _predict(opened, clips, decoding, feeding, out / PROGRESS_NAME)
+    predictions = _predict(opened, clips, decoding, limits, out / PROGRESS_NAME)
     new = {key: texts for key, texts in read_progress(out / PROGRESS_NAME).items() if key not in before}
     tokens = opened.encoder.tokenizer([text for texts in new.values() for text in texts])["input_ids"] if new else []
     failures += [
@@ -133,13 +133,13 @@ def caption_videos(
 
 
 def _predict(
-    opened: OpenedModel, clips: Sequence[Clip], decoding: Decoding, feeding: Feeding, folder: Path
+    opened: ModelHandle, clips: Sequence[Clip], decoding: Decoding, limits: BatchLimits, folder: Path
 ) -> Predictions:
     view = Viewpoint(opened.encoder, opened.encoder.config.num_frames)
 
     def load() -> Captioners:
         ends = caption_ends(opened.encoder)
-        return Captioners(InStep([opened.load()]), [0], opened.encoder.tokenizer, ends, decoding)
+        return Captioners(Ensemble([opened.load()]), [0], opened.encoder.tokenizer, ends, decoding)
 
     return predict(
         [clip.ask for clip in clips],
@@ -148,7 +148,7 @@ def _predict(
         decoding=decoding,
         identity=["captions", opened.identity()],
         folder=folder,
-        feeding=feeding,
+        limits=limits,
         ranks=opened.ranks,
     )
 

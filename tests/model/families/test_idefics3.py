@@ -13,7 +13,7 @@ from internvl_chat.contracts import SharedPrefix, UserError
 from internvl_chat.data.families import idefics3
 from internvl_chat.data.prompts.prompt_config import PromptConfig
 from internvl_chat.inference.decoding import Decoding
-from internvl_chat.inference.ensemble import InStep
+from internvl_chat.inference.ensemble import Ensemble
 from internvl_chat.inference.generation import Captioners
 from internvl_chat.inference.requests import EncodedClip, ViewedClip, ViewedPrompt
 from internvl_chat.model.checkpoint import load_base, load_captioner
@@ -146,7 +146,7 @@ def test_shared_prompts_are_answered_as_each_alone(num_beams: int, model: Any, f
             alone += NumbersAsText().batch_decode(out[:, one.shape[1] :])
     decoding = Decoding(num_beams=num_beams, max_new_tokens=7)
     tokenizer: Any = NumbersAsText()
-    together = Captioners(InStep([model]), [0], tokenizer, [end], decoding)(clips)
+    together = Captioners(Ensemble([model]), [0], tokenizer, [end], decoding)(clips)
     assert [texts[0].split(f" {end}")[0] for texts in together] == [text.split(f" {end}")[0] for text in alone]
     assert len(set(alone)) == len(alone)
 
