@@ -11,7 +11,7 @@ import torch
 from peft import PeftModel, get_peft_model
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from internvl_chat.inference import limits
+from internvl_chat.inference import batch_limits
 from internvl_chat.inference.batch_limits import STEP_TOKENS, default_batch_tokens, default_workers
 from internvl_chat.inference.predict import BatchLimits
 from internvl_chat.inference.prefill import read_prompts
@@ -125,7 +125,7 @@ def test_a_batch_keeps_what_the_fullest_gpu_has_room_for(
     """An 8B: 15 GiB of weights, and 57,344 bytes a token."""
     text = {"num_hidden_layers": 28, "num_key_value_heads": 4, "num_attention_heads": 28, "hidden_size": 3584}
     config = tiny_config(text={**tiny_config().text_config.to_dict(), **text, "layer_types": None})
-    monkeypatch.setattr(limits, "expected_shapes", lambda _config: {"all": torch.Size([15, 2**29])})
+    monkeypatch.setattr(batch_limits, "expected_shapes", lambda _config: {"all": torch.Size([15, 2**29])})
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _device: (free_gib * 2**30, 80 * 2**30))
     assert default_batch_tokens([config], OnGpu()) == steps * STEP_TOKENS
     assert default_batch_tokens([config], ALONE) == STEP_TOKENS
