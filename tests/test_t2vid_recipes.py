@@ -68,4 +68,4 @@ def test_a_dry_run_says_what_is_trained_and_what_it_takes(tmp_path: Path, capsys
         said = capsys.readouterr().out
         parts = said.partition("trained:\n")[2].partition("  total")[0]
         assert [line.strip().rpartition("  ")[0].strip() for line in parts.splitlines()] == trained
-        assert "plan, on 8 H100 of 80 GiB: fits" in said and "ZeRO-3" in said
+        assert "plan, on 8 H100 of 79.2 GiB: fits" in said and "ZeRO-3" in said

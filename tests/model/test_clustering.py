@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from internvl_chat.model.clustering import representatives
+from internvl_chat.model.controls.clustering import representatives
 
 
 def test_each_cluster_gives_the_member_nearest_its_centre() -> None:

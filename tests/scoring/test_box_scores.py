@@ -383,8 +383,8 @@ def test_the_html_shows_the_worst_answers_first(tmp_path: Path, capsys: pytest.C
     ("flags", "message"),
     [
         (["--sheet", "x.png"], "--sheet needs --root"),
-        (["--sheet", "x.png", "--root", "."], "cannot be read"),
-        (["--html", "x.html", "--root", "."], "cannot be read"),
+        (["--sheet", "x.png", "--root", "."], "a.jpg: picture not found"),
+        (["--html", "x.html", "--root", "."], "a.jpg: picture not found"),
     ],
 )
 def test_a_sheet_needs_its_pictures(

@@ -18,8 +18,8 @@ from torchvision.ops import roi_align
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from internvl_chat.constants import BOX_SCALE
-from internvl_chat.model.clustering import representatives
 from internvl_chat.model.controls.box_adapter import FanInConv2d, FanInLinear, ZeroInitLinear, boxes_present
+from internvl_chat.model.controls.clustering import representatives
 
 # What a tile is for an object's track; a tile can be both.
 TRACK_ROLE, KEY_ROLE = 1, 2

@@ -94,36 +94,36 @@ def is_original(fields: Mapping[str, Any]) -> bool:
     return fields.get("model_type") != CogVLM2VideoConfig.model_type
 
 
-def native_config(original: dict[str, Any], folder: Path) -> CogVLM2VideoConfig:
+def native_config(fields: dict[str, Any], folder: Path) -> CogVLM2VideoConfig:
     """The native configuration of an original config.json.
 
     Args:
-        original: its content.
+        fields: its content.
         folder: where it lies; the tokenizer's files beside it tell the id of what stands for frames.
     Raises:
         UserError: a field is missing, or is one that the native model cannot follow.
     """
     where = folder / "config.json"
-    vision = original.get("vision_config")
+    vision = fields.get("vision_config")
     if not isinstance(vision, dict):
         raise UserError(f"{where}: has no vision_config, which a config.json of {ARCHITECTURE} has")
-    for fields, fixed in ((original, _FIXED), (vision, _FIXED_VISION)):
+    for part, fixed in ((fields, _FIXED), (vision, _FIXED_VISION)):
         for name, value in fixed.items():
-            if fields.get(name, value) != value:
-                raise UserError(f"{where}: {name} is {fields[name]!r}: only {value!r} is computed here")
-    missing = [name for name in _TEXT_FIELDS if name not in original]
+            if part.get(name, value) != value:
+                raise UserError(f"{where}: {name} is {part[name]!r}: only {value!r} is computed here")
+    missing = [name for name in _TEXT_FIELDS if name not in fields]
     missing += [f"vision_config.{name}" for name in _VISION_FIELDS if name not in vision]
     if missing:
         raise UserError(f"{where}: lacks {', '.join(missing)}, which a config.json of {ARCHITECTURE} has")
     return CogVLM2VideoConfig(
         vision_config={native: vision[name] for name, native in _VISION_FIELDS.items()},
         text_config={
-            **{native: original[name] for name, native in _TEXT_FIELDS.items()},
+            **{native: fields[name] for name, native in _TEXT_FIELDS.items()},
             "model_type": LlamaConfig.model_type,
-            "rope_parameters": {"rope_type": "default", "rope_theta": float(original.get("rope_theta", _ROPE_THETA))},
+            "rope_parameters": {"rope_type": "default", "rope_theta": float(fields.get("rope_theta", _ROPE_THETA))},
         },
-        image_token_id=added_token_ids(folder).get(_IMAGE_TOKEN, original["pad_token_id"]),
-        original={"config": copy.deepcopy(original)},
+        image_token_id=added_token_ids(folder).get(_IMAGE_TOKEN, fields["pad_token_id"]),
+        original={"config": copy.deepcopy(fields)},
     )
 
 
