@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from transformers import PreTrainedModel
+from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from internvl_chat.contracts import SharedPrefix
 from internvl_chat.model.shared_prefix import PackedAttention
@@ -63,6 +64,60 @@ def embedded(
     if position_ids is None or given.get("position_ids") is not None:
         return {**given, "inputs_embeds": inputs_embeds}
     return {**given, "inputs_embeds": inputs_embeds, "position_ids": position_ids}
+
+
+class Captioning:
+    """`forward` and `generate` of a captioner, in front of transformers' class for its language model.
+
+    The class behind it takes `input_ids` or `inputs_embeds`; its `model` and `lm_head` are what the functions above ask
+    for.
+    """
+
+    def forward(
+        self,
+        input_ids: torch.Tensor | None = None,
+        vision: Vision | None = None,
+        position_ids: torch.Tensor | None = None,
+        *,
+        layout: Sequence[SharedPrefix] | None = None,
+        logits_to_keep: int | torch.Tensor = 0,
+        **kwargs: Any,
+    ) -> Any:
+        """As the class behind it; or, with `layout`, an output that holds the loss of a packed row, see `packed_loss`.
+
+        `position_ids` and `logits_to_keep` are named here because `generate` asks for them by the signature.
+        """
+        captioner: Any = self
+        behind: Any = super()
+        if layout is not None and input_ids is not None and position_ids is not None:
+            loss = packed_loss(captioner, input_ids, vision or {}, position_ids, layout, **kwargs)
+            return CausalLMOutputWithPast(loss=loss)
+        given = {**kwargs, "position_ids": position_ids, "logits_to_keep": logits_to_keep}
+        if vision is None or input_ids is None:
+            return behind.forward(input_ids=input_ids, **given)
+        return behind.forward(**embedded(captioner, input_ids, vision, given))
+
+    def generate(
+        self,
+        inputs: torch.Tensor | None = None,
+        *,
+        input_ids: torch.Tensor | None = None,
+        vision: Vision | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        """`GenerationMixin.generate` for prompts with pictures.
+
+        The prompt is embedded once, before beams or candidates are spread out: the generic code would repeat the
+        pictures one by one and so mix them up between beams. As everywhere in transformers, what is returned begins
+        with the prompt's token ids.
+        """
+        captioner: Any = self
+        behind: Any = super()
+        input_ids = inputs if input_ids is None else input_ids
+        if vision is None or input_ids is None:
+            return behind.generate(input_ids, **kwargs)
+        with torch.no_grad():
+            return behind.generate(input_ids, **embedded(captioner, input_ids, vision, kwargs))
 
 
 def repeated(visions: Sequence[Vision], rows: Sequence[int]) -> Vision:

@@ -8,17 +8,15 @@ Source: Artemis, NeurIPS 2024, sections 3.2 and 3.3.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional as nnf
 from transformers import AutoModel, AutoModelForImageTextToText, LlavaForConditionalGeneration, LlavaModel
-from transformers.models.llava.modeling_llava import LlavaCausalLMOutputWithPast, LlavaPreTrainedModel
+from transformers.models.llava.modeling_llava import LlavaPreTrainedModel
 
-from internvl_chat.contracts import SharedPrefix
-from internvl_chat.model.captioning import embedded, packed_loss, repeated
+from internvl_chat.model.captioning import Captioning, repeated
 from internvl_chat.model.controls.box_adapter import init_added
 from internvl_chat.model.controls.region_tokens import RegionEncoder, Regions
 from internvl_chat.model.families.artemis.configuration import MAX_VIDEO_FRAMES, ArtemisConfig
@@ -167,7 +165,7 @@ class ArtemisModel(_FanInInitialised, LlavaModel):
         return repeated(visions, rows)
 
 
-class ArtemisForConditionalGeneration(_FanInInitialised, LlavaForConditionalGeneration):
+class ArtemisForConditionalGeneration(Captioning, _FanInInitialised, LlavaForConditionalGeneration):
     """The native LLaVA with slots: `forward(input_ids, vision=...)`, see `ArtemisModel.embed_prompt`."""
 
     config_class = ArtemisConfig
@@ -178,43 +176,6 @@ class ArtemisForConditionalGeneration(_FanInInitialised, LlavaForConditionalGene
         self.model = ArtemisModel(config)
         self.lm_head = LanguageHead(config.text_config.hidden_size, config.text_config.vocab_size)
         self.post_init()
-
-    def forward(
-        self,
-        input_ids: torch.Tensor | None = None,
-        vision: Vision | None = None,
-        position_ids: torch.Tensor | None = None,
-        *,
-        layout: Sequence[SharedPrefix] | None = None,
-        logits_to_keep: int | torch.Tensor = 0,
-        **kwargs: Any,
-    ) -> Any:
-        """As the native model; or, with `layout`, an output that holds the loss of a packed row, see `packed_loss`.
-
-        `position_ids` and `logits_to_keep` are named here because `generate` asks for them by the signature.
-        """
-        if layout is not None and input_ids is not None and position_ids is not None:
-            loss = packed_loss(self, input_ids, vision or {}, position_ids, layout, **kwargs)
-            return LlavaCausalLMOutputWithPast(loss=loss)
-        given = {**kwargs, "position_ids": position_ids, "logits_to_keep": logits_to_keep}
-        if vision is None or input_ids is None:
-            return super().forward(input_ids=input_ids, **given)
-        return super().forward(**embedded(self, input_ids, vision, given))
-
-    def generate(
-        self,
-        inputs: torch.Tensor | None = None,
-        *,
-        input_ids: torch.Tensor | None = None,
-        vision: Vision | None = None,
-        **kwargs: Any,
-    ) -> Any:
-        """`GenerationMixin.generate` for prompts with slots, which are filled once, before beams are spread out."""
-        input_ids = inputs if input_ids is None else input_ids
-        if vision is None or input_ids is None:
-            return super().generate(input_ids, **kwargs)
-        with torch.no_grad():
-            return super().generate(input_ids, **embedded(self, input_ids, vision, kwargs))
 
 
 Captioner = ArtemisForConditionalGeneration

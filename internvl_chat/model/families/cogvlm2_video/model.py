@@ -19,8 +19,7 @@ from transformers import initialization as init
 from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutputWithPast
 from transformers.modeling_utils import slice_logits_to_keep
 
-from internvl_chat.contracts import SharedPrefix
-from internvl_chat.model.captioning import embedded, packed_loss, repeated
+from internvl_chat.model.captioning import Captioning, repeated
 from internvl_chat.model.families.cogvlm2_video.configuration import (
     DOWNSAMPLE,
     CogVLM2VideoConfig,
@@ -185,8 +184,8 @@ class CogVLM2VideoModel(CogVLM2VideoPreTrainedModel):
         return self.language_model(input_ids=input_ids, **kwargs)
 
 
-class CogVLM2VideoForConditionalGeneration(CogVLM2VideoPreTrainedModel, GenerationMixin):
-    """CogVLM2-Video with its head: `forward(..., vision)`, `generate(..., vision)`, and the loss of packed rows."""
+class _CogVLM2VideoHead(CogVLM2VideoPreTrainedModel, GenerationMixin):
+    """The language model with its head, as transformers' own classes are called."""
 
     _tied_weights_keys = {"lm_head.weight": "model.language_model.embed_tokens.weight"}
 
@@ -199,56 +198,22 @@ class CogVLM2VideoForConditionalGeneration(CogVLM2VideoPreTrainedModel, Generati
     def get_output_embeddings(self) -> nn.Module:
         return self.lm_head
 
-    def forward(
-        self,
-        input_ids: torch.Tensor | None = None,
-        vision: Vision | None = None,
-        position_ids: torch.Tensor | None = None,
-        *,
-        labels: torch.Tensor | None = None,
-        layout: Sequence[SharedPrefix] | None = None,
-        logits_to_keep: int | torch.Tensor = 0,
-        **kwargs: Any,
-    ) -> CausalLMOutputWithPast:
+    def forward(self, *, input_ids: Any = None, labels: Any = None, logits_to_keep: Any = 0, **kwargs: Any) -> Any:
         """Logits [B, L, vocabulary], and with `labels` [B, L] the mean loss of the supervised tokens.
-
-        With `layout` the output holds the loss of a packed row alone, see `packed_loss`.
 
         Args:
             logits_to_keep: how many last positions have logits, 0 for all.
         """
-        if layout is not None and input_ids is not None and position_ids is not None:
-            return CausalLMOutputWithPast(
-                loss=packed_loss(self, input_ids, vision or {}, position_ids, layout, **kwargs)
-            )
-        given = {**kwargs, "position_ids": position_ids}
-        if vision is None or input_ids is None:
-            outputs = self.model(input_ids=input_ids, **given)
-        else:
-            outputs = self.model(**embedded(self, input_ids, vision, given))
+        outputs = self.model(input_ids=input_ids, **kwargs)
         logits = self.lm_head(slice_logits_to_keep(outputs.last_hidden_state, logits_to_keep))
         loss = None
         if labels is not None:
             loss = self.loss_function(logits, labels, vocab_size=self.config.text_config.vocab_size)
         return CausalLMOutputWithPast(loss=loss, logits=logits, past_key_values=outputs.past_key_values)
 
-    def generate(
-        self,
-        inputs: torch.Tensor | None = None,
-        *,
-        input_ids: torch.Tensor | None = None,
-        vision: Vision | None = None,
-        **kwargs: Any,
-    ) -> Any:
-        """`GenerationMixin.generate` for prompts with frames, which are embedded once, before beams are spread out.
 
-        As everywhere in transformers, what is returned begins with the prompt's token ids.
-        """
-        input_ids = inputs if input_ids is None else input_ids
-        if vision is None or input_ids is None:
-            return super().generate(input_ids, **kwargs)
-        with torch.no_grad():
-            return super().generate(input_ids, **embedded(self, input_ids, vision, kwargs))
+class CogVLM2VideoForConditionalGeneration(Captioning, _CogVLM2VideoHead):
+    """CogVLM2-Video with its head: `forward(..., vision)`, `generate(..., vision)`, and the loss of packed rows."""
 
 
 Captioner = CogVLM2VideoForConditionalGeneration

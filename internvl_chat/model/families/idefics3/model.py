@@ -6,15 +6,13 @@ Shape letters: B samples, L text positions, D the language model's width, T tile
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import nn
 from transformers import AutoModelForImageTextToText, Idefics3ForConditionalGeneration, Idefics3Model
-from transformers.models.idefics3.modeling_idefics3 import Idefics3CausalLMOutputWithPast, Idefics3PreTrainedModel
+from transformers.models.idefics3.modeling_idefics3 import Idefics3PreTrainedModel
 
-from internvl_chat.contracts import SharedPrefix
-from internvl_chat.model.captioning import embedded, packed_loss, repeated
+from internvl_chat.model.captioning import Captioning, repeated
 from internvl_chat.model.families.idefics3.configuration import Idefics3CaptionerConfig
 from internvl_chat.model.label_loss import LanguageHead
 from internvl_chat.vision import Vision
@@ -57,7 +55,7 @@ class Idefics3CaptionerModel(Idefics3Model):
         return repeated(visions, rows)
 
 
-class Idefics3Captioner(Idefics3ForConditionalGeneration):
+class Idefics3Captioner(Captioning, Idefics3ForConditionalGeneration):
     """transformers' Idefics3: `forward(..., vision)` and `generate(..., vision)`, see `embed_prompt`."""
 
     config_class = Idefics3CaptionerConfig
@@ -68,43 +66,6 @@ class Idefics3Captioner(Idefics3ForConditionalGeneration):
         self.model = Idefics3CaptionerModel(config)
         self.lm_head = LanguageHead(config.text_config.hidden_size, config.text_config.vocab_size)
         self.post_init()
-
-    def forward(
-        self,
-        input_ids: torch.Tensor | None = None,
-        vision: Vision | None = None,
-        position_ids: torch.Tensor | None = None,
-        *,
-        layout: Sequence[SharedPrefix] | None = None,
-        logits_to_keep: int | torch.Tensor = 0,
-        **kwargs: Any,
-    ) -> Any:
-        """As transformers' model; or, with `layout`, an output that holds the loss of a packed row, see `packed_loss`.
-
-        `position_ids` and `logits_to_keep` are named here because `generate` asks for them by the signature.
-        """
-        if layout is not None and input_ids is not None and position_ids is not None:
-            loss = packed_loss(self, input_ids, vision or {}, position_ids, layout, **kwargs)
-            return Idefics3CausalLMOutputWithPast(loss=loss)
-        given = {**kwargs, "position_ids": position_ids, "logits_to_keep": logits_to_keep}
-        if vision is None or input_ids is None:
-            return super().forward(input_ids=input_ids, **given)
-        return super().forward(**embedded(self, input_ids, vision, given))
-
-    def generate(
-        self,
-        inputs: torch.Tensor | None = None,
-        *,
-        input_ids: torch.Tensor | None = None,
-        vision: Vision | None = None,
-        **kwargs: Any,
-    ) -> Any:
-        """`GenerationMixin.generate` for prompts with tiles, which are embedded once; see `embedded`."""
-        input_ids = inputs if input_ids is None else input_ids
-        if vision is None or input_ids is None:
-            return super().generate(input_ids, **kwargs)
-        with torch.no_grad():
-            return super().generate(input_ids, **embedded(self, input_ids, vision, kwargs))
 
 
 Captioner = Idefics3Captioner

@@ -6,16 +6,14 @@ Shape letters: B samples, L text positions, D the language model's width, F fram
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import nn
 from transformers import AutoModel, AutoModelForImageTextToText, InternVLForConditionalGeneration, InternVLModel
 from transformers.conversion_mapping import get_checkpoint_conversion_mapping, register_checkpoint_conversion_mapping
-from transformers.models.internvl.modeling_internvl import InternVLCausalLMOutputWithPast, InternVLPreTrainedModel
+from transformers.models.internvl.modeling_internvl import InternVLPreTrainedModel
 
-from internvl_chat.contracts import SharedPrefix
-from internvl_chat.model.captioning import embedded, packed_loss, repeated
+from internvl_chat.model.captioning import Captioning, repeated
 from internvl_chat.model.controls.box_adapter import init_added
 from internvl_chat.model.families.internvl.configuration import IntentVCNetConfig
 from internvl_chat.model.families.internvl.regions import VisualRegions
@@ -87,7 +85,7 @@ class IntentVCNetModel(InternVLModel):
         return {**spread, "trunk": torch.cat([trunks[row] for row in rows])}
 
 
-class IntentVCNetForConditionalGeneration(InternVLForConditionalGeneration):
+class IntentVCNetForConditionalGeneration(Captioning, InternVLForConditionalGeneration):
     """The native InternVL with boxes: `forward(..., vision)` and `generate(..., vision)`, see `embed_prompt`."""
 
     config_class = IntentVCNetConfig
@@ -98,48 +96,6 @@ class IntentVCNetForConditionalGeneration(InternVLForConditionalGeneration):
         self.model = IntentVCNetModel(config)
         self.lm_head = LanguageHead(config.text_config.hidden_size, config.text_config.vocab_size)
         self.post_init()
-
-    def forward(
-        self,
-        input_ids: torch.Tensor | None = None,
-        vision: Vision | None = None,
-        position_ids: torch.Tensor | None = None,
-        *,
-        layout: Sequence[SharedPrefix] | None = None,
-        logits_to_keep: int | torch.Tensor = 0,
-        **kwargs: Any,
-    ) -> Any:
-        """As the native model; or, with `layout`, an output that holds the loss of a packed row, see `packed_loss`.
-
-        `position_ids` and `logits_to_keep` are named here because `generate` asks for them by the signature.
-        """
-        if layout is not None and input_ids is not None and position_ids is not None:
-            loss = packed_loss(self, input_ids, vision or {}, position_ids, layout, **kwargs)
-            return InternVLCausalLMOutputWithPast(loss=loss)
-        given = {**kwargs, "position_ids": position_ids, "logits_to_keep": logits_to_keep}
-        if vision is None or input_ids is None:
-            return super().forward(input_ids=input_ids, **given)
-        return super().forward(**embedded(self, input_ids, vision, given))
-
-    def generate(
-        self,
-        inputs: torch.Tensor | None = None,
-        *,
-        input_ids: torch.Tensor | None = None,
-        vision: Vision | None = None,
-        **kwargs: Any,
-    ) -> Any:
-        """`GenerationMixin.generate` for prompts with frames and boxes.
-
-        The prompt is embedded once, before beams or candidates are spread out: the generic code would repeat the
-        frames one by one and so mix them up between beams. As everywhere in transformers, what is returned begins with
-        the prompt's token ids.
-        """
-        input_ids = inputs if input_ids is None else input_ids
-        if vision is None or input_ids is None:
-            return super().generate(input_ids, **kwargs)
-        with torch.no_grad():
-            return super().generate(input_ids, **embedded(self, input_ids, vision, kwargs))
 
 
 Captioner = IntentVCNetForConditionalGeneration

@@ -7,7 +7,6 @@ longest, Q embeddings of a picture.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import nn
@@ -15,10 +14,9 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import AutoModel, AutoModelForImageTextToText, LlavaForConditionalGeneration, LlavaModel
 from transformers import initialization as init
 from transformers.models.idefics2.modeling_idefics2 import Idefics2VisionTransformer
-from transformers.models.llava.modeling_llava import LlavaCausalLMOutputWithPast, LlavaPreTrainedModel
+from transformers.models.llava.modeling_llava import LlavaPreTrainedModel
 
-from internvl_chat.contracts import SharedPrefix
-from internvl_chat.model.captioning import embedded, packed_loss, repeated
+from internvl_chat.model.captioning import Captioning, repeated
 from internvl_chat.model.families.minicpmv.configuration import MiniCPMVConfig
 from internvl_chat.model.families.minicpmv.resampler import Resampler
 from internvl_chat.model.label_loss import LanguageHead
@@ -100,7 +98,7 @@ class MiniCPMVModel(_ResamplerInitialised, LlavaModel):
         return repeated(visions, rows)
 
 
-class MiniCPMVForConditionalGeneration(_ResamplerInitialised, LlavaForConditionalGeneration):
+class MiniCPMVForConditionalGeneration(Captioning, _ResamplerInitialised, LlavaForConditionalGeneration):
     """LLaVA's generation around `MiniCPMVModel`: `forward(input_ids, vision=...)`, see its `embed_prompt`."""
 
     config_class = MiniCPMVConfig
@@ -110,43 +108,6 @@ class MiniCPMVForConditionalGeneration(_ResamplerInitialised, LlavaForConditiona
         self.model = MiniCPMVModel(config)
         self.lm_head = LanguageHead(config.text_config.hidden_size, config.text_config.vocab_size)
         self.post_init()
-
-    def forward(
-        self,
-        input_ids: torch.Tensor | None = None,
-        vision: Vision | None = None,
-        position_ids: torch.Tensor | None = None,
-        *,
-        layout: Sequence[SharedPrefix] | None = None,
-        logits_to_keep: int | torch.Tensor = 0,
-        **kwargs: Any,
-    ) -> Any:
-        """As the native model; or, with `layout`, an output that holds the loss of a packed row, see `packed_loss`.
-
-        `position_ids` and `logits_to_keep` are named here because `generate` asks for them by the signature.
-        """
-        if layout is not None and input_ids is not None and position_ids is not None:
-            loss = packed_loss(self, input_ids, vision or {}, position_ids, layout, **kwargs)
-            return LlavaCausalLMOutputWithPast(loss=loss)
-        given = {**kwargs, "position_ids": position_ids, "logits_to_keep": logits_to_keep}
-        if vision is None or input_ids is None:
-            return super().forward(input_ids=input_ids, **given)
-        return super().forward(**embedded(self, input_ids, vision, given))
-
-    def generate(
-        self,
-        inputs: torch.Tensor | None = None,
-        *,
-        input_ids: torch.Tensor | None = None,
-        vision: Vision | None = None,
-        **kwargs: Any,
-    ) -> Any:
-        """`GenerationMixin.generate` for prompts with pictures, embedded once, before beams are spread out."""
-        input_ids = inputs if input_ids is None else input_ids
-        if vision is None or input_ids is None:
-            return super().generate(input_ids, **kwargs)
-        with torch.no_grad():
-            return super().generate(input_ids, **embedded(self, input_ids, vision, kwargs))
 
 
 Captioner = MiniCPMVForConditionalGeneration
