@@ -34,8 +34,6 @@ class OpenCVTracker:
         self._num_objects = num_objects
         self._trackers: dict[int, cv2.Tracker] = {}
         self._colours: dict[int, npt.NDArray[np.float32]] = {}
-        # MIL draws patches at random: the same boxes are to give the same track.
-        cv2.setRNGSeed(0)
 
     def step(self, frame: Frame, given: Mapping[int, BoxPx]) -> Sighting:
         boxes_px, confidence = np.zeros((self._num_objects, 4)), np.zeros(self._num_objects)
