@@ -89,8 +89,9 @@ def read_presentation(path: Path, container: InputContainer, stream: VideoStream
         UserError: no frame can be decoded, or the pictures are turned by an angle that is no quarter.
     """
     upright = Display(pixel_aspect=pixel_aspect_of(stream.sample_aspect_ratio))
-    timeline = _from_index(path, container, stream)
-    if timeline is not None and _states_no_turn(path):
+    index = _movie_index(path) if container.format.name == MOV_CONTAINER else None
+    timeline = None if index is None else _from_index(path, index, container, stream)
+    if index is not None and timeline is not None and _matrices_are_upright(index):
         return timeline, upright
     if timeline is not None:
         container.seek(0)
@@ -145,9 +146,9 @@ def _stated_rate(stream: VideoStream) -> float:
     return float(stream.average_rate or 0)
 
 
-def _from_index(path: Path, container: InputContainer, stream: VideoStream) -> Timeline | None:
+def _from_index(path: Path, index: bytes, container: InputContainer, stream: VideoStream) -> Timeline | None:
     """The timeline of an MP4 whose index shows that every sample becomes a frame, at an even rate."""
-    if container.format.name != MOV_CONTAINER or codec_name(stream) not in _INDEXED_CODECS or not stream.time_base:
+    if codec_name(stream) not in _INDEXED_CODECS or not stream.time_base:
         return None
     entries = list(stream.index_entries)
     if not entries or len(entries) != stream.frames:
@@ -156,6 +157,8 @@ def _from_index(path: Path, container: InputContainer, stream: VideoStream) -> T
         return None
     steps = {after.timestamp - before.timestamp for before, after in pairwise(entries)}
     if len(steps) > 1 or max(entry.pos + entry.size for entry in entries) > os.stat(path).st_size:
+        return None
+    if steps and not _is_shown_evenly(index, len(entries), next(iter(steps))):
         return None
     if not _begins_with_its_first_frame(container, stream):
         return None
@@ -177,10 +180,30 @@ def _begins_with_its_first_frame(container: InputContainer, stream: VideoStream)
     return first is not None
 
 
-def _states_no_turn(path: Path) -> bool:
-    """Whether every matrix in an MP4's header is that of an upright picture; cheaper than decoding a frame.
+def _is_shown_evenly(index: bytes, num_samples: int, step: int) -> bool:
+    """Whether samples that are decoded every `step` are shown every `step` too, in whatever order.
 
-    Source: ISO/IEC 14496-12, 4.2 (boxes) and 6.2.2 (matrices).
+    Tables of composition offsets say by how much a sample is shown later than it is decoded; without one it is not.
+
+    Source: ISO/IEC 14496-12, 8.6.1.3.
+    """
+    at = index.find(b"ctts")
+    while at >= 0:
+        num_runs = int.from_bytes(index[at + 8 : at + 12], "big")
+        if at >= 4 and int.from_bytes(index[at - 4 : at], "big") == 16 + 8 * num_runs <= len(index) - at + 4:
+            runs = np.frombuffer(index, ">i4", 2 * num_runs, at + 12).reshape(-1, 2).astype(np.int64)
+            if runs[:, 0].sum() == num_samples:
+                shown = np.sort(np.arange(num_samples) * step + np.repeat(runs[:, 1], runs[:, 0]))
+                if (np.diff(shown) != step).any():
+                    return False
+        at = index.find(b"ctts", at + 4)
+    return True
+
+
+def _movie_index(path: Path) -> bytes | None:
+    """An MP4's `moov` box, which says where its samples lie, when they come, and how they are turned.
+
+    Source: ISO/IEC 14496-12, 4.2 (boxes).
     """
     size = os.stat(path).st_size
     with path.open("rb") as file:
@@ -193,14 +216,15 @@ def _states_no_turn(path: Path) -> bool:
                 length = int.from_bytes(head[8:], "big")
             if kind == b"moov" and length <= _MOST_INDEX_BYTES:
                 file.seek(at)
-                return _matrices_are_upright(file.read(length or size - at))
+                return file.read(length or size - at)
             if length < 8:
-                return False
+                return None
             at += length
-    return False
+    return None
 
 
 def _matrices_are_upright(index: bytes) -> bool:
+    """Whether every matrix in an MP4's header is that of an upright picture; cheaper than decoding a frame."""
     found = 0
     for kind, places in _MATRIX_PLACES.items():
         at = index.find(kind)
