@@ -5,7 +5,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 # The quickstart reports how long it took from here on, set-up included.
 export MAKE_STARTED := $(shell date +%s)
 
-.PHONY: fuzz families venv quickstart control-table ablation real-clips grounding-proof region-proof mixing test unit proofs check format
+.PHONY: fuzz lmms-eval families venv quickstart control-table ablation real-clips grounding-proof region-proof mixing test unit proofs check format
 
 venv: .venv/.complete
 
@@ -58,6 +58,13 @@ families: venv
 # Ten thousand broken files: each is read right or refused with a message that names it. 'make test' runs a few hundred.
 fuzz: venv
 	python -m tests.fuzzing --count 10000
+
+# lmms-eval in an environment of its own, with this project as its model, and the tests of both.
+lmms-eval:
+	$(PYTHON) -m venv .venv-lmms-eval
+	.venv-lmms-eval/bin/python -m pip install --quiet --requirement requirements/internvl_chat.txt --requirement requirements/lmms_eval.txt pytest
+	.venv-lmms-eval/bin/python -m pip install --quiet --no-deps --editable .
+	.venv-lmms-eval/bin/python -m pytest tests/lmms
 
 format: venv
 	ruff check --fix .

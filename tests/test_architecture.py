@@ -39,6 +39,7 @@ FLOOR_OF_ROOM = {
     "train": 3,
     "tasks": 3,
     "reports": 3,
+    "lmms": 3,
     "commands": 4,
     "__main__": 4,
 }

@@ -150,7 +150,8 @@ def _from_index(path: Path, index: bytes, container: InputContainer, stream: Vid
     """The timeline of an MP4 whose index shows that every sample becomes a frame, at an even rate."""
     if codec_name(stream) not in _INDEXED_CODECS or not stream.time_base:
         return None
-    entries = list(stream.index_entries)
+    # PyAV has it from 17 on; before that the packets tell.
+    entries = list(getattr(stream, "index_entries", ()))
     if not entries or len(entries) != stream.frames:
         return None
     if any(entry.is_discard or entry.size < _SMALLEST_PICTURE_BYTES for entry in entries):

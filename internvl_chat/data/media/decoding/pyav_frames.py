@@ -37,6 +37,9 @@ from internvl_chat.data.media.decoding.presentation import frame_display, presen
 _MARKS_UNREFERENCED = frozenset({"h264"})
 # Codecs in which a run of packets decodes to the same bits wherever decoding begins.
 _SEEKABLE_CODECS = ONE_FRAME_A_PACKET - {"vp8", "gif"}
+# Colours are converted in one thread, as frames are decoded: workers share the cores already. PyAV before 17 has no
+# other way.
+_ONE_THREAD: dict[str, Any] = {"threads": 1} if int(av.__version__.split(".")[0]) >= 17 else {}
 
 
 @dataclass(frozen=True)
@@ -104,8 +107,7 @@ def _rgb(path: Path, frame: VideoFrame, stream: VideoStream) -> npt.NDArray[np.u
     """The frame as a player shows it."""
     display = frame_display(path, frame, stream)
     width_px, height_px = display.square_size(frame.width, frame.height)
-    # One thread, as in decoding: workers share the cores already.
-    picture = frame.reformat(width_px, height_px, format="rgb24", threads=1)
+    picture = frame.reformat(width_px, height_px, format="rgb24", **_ONE_THREAD)
     plane: Any = picture.planes[0]  # PyAV's annotations do not say that it is a buffer
     rows_HB = np.frombuffer(plane, np.uint8).reshape(picture.height, plane.line_size)
     return display.shown(rows_HB[:, : 3 * picture.width].reshape(picture.height, picture.width, 3))
