@@ -17,6 +17,7 @@ from transformers import DynamicCache, PreTrainedModel
 from internvl_chat.contracts import UserError
 from internvl_chat.families import family_of
 from internvl_chat.inference.requests import ViewedClip, shown_length
+from internvl_chat.inference.rotary import longest_read
 from internvl_chat.model.shared_prompt import SharedPrompts
 from internvl_chat.vision import Vision, joined, moved
 
@@ -110,14 +111,14 @@ def read_prompts(model: PreTrainedModel, clips: Sequence[ViewedClip], max_new_to
     """Read everything but the last tokens of what is asked of these clips, in passes of about `PASS_TOKENS`.
 
     Raises:
-        UserError: with its answer a prompt is longer than the model's window of attention.
+        UserError: with its answer a prompt is longer than can be read before the answer.
     """
     longest = max(len(prompt.input_ids) for clip in clips for prompt in clip.prompts)
-    window = getattr(model.config.text_config, "sliding_window", None)
-    if window and longest + max_new_tokens > window:
+    limit = longest_read(model.config)
+    if limit and longest + max_new_tokens > limit[0]:
         raise UserError(
-            f"a prompt of {longest} tokens and an answer of {max_new_tokens}: this model attends to {window} tokens, "
-            "and prompts are shared only where all of one is seen; give fewer frames (--num_frames)"
+            f"a prompt of {longest} tokens and an answer of {max_new_tokens}: this model {limit[1]}, "
+            "and longer prompts cannot be shared; give fewer frames (--num_frames)"
         )
     placeholders = family_of(model.config).parts.placeholder_ids(model.config)
     batches = (PromptBatch.of(portion, placeholders) for portion in _portions(clips))

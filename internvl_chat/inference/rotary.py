@@ -1,8 +1,10 @@
 """Rotary frequencies that depend on a text's length: which asks may be read and continued together.
 
-Some language models (`longrope` of Phi3, in InternVL2-4B; `dynamic` of InternLM2 and Llama) have other frequencies
-behind a number of positions. transformers chooses them for a whole forward pass by the largest position in it. So
-prompts on different sides of that number do not share a pass, and no prompt is read in two passes on its two sides.
+Some language models (`longrope` of Phi3, in InternVL2-4B) have other frequencies behind a number of positions.
+transformers chooses them for a whole forward pass by the largest position in it. So prompts on different sides of that
+number do not share a pass, and no prompt is read in two passes on its two sides. With `dynamic` (InternLM2, Llama) each
+position behind the number has its own: keys that were read in one pass would not be those of another, and such prompts
+are refused.
 """
 
 from __future__ import annotations
@@ -28,27 +30,19 @@ class Side(Enum):
 
 @dataclass(frozen=True)
 class RotaryLimit:
-    """Positions up to which a language model has the frequencies of short texts.
-
-    `is_steady`: behind the limit there is one other set of frequencies; otherwise they change with every position.
-    """
+    """Positions up to which a language model has the frequencies of short texts."""
 
     positions: int
-    is_steady: bool
     placeholder_ids: tuple[int, ...]
 
     @staticmethod
     def of(config: PreTrainedConfig) -> RotaryLimit | None:
         """That of a captioner, or None where length does not matter."""
-        text = config.text_config
-        rope = text.rope_parameters
-        kind = rope.get("rope_type", "default")
+        rope = config.text_config.rope_parameters
+        if rope.get("rope_type") != "longrope":
+            return None
         placeholders = family_of(config).parts.placeholder_ids(config)
-        if kind == "longrope":
-            return RotaryLimit(rope["original_max_position_embeddings"], True, placeholders)
-        if kind == "dynamic":
-            return RotaryLimit(text.max_position_embeddings, False, placeholders)
-        return None
+        return RotaryLimit(rope["original_max_position_embeddings"], placeholders)
 
     def side(self, prompt: ViewedPrompt, max_new_tokens: int) -> Side:
         """The side of a prompt with its answer."""
@@ -57,7 +51,20 @@ class RotaryLimit:
             return Side.BELOW
         # What asks of a clip share, and is read before the rest, goes at least as far as the last tile.
         shared = shown_length(ids, self.placeholder_ids)
-        return Side.BEHIND if self.is_steady and shared > self.positions else Side.ALONE
+        return Side.BEHIND if shared > self.positions else Side.ALONE
+
+
+def longest_read(config: PreTrainedConfig) -> tuple[int, str] | None:
+    """Most positions of a prompt with its answer, and why; None where prompts may be of any length.
+
+    Prompts are shared only where all of one is seen, and where a key does not depend on what comes after it.
+    """
+    text = config.text_config
+    if window := getattr(text, "sliding_window", None):
+        return window, f"attends to {window} tokens"
+    if text.rope_parameters.get("rope_type") == "dynamic":
+        return text.max_position_embeddings, f"stretches its positions behind {text.max_position_embeddings} tokens"
+    return None
 
 
 def apart(

@@ -233,6 +233,16 @@ def test_a_prompt_behind_the_window_of_attention_is_refused() -> None:
         write([clip_of_length("long", 42, 1, model.config)])
 
 
+def test_a_prompt_whose_keys_would_change_with_its_answer_is_refused() -> None:
+    """Behind its limit `dynamic` stretches all positions with each token."""
+    rope = {"rope_type": "dynamic", "rope_theta": 1e4, "factor": 2.0}
+    model = model_with_rope(model_type="llama", rope_parameters=rope, max_position_embeddings=50)
+    write = Captioners(Ensemble([model]), [0], NumbersAsText(), [60], Decoding(max_new_tokens=9))
+    write([clip_of_length("fits", 41, 1, model.config)])
+    with pytest.raises(UserError, match="42 tokens and an answer of 9: this model stretches its positions behind 50"):
+        write([clip_of_length("long", 42, 1, model.config)])
+
+
 def test_a_clip_is_read_once_whatever_is_asked_about_it(
     model: IntentVCNetForConditionalGeneration, views: list[Viewpoint], samples: list[list[Sample]]
 ) -> None:
