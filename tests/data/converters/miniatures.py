@@ -180,7 +180,76 @@ def coco_vid(folder: Path) -> Path:
     return dump(folder / "coco_vid.json", {**content, "categories": [{"id": 3, "name": "horse"}]})
 
 
+def vid_sentence(folder: Path) -> Path:
+    samples, tubes = folder / "Data/VID/annSamples", folder / "Annotations/VID/tubeGt/train"
+    samples.mkdir(parents=True)
+    tubes.mkdir(parents=True)
+    write_frames(folder / "Data/VID/train/set1/v3", [f"{n:06d}.JPEG" for n in range(NUM_FRAMES)])
+    (tubes / "set1").mkdir()
+    track = [{"frame": n + 1, "bbox": [3 * n, 5, 3 * n + 20, 30]} for n in range(2, 5)]
+    dump(tubes / "set1" / "v3.js", {"annotations": [{"id": 1, "track": track[:1]}, {"id": 4, "track": track}]})
+    (samples / "train_valid_list.txt").write_text("set1/v3,1\nset1/v3,4\n")
+    (samples / "train_ann_list_v2.txt").write_text("1,a still fox\n2,a fox, red, runs right\n")
+    return folder
+
+
+def a2d_sentences(folder: Path) -> Path:
+    import h5py
+
+    masks = folder / "text_annotations/a2d_annotation_with_instances/xyz_0"
+    masks.mkdir(parents=True)
+    (folder / "Release/clips320H").mkdir(parents=True)
+    write_clip(folder / "Release/clips320H/xyz_0.mp4", NUM_FRAMES)
+    for frame, left in ((2, 10), (5, 16)):
+        with h5py.File(masks / f"{frame:05d}.h5", "w") as file:
+            mask = np.zeros((2, WIDTH_PX, HEIGHT_PX), np.uint8)
+            mask[0, left : left + 8, 20:31] = 1
+            mask[1, 1:4, 2:5] = frame == 2
+            file["reMask"], file["instance"] = mask, np.array([0, 3])
+    rows = [["a bird flies", "xyz_0", 2, 0], ["a bird flies", "xyz_0", 5, 0], ["a ball", "xyz_0", 2, 3]]
+    return dump(folder / "a2d_test.json", rows)
+
+
 MINIATURES = [
+    Miniature(
+        "vid-sentence",
+        vid_sentence,
+        [
+            Expected("train-1-0", "Data/VID/train/set1/v3", "a still fox", "xyxy", [("object", {"2": [6, 5, 26, 30]})]),
+            Expected(
+                "train-2-0",
+                "Data/VID/train/set1/v3",
+                "a fox, red, runs right",
+                "xyxy",
+                [("object", {"2": [6, 5, 26, 30], "3": [9, 5, 29, 30], "4": [12, 5, 32, 30]})],
+            ),
+        ],
+    ),
+    Miniature(
+        "a2d-sentences",
+        a2d_sentences,
+        [
+            Expected(
+                "xyz_0-0-0-0",
+                "Release/clips320H/xyz_0.mp4",
+                "a bird flies",
+                "xyxy",
+                [
+                    (
+                        "actor",
+                        {
+                            "1": [10, 20, 18, 31],
+                            "2": [12, 20, 20, 31],
+                            "3": [14, 20, 22, 31],
+                            "4": [16, 20, 24, 31],
+                        },
+                    )
+                ],
+            ),
+            Expected("xyz_0-3-1-0", "Release/clips320H/xyz_0.mp4", "a ball", "xyxy", [("actor", {"1": [1, 2, 4, 5]})]),
+        ],
+        ("--interpolate",),
+    ),
     Miniature(
         "hcstvg",
         hcstvg,
