@@ -8,19 +8,20 @@ from typing import Any
 
 import pytest
 
-from internvl_chat import families
 from internvl_chat.contracts import UserError
-from internvl_chat.families import FAMILIES, Family, family_of_fields, family_of_style
+from internvl_chat.families import FAMILIES, Family, family_of_fields, family_of_style, halves
 from internvl_chat.vision import joined
 from tests.helpers import ROOT
 
 HALVES: dict[str, Any] = {
-    "data": families.DataHalf,
-    "configuration": families.ConfigurationModule,
-    "model": families.ModelModule,
-    "original": families.OriginalModule,
-    "parts": families.PartsModule,
+    "data": halves.DataHalf,
+    "configuration": halves.ConfigurationModule,
+    "model": halves.ModelModule,
+    "original": halves.OriginalModule,
+    "parts": halves.PartsModule,
 }
+# Files that only some families have.
+OPTIONAL: dict[str, Any] = {"recorded": halves.RecordedModule}
 
 
 def members(protocol: Any) -> dict[str, list[str] | None]:
@@ -33,11 +34,8 @@ def members(protocol: Any) -> dict[str, list[str] | None]:
     return {**dict.fromkeys(protocol.__annotations__), **functions}
 
 
-@pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
-@pytest.mark.parametrize("half", HALVES)
-def test_a_family_brings_what_the_seam_asks_for(half: str, family: Family) -> None:
-    module: ModuleType = getattr(family, half)
-    asked = members(HALVES[half])
+def check_members(module: ModuleType, protocol: Any) -> None:
+    asked = members(protocol)
     assert asked
     for name, parameters in asked.items():
         assert hasattr(module, name), name
@@ -45,9 +43,24 @@ def test_a_family_brings_what_the_seam_asks_for(half: str, family: Family) -> No
             assert list(inspect.signature(getattr(module, name)).parameters) == parameters, name
 
 
+@pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
+@pytest.mark.parametrize("half", HALVES)
+def test_a_family_brings_what_the_seam_asks_for(half: str, family: Family) -> None:
+    check_members(getattr(family, half), HALVES[half])
+
+
+@pytest.mark.parametrize("file", OPTIONAL)
+def test_what_only_some_families_have_is_what_the_seam_asks_for(file: str) -> None:
+    found = [getattr(family, file) for family in FAMILIES]
+    assert None in found and any(found)
+    for module in filter(None, found):
+        check_members(module, OPTIONAL[file])
+
+
 def test_the_guide_names_all_of_it() -> None:
     guide = (ROOT / "docs" / "adding" / "family.md").read_text(encoding="utf-8")
-    assert [name for half in HALVES.values() for name in members(half) if f"`{name}`" not in guide] == []
+    asked = [name for half in (*HALVES.values(), *OPTIONAL.values()) for name in members(half)]
+    assert [name for name in asked if f"`{name}`" not in guide] == []
 
 
 def test_no_two_families_claim_the_same() -> None:

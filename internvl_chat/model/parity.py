@@ -12,11 +12,9 @@ from torch.nn.utils.rnn import pad_sequence
 
 from internvl_chat.constants import IGNORE_INDEX
 from internvl_chat.contracts import UserError
-from internvl_chat.families import family_of
+from internvl_chat.families import FAMILIES, family_of
 from internvl_chat.model.checkpoint import load_captioner
 from internvl_chat.model.conversion.weight_files import open_safetensors
-from internvl_chat.model.families.artemis.parts import CASE_TOLERANCE
-from internvl_chat.model.families.artemis.recorded import GEOMETRY_NAME, check_recorded
 from internvl_chat.vision import Vision, moved
 
 CASE_NAME, CASE_CHECKPOINT_NAME = "case.safetensors", "checkpoint"
@@ -49,12 +47,13 @@ def check_case(folder: Path) -> Differences:
 
     Args:
         folder: `checkpoint/` and `case.safetensors`: input_ids and labels [1, L], what the family's tower is shown, and
-            the expected results; or, of Artemis, `model.json` in place of weights.
+            the expected results; or a case in a form of its family's own.
     Raises:
         UserError: the folder is no case, or its checkpoint cannot be loaded.
     """
-    if (folder / GEOMETRY_NAME).is_file():
-        return Differences(check_recorded(folder), None, CASE_TOLERANCE)
+    for family in FAMILIES:
+        if family.recorded is not None and family.recorded.is_case(folder):
+            return Differences(family.recorded.check_recorded(folder), None, family.parts.CASE_TOLERANCE)
     case = {name: tensor.read() for name, tensor in open_safetensors(folder / CASE_NAME).items()}
     absent = [name for name in CASE_TENSORS if name not in case]
     if absent:

@@ -28,6 +28,11 @@ EXPECTED = ("level_features", "region_features", "video_tokens", "logits", "loss
 _PATCH_STRIDE, _VIDEO_STRIDE = 37, 25
 
 
+def is_case(folder: Path) -> bool:
+    """Whether a folder holds a geometry in place of a checkpoint."""
+    return (folder / GEOMETRY_NAME).is_file()
+
+
 def named_weight(name: str, shape: Sequence[int]) -> torch.Tensor:
     """The float32 value that cases give a parameter of this name.
 
