@@ -16,6 +16,7 @@ COMMAND_GROUPS = {
         "flowchart",
         "render-texts",
         "extract-frames",
+        "extract-features",
         "annotate",
         "track",
         "convert-data",

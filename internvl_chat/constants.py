@@ -37,4 +37,7 @@ NORMALISATIONS = {
 # Exit code of a command that was stopped by Ctrl-C, as a shell's own.
 INTERRUPTED = 130
 
+# Of a file of features that stand for a video.
+FEATURES_SUFFIX = ".safetensors"
+
 VIDEO_SUFFIXES = frozenset(".mp4 .mkv .webm .avi .mov .m4v .mpg .mpeg .ts .flv".split())

@@ -100,6 +100,7 @@ class Sample:
         max_dynamic_patch: most tiles of its images, where its dataset says.
         data_augment: whether training may alter its pictures.
         every_frame: whether all frames of its video are shown, and not a number of them.
+        features_path: features of its video, for models that read them in place of its frames.
         frame_numbers: the frames of its video that are shown, where they are chosen already; ascending.
     """
 
@@ -115,6 +116,7 @@ class Sample:
     data_augment: bool = False
     every_frame: bool = False
     frame_numbers: tuple[int, ...] = ()
+    features_path: Path | None = None
 
     @property
     def object_name(self) -> str:

@@ -21,7 +21,11 @@ HALVES: dict[str, Any] = {
     "parts": halves.PartsModule,
 }
 # Files that only some families have.
-OPTIONAL: dict[str, Any] = {"recorded": halves.RecordedModule}
+OPTIONAL: dict[str, Any] = {
+    "features": halves.FeaturesModule,
+    "recorded": halves.RecordedModule,
+    "start": halves.StartModule,
+}
 
 
 def members(protocol: Any) -> dict[str, list[str] | None]:

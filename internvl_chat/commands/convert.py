@@ -5,6 +5,8 @@
 
 `original` is the layout of InternVLChatModel (`model_type: internvl_chat`), with IntentVCNet's names for the box
 adapters; `hf` is transformers' own. Tokenizer files and prompt_config.json are copied. At most one shard is in memory.
+With --vision_tower the source is a bare language model, and the target a base to pretrain that names both and copies
+neither (Artemis: Llama and CLIP).
 """
 
 from __future__ import annotations
@@ -15,16 +17,22 @@ from pathlib import Path
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("source", type=Path, help="folder of a complete model")
+    parser.add_argument("source", type=Path, help="folder of a complete model, or a bare language model")
     parser.add_argument("target", type=Path, help="new folder")
-    parser.add_argument("--to", choices=("original", "hf"), required=True, help="layout to write")
+    way = parser.add_mutually_exclusive_group(required=True)
+    way.add_argument("--to", choices=("original", "hf"), help="layout to write")
+    way.add_argument("--vision_tower", metavar="TOWER", help="begin a base of a bare language model and this tower")
     parser.add_argument("--max_shard_gb", type=float, default=5.0, help="largest file, GB (default: %(default)s)")
 
 
 def run(args: argparse.Namespace) -> int:
     from internvl_chat.data.prompts.tokenizer import rewrite_tokenizer
-    from internvl_chat.model.export import convert_checkpoint
+    from internvl_chat.model.export import begin_base, convert_checkpoint
 
+    if args.vision_tower:
+        begin_base(args.source, args.vision_tower, args.target)
+        sys.stdout.write(f"{args.target}: a base of {args.source} and {args.vision_tower}, to be pretrained\n")
+        return 0
     count = convert_checkpoint(args.source, args.target, args.to, int(args.max_shard_gb * 1e9))
     if args.to == "hf":
         rewrite_tokenizer(args.source, args.target)

@@ -7,10 +7,11 @@
 --from llamafactory and ms-swift read message lists (JSON or JSONL), coco a detection file, refcoco phrases with a
 region each ("sent", "bbox" x1 y1 x2 y2 in pixels), lasot and got10k folders of tracked videos; llava (Video-ChatGPT's
 too), sharegemini, videoinstruct, minicpm-v and idefics3 go both ways. Described objects with tracks: hcstvg (HC-STVG
-v2), mevis (a split's folder; masks become boxes), vid-sentence, a2d-sentences, videoref (Artemis' and VideoRef45K's
-lists); and what annotation tools export: mot, cvat (for video), boxes-csv (named columns), label-studio, yolo-tracks,
-coco-vid. With --to minicpm-v and idefics3 a video is a folder of frames, whose frames become images. Paths are relative
-to --root, which no file may leave. `annotate` reads the challenge's own train.json.
+v2), mevis (a split's folder; masks become boxes), vid-sentence, a2d-sentences, videoref (VideoRef45K's lists); and
+what annotation tools export: mot, cvat (for video), boxes-csv (named columns), label-studio, yolo-tracks, coco-vid. With
+--to minicpm-v and idefics3 a video is a folder of frames, whose frames become images. Paths are relative to --root,
+which no file may leave. `annotate` reads the challenge's own train.json. artemis reads the lists of Artemis' three
+stages; its questions about objects are one fixed form, or with --question_seed the lists' own, or else drawn ones.
 """
 
 from __future__ import annotations
@@ -45,6 +46,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--skip_bad", type=file_to_write, metavar="LIST", help="leave out what has a fault, and list the faults here")
     add("--captions", type=Path, help="of tracks: {'captions': {sequence or object: [caption, ...]}}, before their own")
     add("--prompt_form", choices=PROMPT_FORMS, default="coordinates", help="of tracks (default: %(default)s)")
+    add("--question_seed", type=int, metavar="N", help="artemis: draw the questions (default: ask one fixed form)")
+    add("--questions", type=Path, metavar="FILE", help="artemis: draw from these, one a line with <bbox> once")
     add("--unit", choices=CSV_UNITS, default="pixels", help="boxes-csv: of the numbers (default: %(default)s)")
     add("--first_frame", type=count, default=0, help="boxes-csv: the first frame's number (default: %(default)s)")
     add("--interpolate", action="store_true", help="boxes-csv: fill in the frames between an object's boxes")
@@ -73,6 +76,7 @@ def run(args: argparse.Namespace) -> int:
         args.unit,
         args.first_frame,
         args.interpolate,
+        **_drawn_questions(args),
     )
     if args.to:
         return _write_other(args, reader, options)
@@ -98,6 +102,17 @@ def run(args: argparse.Namespace) -> int:
         write_json(args.meta_out, {args.out.stem: {**entry, "length": written}})
     sys.stdout.write(f"{args.out}: {written} records\n")
     return 0
+
+
+def _drawn_questions(args: argparse.Namespace) -> dict[str, Any]:
+    """How questions about objects are drawn, where they are."""
+    from internvl_chat.contracts import UserError
+    from internvl_chat.data.prompts.object_questions import read_forms
+
+    if args.questions and args.question_seed is None:
+        raise UserError("--questions: nothing is drawn from it without a seed; give --question_seed 0")
+    forms = {"question_forms": read_forms(args.questions)} if args.questions else {}
+    return {"question_seed": args.question_seed, **forms}
 
 
 def _write_other(args: argparse.Namespace, reader: RecordReader, options: Conversion) -> int:

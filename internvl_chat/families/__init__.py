@@ -19,10 +19,12 @@ from internvl_chat.contracts import UserError
 from internvl_chat.families.halves import (
     ConfigurationModule,
     DataHalf,
+    FeaturesModule,
     ModelModule,
     OriginalModule,
     PartsModule,
     RecordedModule,
+    StartModule,
 )
 
 CONFIG_NAME = "config.json"
@@ -62,6 +64,14 @@ class Family:
     @property
     def parts(self) -> PartsModule:
         return self._model_half("parts")
+
+    @property
+    def start(self) -> StartModule | None:
+        return self._optional("start")
+
+    @property
+    def features(self) -> FeaturesModule | None:
+        return self._optional("features")
 
     @property
     def recorded(self) -> RecordedModule | None:

@@ -27,6 +27,8 @@ class DataHalf(Protocol):
     IMAGE_TOKEN: str
     SPECIAL_TOKENS: tuple[str, ...]
 
+    # `SHOWS_FRAMES_ONCE` may say that a video with fewer frames than are asked for is not filled up with its last one.
+
     def views(
         self, sizes_px: Sequence[tuple[int, int]], config: Any, max_tiles: int, is_video: bool
     ) -> list[list[Any]]:
@@ -177,6 +179,35 @@ class PartsModule(Protocol):
 
     def note(self, config: Any) -> str | None:
         """What is to be said when weights of this configuration are loaded."""
+
+
+class StartModule(Protocol):
+    """What `model/families/<name>/start.py` holds, of a family that begins as a bare language model and a tower."""
+
+    LANGUAGE_MODELS: tuple[str, ...]  # what config.json of such a language model says as `model_type`
+
+    def write_start(self, language_model: Path, tower: Path, folder: Path) -> None:
+        """Write the base that the two begin as.
+
+        Raises:
+            UserError: one of them holds no weights, or is another model.
+        """
+
+
+class FeaturesModule(Protocol):
+    """What `model/families/<name>/features.py` holds, of a family that reads features of videos in place of them."""
+
+    VideoTower: Any  # `VideoTower(folder, base_path, device, dtype, batch_frames)(frames [F, 3, S, S])`: features
+
+    def tower_mark(self, folder: Path, base_path: str | None) -> tuple[float, ...]:
+        """Numbers that tell a model's tower from others, whatever the dtype of its files.
+
+        Raises:
+            UserError: its weights, or its base's, cannot be read.
+        """
+
+    def features_shape(self, folder: Path) -> tuple[int, int, int]:
+        """Rows of frames and of patches of a video's features, and their width."""
 
 
 class RecordedModule(Protocol):

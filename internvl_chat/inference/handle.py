@@ -15,7 +15,7 @@ from internvl_chat.data.prompts.tokenizer import load_tokenizer
 from internvl_chat.families import check_style, family_of
 from internvl_chat.inference.ranks import ALONE, Ranks
 from internvl_chat.inference.weights import file_marks, load_weights
-from internvl_chat.model.loading import load_config, resolve_folder
+from internvl_chat.model.loading import load_config, resolve_folder, tower_of
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,8 @@ def open_model(
             min_dynamic_patch=min(config.min_dynamic_patch, max_dynamic_patch),
             max_dynamic_patch=max_dynamic_patch,
         )
-    return ModelHandle(folder, base_path, SampleEncoder(load_tokenizer(folder), config, video_backend), ranks)
+    encoder = SampleEncoder(load_tokenizer(folder), config, video_backend, tower=tower_of(folder, base_path))
+    return ModelHandle(folder, base_path, encoder, ranks)
 
 
 def prompt_config_of(config: PreTrainedConfig) -> PromptConfig:

@@ -12,7 +12,7 @@ import torch
 from transformers import PreTrainedConfig
 
 from internvl_chat.contracts import UserError
-from internvl_chat.families import CONFIG_NAME, family_of
+from internvl_chat.families import CONFIG_NAME, FAMILIES, family_of, read_config_file
 from internvl_chat.model.checkpoint import (
     LORA_CONFIG_NAME,
     LORA_WEIGHTS_NAME,
@@ -22,7 +22,7 @@ from internvl_chat.model.checkpoint import (
 )
 from internvl_chat.model.conversion.weight_files import LazyTensor, open_safetensors, write_weights
 from internvl_chat.model.conversion.weight_map import fold_lora
-from internvl_chat.model.loading import check_weights, fit_tables, load_config, open_native
+from internvl_chat.model.loading import check_weights, fit_tables, load_config, open_native, resolve_folder
 
 Layout = Literal["original", "hf"]
 MAX_SHARD_BYTES = 5 * 10**9
@@ -46,6 +46,23 @@ def convert_checkpoint(source: Path, target: Path, to: Layout, max_shard_bytes: 
     tensors = open_native(source)
     check_weights(source, config, tensors)
     return _write(target, config, tensors, to, source, max_shard_bytes)
+
+
+def begin_base(language_model: Path, tower: str, target: Path) -> None:
+    """Write what a bare language model and a tower, folders or hub ids, begin training as.
+
+    Raises:
+        UserError: `target` is not empty, no family begins so, or the two cannot be used.
+    """
+    _check_empty(target)
+    folder = resolve_folder(language_model)
+    kind = read_config_file(folder).get("model_type")
+    starts = [family.start for family in FAMILIES if family.start is not None]
+    start = next((start for start in starts if kind in start.LANGUAGE_MODELS), None)
+    if start is None:
+        known = ", ".join(repr(name) for start in starts for name in start.LANGUAGE_MODELS)
+        raise UserError(f"{language_model}: is a {kind!r} model: expected one of {known} to begin a base with a tower")
+    start.write_start(folder, resolve_folder(tower), target)
 
 
 def merge_checkpoint(
@@ -124,8 +141,7 @@ def _write(
     source: Path,
     max_shard_bytes: int,
 ) -> int:
-    if target.exists() and any(target.iterdir()):
-        raise UserError(f"{target}: is not empty; give a new folder")
+    _check_empty(target)
     dtype = str(next(iter(tensors.values())).dtype).removeprefix("torch.")
     original = family_of(config).original
     if layout == "original":
@@ -143,6 +159,11 @@ def _write(
     # Last, so that a folder that was cut off while being written is no checkpoint.
     (target / CONFIG_NAME).write_text(json.dumps(fields, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     return len(named)
+
+
+def _check_empty(target: Path) -> None:
+    if target.exists() and any(target.iterdir()):
+        raise UserError(f"{target}: is not empty; give a new folder")
 
 
 def _hub_config(config: Any, tensors: Mapping[str, LazyTensor]) -> dict[str, Any]:

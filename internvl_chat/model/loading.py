@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -81,6 +81,16 @@ def with_modules(config: PreTrainedConfig, modules: Iterable[str]) -> None:
         if ask_for is None:
             raise UserError(f"--{name}: {family_of(config).name} has no place for it; give --{name} 0")
         ask_for(config)
+
+
+def tower_of(folder: Path, base_path: str | None = None) -> Callable[[], Sequence[float]] | None:
+    """What tells a model's tower from others, read when it is asked for; None where it reads no features of videos.
+
+    Args:
+        base_path: where the base of a training checkpoint lies now, if it was moved.
+    """
+    features = family_in(folder).features
+    return None if features is None else partial(features.tower_mark, folder, base_path)
 
 
 def own_config(config: PreTrainedConfig) -> Any:

@@ -57,6 +57,8 @@ class TowerSizes:
         tokens: of a tile in the language model.
         projector_weights: multiply-adds of the projector for one of those tokens.
         projector_kept: numbers that the projector keeps of one of them for the backward pass.
+        whole_video: frames, at most, and tokens of a video that is shown as a whole; None where each frame has its own.
+        region_numbers: that a region encoder holds of one sample's pictures while its gradients are computed.
     """
 
     layers: int
@@ -66,3 +68,5 @@ class TowerSizes:
     tokens: int
     projector_weights: int
     projector_kept: int
+    whole_video: tuple[int, int] | None = None
+    region_numbers: int = 0

@@ -62,9 +62,12 @@ class TrainablePart:
         for name, parameter in model.named_parameters():
             parameter.requires_grad_(name in self)
 
-    def lora_config(self, language_model_type: str, dropout: float = 0.0) -> LoraConfig | None:
-        """PEFT's configuration of the LoRA asked for, None for none. Alpha is twice the rank, as merging expects.
+    def lora_config(self, language_model_type: str, dropout: float = 0.0, alpha: float = 0.0) -> LoraConfig | None:
+        """PEFT's configuration of the LoRA asked for, None for none.
 
+        Args:
+            dropout: in front of its first matrix.
+            alpha: of all its matrices; 0 is twice the rank of each.
         Raises:
             ValueError: no targets are known for this kind of language model.
         """
@@ -82,11 +85,11 @@ class TrainablePart:
         differs = len(patterns) == 2 and self.use_backbone_lora != rank
         return LoraConfig(
             r=rank,
-            lora_alpha=2 * rank,
+            lora_alpha=alpha or 2 * rank,
             lora_dropout=dropout,
             target_modules="|".join(f"({pattern})" for pattern in patterns),
             rank_pattern={tower_pattern: self.use_backbone_lora} if differs else {},
-            alpha_pattern={tower_pattern: 2 * self.use_backbone_lora} if differs else {},
+            alpha_pattern={tower_pattern: alpha or 2 * self.use_backbone_lora} if differs else {},
             task_type="CAUSAL_LM",
         )
 

@@ -29,11 +29,17 @@ _LOGITS_BYTES_FP32 = 2 * _FP32_BYTES
 
 def prompt_tokens(config: Any, num_frames: int, coordinates: bool = True) -> int:
     """About how many tokens a prompt of so many frames has, with or without a coordinate line a frame."""
+    whole_video = family_of(config).parts.tower_sizes(config).whole_video
+    if whole_video:
+        return min(num_frames * _tokens_per_frame(config, coordinates), whole_video[1]) + QUESTION_TOKENS
     return num_frames * _tokens_per_frame(config, coordinates) + QUESTION_TOKENS
 
 
 def frames_within(config: Any, num_tokens: int) -> int:
     """About how many frames, at least one, a prompt of so many tokens shows."""
+    whole_video = family_of(config).parts.tower_sizes(config).whole_video
+    if whole_video:
+        return whole_video[0]
     return max(1, (num_tokens - QUESTION_TOKENS) // _tokens_per_frame(config, coordinates=True))
 
 
@@ -126,7 +132,7 @@ class Footprint:
         llm += self._llm_layer_bytes() * (text.num_hidden_layers - recomputed_layers)
         return {
             "ViT adapted layers": shape.tiles * tower.patches * adapted,
-            "projector": shape.tiles * tower.tokens * e * tower.projector_kept,
+            "projector": self._visual_tokens(shape) * e * tower.projector_kept,
             "LLM": shape.tokens * (llm + 2 * e * width),
         }
 
@@ -150,6 +156,7 @@ class Footprint:
             "a ViT layer": (patches * vit_layer + again(patches * self._vit_layer_bytes())) * reached,
             "a box adapter": (patches * adapter + again(patches * self._adapter_bytes()))
             * bool(self.num_adapter_layers),
+            "region encoder": shape.samples * e * tower.region_numbers,
             "an LLM layer": shape.tokens * llm_layer + again(inside),
             "logits at labels": min(shape.targets, CHUNK_TOKENS) * text.vocab_size * (e + _LOGITS_BYTES_FP32)
             + text.vocab_size * text.hidden_size * _FP32_BYTES * self._trains_head,
@@ -159,6 +166,11 @@ class Footprint:
         """The most bytes of activations that exist at a time."""
         kept, passing = self.kept_bytes(shape, recomputed_layers), self.passing_bytes(shape, recomputed_layers)
         return sum(kept.values()) + max(passing.values())
+
+    def _visual_tokens(self, shape: PassShape) -> int:
+        """Tokens that the projector makes."""
+        each_tile = shape.tiles * self.tower.tokens
+        return min(each_tile, shape.samples * self.tower.whole_video[1]) if self.tower.whole_video else each_tile
 
     def _llm_layer_bytes(self) -> int:
         """A token's in one layer: two norms in fp32, inputs of trained matrices, attention, gated feed-forward.
@@ -224,7 +236,7 @@ class Footprint:
         # Query, output and feed-forward of the patches; convolution, projection, keys and values of the RoI cells.
         adapter = 2.0 * patches * (8 * vit_width**2 + 9 * 4 * vit_width)
         adapter += 2.0 * shape.tiles * ROI_CELLS**2 * 22 * vit_width**2
-        projector = 2.0 * shape.tiles * tower.tokens * tower.projector_weights
+        projector = 2.0 * self._visual_tokens(shape) * tower.projector_weights
 
         lora = llm_tokens * lora_attention + ffn_tokens * lora_ffn
         llm_factor = 3 if self._trains_llm else 2

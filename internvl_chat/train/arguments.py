@@ -24,10 +24,11 @@ class ModelArguments:
         default=5,
         metadata={"help": "A box adapter follows each of the last N ViT layers; 1 = single-layer variant, 0 = none."},
     )
-    use_llm_lora: int = field(
-        default=0, metadata={"help": "LoRA rank on the language model (alpha = 2 x rank); 0 = none."}
-    )
+    use_llm_lora: int = field(default=0, metadata={"help": "LoRA rank on the language model; 0 = none."})
     use_backbone_lora: int = field(default=0, metadata={"help": "LoRA rank on the ViT; 0 = none."})
+    lora_alpha: float = field(
+        default=0.0, metadata={"help": "LoRA's update is scaled by alpha / rank; 0 = twice each rank."}
+    )
     lora_dropout: float = field(default=0.05, metadata={"help": "Dropout in front of LoRA's first matrix."})
     freeze_llm: bool = field(default=False, metadata={"help": "Freeze the language model; with LoRA it always is."})
     freeze_mlp: bool = field(default=False, metadata={"help": "Freeze the projector between ViT and language model."})
@@ -65,6 +66,8 @@ class ModelArguments:
         for flag, value in (("use_llm_lora", self.use_llm_lora), ("use_backbone_lora", self.use_backbone_lora)):
             if value < 0:
                 raise UserError(f"--{flag} {value}: expected a rank from 1, or 0 for none")
+        if self.lora_alpha < 0:
+            raise UserError(f"--lora_alpha {self.lora_alpha}: expected more than 0, or 0 for twice the rank")
         if not 0 <= self.drop_path_rate < 1:
             raise UserError(f"--drop_path_rate {self.drop_path_rate}: expected 0 to below 1")
 

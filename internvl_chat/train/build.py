@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -110,7 +110,7 @@ def build_model(
     trained = trainable_part(args, model.config)
     recompute_layers(model, recomputed_layers)
     wrapped: torch.nn.Module = model
-    lora = trained.lora_config(model.config.text_config.model_type, args.lora_dropout)
+    lora = trained.lora_config(model.config.text_config.model_type, args.lora_dropout, args.lora_alpha)
     if lora is not None:
         # ZeRO-3 wants one dtype, so LoRA's matrices stay in the model's.
         wrapped = get_peft_model(model, lora, autocast_adapter_dtype=False)
@@ -161,10 +161,16 @@ def validation_of(samples: Sequence[Sample], encoder: SampleEncoder, num_frames:
 
 
 def read_training_data(
-    data_args: DataArguments, args: FinetuneArguments, tokenizer: PreTrainedTokenizerBase, prompt_config: PromptConfig
+    data_args: DataArguments,
+    args: FinetuneArguments,
+    tokenizer: PreTrainedTokenizerBase,
+    prompt_config: PromptConfig,
+    tower: Callable[[], Sequence[float]] | None = None,
 ) -> tuple[list[Sample], CaptionDataset, Validation | None]:
     """The samples to train on, the passes that they make, and what is held out of them where a run evaluates.
 
+    Args:
+        tower: tells the model's tower from others, see `SampleEncoder`.
     Raises:
         UserError: the data cannot be used, or an evaluation has nothing to hold out.
     """
@@ -172,7 +178,7 @@ def read_training_data(
     cache = None
     if data_args.frame_cache:
         cache = FrameCache(Path(data_args.frame_cache), int(data_args.frame_cache_gb * 1e9))
-    encoder = SampleEncoder(tokenizer, prompt_config, data_args.video_backend, cache)
+    encoder = SampleEncoder(tokenizer, prompt_config, data_args.video_backend, cache, tower)
     validation = None
     if args.eval_strategy != "no":
         if data_args.eval_videos < 1:

@@ -33,7 +33,7 @@ from internvl_chat.data.training_set.collator import PackCollator
 from internvl_chat.families import Family, check_style, check_supported, family_of
 from internvl_chat.files import read_json, write_json
 from internvl_chat.inference.ranks import check_local_rank
-from internvl_chat.model.loading import load_config, with_modules
+from internvl_chat.model.loading import load_config, resolve_folder, tower_of, with_modules
 from internvl_chat.planning.footprint import Footprint
 from internvl_chat.train.agreement import agreed_checkpoint, found_by_ranks
 from internvl_chat.train.arguments import RunArguments
@@ -158,7 +158,8 @@ def train(run: RunArguments) -> None:
         sys.stdout.write(describe_run(run, prompt_config, trainable_part(model_args, config)))
         return
     tokenizer, processor = load_text_processing(model_args)
-    samples, dataset, validation = read_training_data(data_args, args, tokenizer, prompt_config)
+    tower = tower_of(resolve_folder(model_args.model_name_or_path))
+    samples, dataset, validation = read_training_data(data_args, args, tokenizer, prompt_config, tower)
     if resume_from:
         check_same_data(resume_from.parent / RUN_RECORD_NAME, len(samples), len(dataset))
     check_first_pass(dataset)

@@ -19,7 +19,7 @@ from internvl_chat.data.records.annotations import DatasetEntry
 from internvl_chat.data.records.reader import RecordReader
 from internvl_chat.files import RawRecord, parse_json
 
-RECORD_KEYS = ("id", "conversations", "image", "video", "clip", "tracks", "width", "height")
+RECORD_KEYS = ("id", "conversations", "image", "video", "clip", "features", "tracks", "width", "height")
 
 
 @dataclass(frozen=True)

@@ -19,10 +19,10 @@ from internvl_chat.constants import REGION_PLACEHOLDER
 from internvl_chat.contracts import Turn
 from internvl_chat.data.controls.base import Control, Scene
 from internvl_chat.data.media.tiling import View, boxes_on_tiles
+from internvl_chat.data.prompts.object_questions import TRACK_NOTES
 from internvl_chat.data.records.track_frames import FrameChoice, key_frame, track_frames
 from internvl_chat.settings import check_settings, setting
 
-_ARTEMIS_LIST = "This is the region's video tracking list: {slots}."
 # What a tile is for an object's track; a tile can be both.
 _TRACK, _KEY = 1, 2
 
@@ -54,11 +54,13 @@ class RegionTokens(Control):
     def words(self, question: Turn, scene: Scene) -> str:
         """The question with each object's slots behind it, or that it is not to be seen.
 
-        In a question of Artemis' own, which says `<bbox>` for its object, that is the key's slot.
+        In a question of Artemis' own, which says `<bbox>` for its object, that is the key's slot, and the others stand
+        behind the note that it ends with.
         """
         if not self.region_tokens:
             return question.text
-        said = [question.text]
+        note = next((note for note in TRACK_NOTES if question.text.endswith(note)), "")
+        said = [question.text.removesuffix(note).rstrip()]
         for number, (name, boxes) in enumerate(scene.tracks[: self.region_objects]):
             slots = REGION_PLACEHOLDER * (self._num_slots(~is_absent(boxes)) - 1)
             mentions = number == 0 and REGION_PLACEHOLDER in question.text
@@ -66,7 +68,7 @@ class RegionTokens(Control):
                 said[0] = said[0].replace(REGION_PLACEHOLDER, name) if mentions else said[0]
                 said.append(f"The {name} is not to be seen.")
             elif mentions:
-                said.append(_ARTEMIS_LIST.format(slots=slots))
+                said.append(f"{note or TRACK_NOTES[0]} {slots}.")
             else:
                 said.append(f"The {name} is {REGION_PLACEHOLDER}, along its track {slots}.")
         return " ".join(said)

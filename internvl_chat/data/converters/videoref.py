@@ -8,17 +8,8 @@ from typing import Any
 
 from internvl_chat.contracts import UserError
 from internvl_chat.data.converters.forms.conversion import Conversion
-from internvl_chat.data.converters.forms.described import (
-    Box,
-    Described,
-    Faults,
-    ObjectBoxes,
-    box_of,
-    field,
-    path_under,
-    records_of,
-)
-from internvl_chat.data.media.sources import frame_files
+from internvl_chat.data.converters.forms.described import Faults, records_of
+from internvl_chat.data.converters.forms.followed import followed
 from internvl_chat.files import parse_json, read_text, split_records
 
 
@@ -39,24 +30,5 @@ def records(source: Path, options: Conversion) -> Iterator[dict[str, Any]]:
         for number, raw in enumerate(split_records(read_text(path), path)):
             with faults.gathered():
                 where = f"{path}:{raw.line}"
-                found.append(_described(parse_json(raw.text, where), f"{path.stem}-{number}", options.root, where))
+                found.append(followed(parse_json(raw.text, where), f"{path.stem}-{number}", options.root, where))
     yield from records_of(found, options.root, options.question, faults)
-
-
-def _described(entry: Any, name: str, root: Path, where: str) -> Described:
-    folder = path_under(root, field(entry, "frame_path", str, where), where)
-    rows, names = field(entry, "track_list", list, where), field(entry, "frame_id", list, where)
-    if len(rows) != len(names):
-        raise UserError(f"{where}: 'track_list' has {len(rows)} boxes for {len(names)} names of 'frame_id'")
-    if not folder.is_dir():
-        raise UserError(f"{where}: its frames {folder} are not there")
-    numbers = {file.name: number for number, file in enumerate(frame_files(folder))}
-    boxes: dict[int, Box] = {}
-    for frame, row in zip([*names, entry.get("key_frame_id")], [*rows, entry.get("key_frame_box")], strict=True):
-        if row:
-            if not isinstance(frame, str) or frame not in numbers:
-                raise UserError(f"{where}: {folder} has no frame {frame!r:.40}")
-            boxes[numbers[frame]] = box_of(row, where)
-    text = field(entry, "caption", str, where)
-    objects = (ObjectBoxes("object", boxes, "xyxy"),)
-    return Described(name, where, folder, objects, (text,), num_frames=len(numbers))

@@ -14,7 +14,7 @@ from torch.nn import functional as nnf
 
 from internvl_chat.constants import IGNORE_INDEX, VIDEO_PLACEHOLDER
 from internvl_chat.contracts import Turn
-from internvl_chat.data.media.tiling import Part, View, cut_tile
+from internvl_chat.data.media.tiling import Part, View, cut_tile, squared_part
 from internvl_chat.data.media.transforms import normalise
 from internvl_chat.data.prompts.encoding import EncodedConversation, written_turns
 from internvl_chat.data.prompts.prompt_config import PromptConfig
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 IMAGE_TOKEN, VIDEO_TOKEN, REGION_TOKEN = "<image_patch>", "<video_patch>", "<bbox>"
 SPECIAL_TOKENS = (IMAGE_TOKEN, VIDEO_TOKEN, REGION_TOKEN)
 
+# Pooled, a frame that is repeated would weigh more.
+SHOWS_FRAMES_ONCE = True
 # A video's frames are pooled over time and over space: a token for each of up to so many frames, then one a patch.
 _MAX_VIDEO_FRAMES = 100
 # An image stands for itself, its own only cell; frames, which have no grid, stand for their video together.
@@ -51,17 +53,19 @@ def centre_part(size_px: tuple[int, int]) -> Part:
 def views(
     sizes_px: Sequence[tuple[int, int]], config: PromptConfig, max_tiles: int, is_video: bool
 ) -> list[list[View]]:
-    """One tile a picture, its middle."""
+    """One tile a picture: its middle, and of an image, where padding is asked for, the square around it."""
     grid = None if is_video else _IMAGE_GRID
-    return [[View(number, centre_part(size_px), grid)] for number, size_px in enumerate(sizes_px)]
+    part_of = squared_part if config.pad2square and not is_video else centre_part
+    return [[View(number, part_of(size_px), grid)] for number, size_px in enumerate(sizes_px)]
 
 
 def pixels(pictures: SamplePictures, views: Sequence[View], config: PromptConfig) -> Vision:
     """Every tile's middle, and of a video every frame whole.
 
     `pixel_values` [T, 3, S, S], with `shown` [T], 1 where a tile is a picture of its own; `video_frames`
-    [F, 3, S, S], squashed as Artemis' features were made, with `video_starts` [F], 1 at the first. What regions lie
-    in is the middle, as CLIP sees pictures: boxes are brought into it like into any tile.
+    [F, 3, S, S], squashed as Artemis' features were made, with `video_starts` [F], 1 at the first, or in their place
+    `video_features` [N, C]; `video_is_stored` [1] says of a video which of the two it has. What regions lie in is the
+    middle, as CLIP sees pictures: boxes are brought into it like into any tile.
 
     Raises:
         UserError: a picture or video cannot be decoded.
@@ -69,13 +73,17 @@ def pixels(pictures: SamplePictures, views: Sequence[View], config: PromptConfig
     side_px, read = config.force_image_size, pictures.read()
     tiles = [cut_tile(read[view.picture], view.part, side_px, config.fill_colour) for view in views]
     is_video = all(view.grid is None for view in views)
-    whole = [_squashed(picture, side_px) for picture in read] if is_video else []
+    features = pictures.features() if is_video and pictures.features is not None else None
+    whole = [_squashed(picture, side_px) for picture in read] if is_video and features is None else []
     frames = np.stack(whole) if whole else np.empty((0, side_px, side_px, 3), np.uint8)
     return {
         "pixel_values": normalise(np.stack(tiles), config.normalize_type),
         "shown": torch.full((len(tiles),), int(not is_video)),
         "video_frames": normalise(frames, config.normalize_type),
         "video_starts": (torch.arange(len(frames)) == 0).long(),
+        # Of one dimension where there are none: it is put together with any width.
+        "video_features": torch.zeros(0) if features is None else torch.from_numpy(features),
+        "video_is_stored": torch.full((int(is_video),), int(features is not None)),
     }
 
 
@@ -93,6 +101,8 @@ def blank(config: PromptConfig) -> Vision:
         "shown": torch.zeros(1, dtype=torch.int64),
         "video_frames": torch.zeros(0, 3, side_px, side_px),
         "video_starts": torch.zeros(0, dtype=torch.int64),
+        "video_features": torch.zeros(0),
+        "video_is_stored": torch.zeros(0, dtype=torch.int64),
         "boxes": torch.zeros(1, 4, dtype=torch.int64),
     }
 

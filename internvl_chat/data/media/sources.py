@@ -16,11 +16,13 @@ import numpy as np
 import numpy.typing as npt
 
 from internvl_chat.choices import VideoBackend
+from internvl_chat.constants import FEATURES_SUFFIX
 from internvl_chat.contracts import Sample, UserError
 from internvl_chat.data.media.display import Display
 from internvl_chat.data.media.pictures import PICTURE_SUFFIXES, bounded, picture_size, read_picture
 from internvl_chat.data.media.timeline import Timeline
 from internvl_chat.data.media.video import read_frames, read_header
+from internvl_chat.data.media.video_features import frames_of_features
 
 # Nine hours at 30 frames a second.
 MAX_VIDEO_FRAMES = 1_000_000
@@ -94,7 +96,9 @@ def read_media_header(sample: Sample) -> MediaHeader:
     if sample.video_path is None:
         return images_header([picture_size(path) for path in sample.image_paths])
     path = sample.video_path
-    if path.is_dir():
+    if path.suffix == FEATURES_SUFFIX:
+        header = _header_of([((1, 1), Display())], Timeline(frames_of_features(path)))
+    elif path.is_dir():
         frames = frame_files(path, sample.root)
         header = _header_of([picture_size(frames[0])], Timeline(len(frames)))
     else:
@@ -129,6 +133,8 @@ def read_pictures(sample: Sample, indices: npt.NDArray[np.integer], backend: Vid
     """
     if sample.video_path is None:
         return [read_picture(sample.image_paths[i]) for i in indices]
+    if sample.video_path.suffix == FEATURES_SUFFIX:
+        raise UserError(f"{sample.video_path}: holds features of a video, and this model reads videos themselves")
     if not sample.video_path.is_dir():
         return read_frames(sample.video_path, indices, backend)
     files = frame_files(sample.video_path, sample.root)

@@ -7,7 +7,7 @@ Shape letters: L text positions, F pictures shown (frames or images), T tiles, S
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -26,6 +26,7 @@ from internvl_chat.data.media.sources import MediaHeader, Pictures, read_media_h
 from internvl_chat.data.media.tiling import WHOLE, View
 from internvl_chat.data.media.transforms import JPEG_QUALITIES, recompressed
 from internvl_chat.data.media.video import stream_frames
+from internvl_chat.data.media.video_features import read_features
 from internvl_chat.data.prompts.frame_choice import FrameChoice, ShownTimes
 from internvl_chat.data.prompts.prompt_config import PROMPT_CONFIG_NAME as PROMPT_CONFIG_NAME
 from internvl_chat.data.prompts.prompt_config import PromptConfig
@@ -76,7 +77,10 @@ class SampleEncoder:
         config: PromptConfig,
         video_backend: VideoBackend = "pyav",
         frame_cache: FrameCache | None = None,
+        tower: Callable[[], Sequence[float]] | None = None,
     ) -> None:
+        """`tower` tells the model's tower from others, for features of videos; None: the model reads none."""
+        self.tower = tower
         self.tokenizer = tokenizer
         self.frame_cache = frame_cache
         self.config = config
@@ -97,6 +101,8 @@ class SampleEncoder:
         """
         if sample.video_path is None:
             return np.arange(len(sample.image_paths))
+        if self._shows_features_alone(sample):
+            return np.arange(1)
         if sample.frame_numbers:
             return np.array(sample.frame_numbers)
         header = self._header(sample)
@@ -105,6 +111,8 @@ class SampleEncoder:
                 shown = ShownTimes.of(header.timeline).within(sample.clip_s)
                 return FrameChoice.named(self.config.frame_choice).frames(shown)
             first, length = clip_window(sample.clip_s, header.timeline)
+            if getattr(self.family.data, "SHOWS_FRAMES_ONCE", False):
+                num_frames = min(num_frames, length)
             if sample.every_frame:
                 return first + np.arange(length)
             return first + sample_frames(num_frames, length, method, rng, header.timeline.part(first, length))
@@ -167,6 +175,9 @@ class SampleEncoder:
         if not plan.views:
             return {}
         pictures = SamplePictures(lambda: self.pictures(sample, plan))
+        features_path, tower = sample.features_path, self.tower
+        if features_path is not None and tower is not None:
+            pictures = replace(pictures, features=lambda: read_features(features_path, tower()))
         if _is_plain_video(sample, plan):
             pictures = replace(pictures, frame_tiles=lambda resize: self._video_tiles(sample, plan, resize))
         return self.family.data.pixels(pictures, plan.views, self.config)
@@ -195,6 +206,8 @@ class SampleEncoder:
         Raises:
             UserError: a picture or video cannot be decoded.
         """
+        if self._shows_features_alone(sample):
+            return np.zeros((1, 1, 1, 3), dtype=np.uint8)
         pictures = read_pictures(sample, plan.frame_indices, self.video_backend)
         for control in plan.painters:
             pictures = control.paint(pictures, plan.painted)
@@ -216,6 +229,10 @@ class SampleEncoder:
             "labels": torch.tensor(plan.labels),
             "vision": {**self.pixels(sample, plan), **plan.tensors},
         }
+
+    def _shows_features_alone(self, sample: Sample) -> bool:
+        """Whether no frame of its video is looked at."""
+        return self.tower is not None and sample.features_path is not None and not sample.tracks
 
     def _header(self, sample: Sample) -> MediaHeader:
         """The header of what a sample shows; samples of one video follow one another, so the last one is kept."""
@@ -282,7 +299,7 @@ class SampleEncoder:
 
 def _is_plain_video(sample: Sample, plan: SamplePlan) -> bool:
     """Whether each frame of a video file is shown as one whole tile, and not compressed anew."""
-    if sample.video_path is None or sample.video_path.is_dir() or plan.jpeg_qualities:
+    if sample.video_path is None or sample.video_path.is_dir() or plan.jpeg_qualities or sample.features_path:
         return False
     return len(plan.views) == len(plan.frame_indices) and all(view.part == WHOLE for view in plan.views)
 

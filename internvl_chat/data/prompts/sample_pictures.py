@@ -23,7 +23,9 @@ class SamplePictures:
         read: all F pictures [H, W, 3], with boxes drawn in and compressed.
         frame_tiles: of a video file whose frames are shown whole, one tile each: its frames [F, S, S, 3], made by what
             is given, or found where they are kept. None for anything else.
+        features: features [N, C] that stand for its video, for a family that reads them; None where there are none.
     """
 
     read: Callable[[], Pictures]
     frame_tiles: Callable[[Resize], npt.NDArray[np.uint8]] | None = None
+    features: Callable[[], npt.NDArray[np.float32]] | None = None

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from internvl_chat.boxes import BOX_TEXT_NAME
-from internvl_chat.constants import BOX_SCALE, IMAGE_PLACEHOLDER
+from internvl_chat.constants import BOX_SCALE, FEATURES_SUFFIX, IMAGE_PLACEHOLDER
 from internvl_chat.contracts import Sample, Track, TrackFile, TrackRows, Turn, UserError
 from internvl_chat.data.prompts.wordings import question_turn
 from internvl_chat.data.records.intentvc import boxes_path_of, category_of, object_name_of
@@ -83,6 +83,7 @@ class RecordReader:
         turns = _read_turns(record.get("conversations"), source)
         image_paths = self._image_paths(record["image"], source) if "image" in record else ()
         video_path = self._video_path(record["video"], source) if "video" in record else None
+        features_path = self._features_path(record, video_path, source)
         if len(image_paths) == 1:
             turns = _with_image_placeholder(turns)
         if "tracks" in record and not image_paths and video_path is None:
@@ -106,6 +107,7 @@ class RecordReader:
             self.max_dynamic_patch,
             self.data_augment,
             self.every_frame,
+            features_path=features_path,
         )
 
     def _image_paths(self, value: Any, source: str) -> tuple[Path, ...]:
@@ -121,6 +123,17 @@ class RecordReader:
         if len(parts) == 2 and PurePath(value).stem == parts[0] and not path.exists():
             return self._path(f"{category_of(parts[0])}/{value}", "video", source)
         return path
+
+    def _features_path(self, record: Mapping[str, Any], video_path: Path | None, source: str) -> Path | None:
+        """Features beside a video, or a video that is given as its features."""
+        if "features" in record:
+            if video_path is None:
+                raise UserError(f"{source}: has 'features' but no 'video'; features alone are given as the 'video'")
+            return self._path(record["features"], "features", source)
+        is_features = video_path is not None and video_path.suffix == FEATURES_SUFFIX
+        if is_features and "tracks" in record:
+            raise UserError(f"{source}: has 'tracks' in a video that is given as features: give 'video' and 'features'")
+        return video_path if is_features else None
 
     def _path(self, value: Any, key: str, source: str) -> Path:
         name = _text(value, key, source)

@@ -75,6 +75,12 @@ class LazyTensor:
         return function(*args, **kwargs)
 
 
+def has_weights(folder: Path) -> bool:
+    """Whether a folder holds weights, whole or in shards."""
+    names = (SAFETENSORS_NAME, BIN_NAME)
+    return any((folder / file).is_file() for name in names for file in (name, name + INDEX_SUFFIX))
+
+
 def open_weights(folder: Path) -> dict[str, LazyTensor]:
     """The tensors of a folder, single file or shards, safetensors or `.bin`; only headers are read.
 

@@ -109,6 +109,17 @@ WAVES = {"1": [1, 2, 30, 40], "4": [3, 2, 32, 40.5]}
 WAVES_AT_KEY = {"1": [1, 2, 30, 40], "3": [2, 2, 31, 40], "4": [3, 2, 32, 40.5]}
 
 
+def artemis(folder: Path) -> Path:
+    """Stage 3's form, in two lists of a folder."""
+    source = videoref(folder)
+    (first, second), lists = json.loads(source.read_text()), folder / "lists"
+    lists.mkdir()
+    source.unlink()
+    dump(lists / "a.json", [first])
+    dump(lists / "b.json", [second])
+    return lists
+
+
 def mot(folder: Path) -> Path:
     sequence = folder / "MOT-02"
     write_frames(sequence / "img1", [f"{k:06d}.jpg" for k in range(1, 4)])
@@ -283,6 +294,14 @@ MINIATURES = [
         [
             Expected("nlp-0-0", "HC-STVG/frames/x", "A man waves.", "xyxy", [("object", WAVES_AT_KEY)]),
             Expected("nlp-1-0", "HC-STVG/frames/x", "He waves.", "xyxy", [("object", WAVES)]),
+        ],
+    ),
+    Miniature(
+        "artemis",
+        artemis,
+        [
+            Expected("a-0-0", "HC-STVG/frames/x", "A man waves.", "xyxy", [("object", WAVES_AT_KEY)]),
+            Expected("b-0-0", "HC-STVG/frames/x", "He waves.", "xyxy", [("object", WAVES)]),
         ],
     ),
     Miniature(

@@ -27,7 +27,7 @@ def llava_records(source: Path, root: Path) -> Iterator[dict[str, Any]]:
         media = {key: _media(record[key], root, where) for key in ("video", "image") if record.get(key)}
         sample_id = record.get("id")
         named = {"id": sample_id if type(sample_id) in (int, str) else f"{source.stem}-{number}"}
-        turns = [_turn(turn, where) for turn in _list(record, "conversations", where)]
+        turns = turns_of(record, where)
         yield {**named, **media, "conversations": turns}
 
 
@@ -40,7 +40,7 @@ def sharegemini_records(source: Path, root: Path) -> Iterator[dict[str, Any]]:
     counts: Counter[str] = Counter()
     for record, where in objects_in(source):
         name = record.get("video_id", record.get("video"))
-        turns = [_turn(turn, where) for turn in _list(record, "conversations", where)]
+        turns = turns_of(record, where)
         if not any(VIDEO_PLACEHOLDER in turn["value"] for turn in turns):
             turns[0]["value"] = f"{VIDEO_PLACEHOLDER}\n{turns[0]['value']}"
         yield {"id": _numbered(name, counts), "video": _video_named(name, root, where), "conversations": turns}
@@ -113,6 +113,15 @@ def relative_name(name: Any, root: Path, where: str) -> str:
     if not path.is_relative_to(folder):
         raise UserError(f"{where}: {name} does not lie under the root {root}: give another --root")
     return path.relative_to(folder).as_posix()
+
+
+def turns_of(record: Mapping[str, Any], where: str) -> list[dict[str, str]]:
+    """The turns of a record's `conversations`.
+
+    Raises:
+        UserError: there are none, or one is not of this form.
+    """
+    return [_turn(turn, where) for turn in _list(record, "conversations", where)]
 
 
 def _media(value: Any, root: Path, where: str) -> str | list[str]:

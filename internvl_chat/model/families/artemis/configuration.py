@@ -18,6 +18,7 @@ class ArtemisConfig(LlavaConfig):
     Args:
         image_token_index: id of a picture's slot; those of a video's and a region's are the next two. -1 is the first
             id behind the vocabulary. What the embeddings may have at these ids is never used.
+        region_tokens: whether it has a region encoder; the original's has one from stage 3 on.
         region_layers: indices of the tower's hidden states that regions are read from, from the pixels on.
         region_scales: of each level's grid, in patch grids.
         region_width: channels of a region before it is brought to the language model's width.
@@ -30,6 +31,7 @@ class ArtemisConfig(LlavaConfig):
     model_type = "artemis"
 
     image_token_index: int = -1
+    region_tokens: bool = True
     region_layers: tuple[int, ...] = (-11, -8, -5, -2)
     region_scales: tuple[int, ...] = (8, 4, 2, 1)
     region_width: int = 1024
@@ -74,7 +76,7 @@ class ArtemisConfig(LlavaConfig):
 
 
 def captioner_config(base: ArtemisConfig, num_adapter_layers: int) -> ArtemisConfig:
-    """`base` itself: the region encoder is part of every Artemis.
+    """`base` itself.
 
     Raises:
         UserError: box adapters are asked for.
@@ -88,7 +90,8 @@ def captioner_config(base: ArtemisConfig, num_adapter_layers: int) -> ArtemisCon
 
 
 def with_region_tokens(config: ArtemisConfig) -> None:
-    """Every Artemis has a region encoder."""
+    """Ask for a region encoder, in place."""
+    config.region_tokens = True
 
 
 def num_adapters(config: ArtemisConfig) -> int:

@@ -14,6 +14,7 @@ import torch
 from torch import nn
 from torch.nn import functional as nnf
 from transformers import AutoModel, AutoModelForImageTextToText, LlavaForConditionalGeneration, LlavaModel
+from transformers.integrations import is_deepspeed_zero3_enabled
 from transformers.models.llava.modeling_llava import LlavaPreTrainedModel
 
 from internvl_chat.model.captioning import Captioning, repeated
@@ -22,6 +23,9 @@ from internvl_chat.model.controls.region_tokens import RegionEncoder, Regions
 from internvl_chat.model.families.artemis.configuration import MAX_VIDEO_FRAMES, ArtemisConfig
 from internvl_chat.model.label_loss import LanguageHead
 from internvl_chat.vision import Vision
+
+# Frames of videos that a frozen tower is shown together.
+_TILES_AT_A_TIME = 64
 
 
 def pooled_video(patches_FNC: torch.Tensor) -> torch.Tensor:
@@ -50,37 +54,43 @@ class _FanInInitialised(LlavaPreTrainedModel):
 
 
 class ArtemisModel(_FanInInitialised, LlavaModel):
-    """The native LLaVA without its head, with a region encoder on the tower's levels."""
+    """The native LLaVA without its head, from stage 3 on with a region encoder on the tower's levels."""
 
     config_class = ArtemisConfig
 
     def __init__(self, config: ArtemisConfig) -> None:
         super().__init__(config)
-        self.region_encoder = RegionEncoder(
-            channels=config.vision_config.hidden_size,
-            out_width=config.text_config.hidden_size,
-            scales=config.region_scales,
-            hidden_width=config.region_width,
-            roi_cells=config.region_cells,
-            num_fusions=config.region_fusions,
-            num_groups=config.region_groups,
-        )
+        if config.region_tokens:
+            self.region_encoder = RegionEncoder(
+                channels=config.vision_config.hidden_size,
+                out_width=config.text_config.hidden_size,
+                scales=config.region_scales,
+                hidden_width=config.region_width,
+                roi_cells=config.region_cells,
+                num_fusions=config.region_fusions,
+                num_groups=config.region_groups,
+            )
         self.post_init()
 
     def level_features(self, tiles: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """What regions are read from: [T, N, C] for each level of `region_layers`, without the class token."""
-        states = self._hidden_states(tiles)
-        return tuple(states[layer][:, 1:] for layer in self.config.region_layers)
+        return self._patch_states(tiles, self.config.region_layers)
 
     def patch_features(self, tiles: torch.Tensor) -> torch.Tensor:
         """What pictures and videos are read from: [T, N, C] of one layer, without the class token."""
-        return self._hidden_states(tiles)[self.config.vision_feature_layer][:, 1:]
+        return self._patch_states(tiles, (self.config.vision_feature_layer,))[0]
 
-    def _hidden_states(self, tiles: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        # A frozen tower runs without autograd state.
+    def _patch_states(self, tiles: torch.Tensor, layers: Sequence[int]) -> tuple[torch.Tensor, ...]:
+        """[T, N, C] of these of the tower's states; of many tiles a frozen tower never holds all states at a time."""
         trained = any(parameter.requires_grad for parameter in self.vision_tower.parameters())
+        # Under ZeRO-3 every rank calls each layer as often as the others.
+        parts = [tiles] if trained or is_deepspeed_zero3_enabled() else tiles.split(_TILES_AT_A_TIME)
+        read = []
         with torch.set_grad_enabled(trained and torch.is_grad_enabled()):
-            return self.vision_tower(tiles, output_hidden_states=True).hidden_states
+            for part in parts:
+                states = self.vision_tower(part, output_hidden_states=True).hidden_states
+                read.append([states[layer][:, 1:] for layer in layers])
+        return tuple(torch.cat(of_layer) for of_layer in zip(*read, strict=True))
 
     def region_tokens(self, vision: Vision) -> torch.Tensor:
         """Tokens [slots, D] of the regions, read from the tiles that they lie in.
@@ -88,28 +98,75 @@ class ArtemisModel(_FanInInitialised, LlavaModel):
         Args:
             vision: `pixel_values` [T, 3, S, S], and for each tile what `Regions.of` says.
         """
-        regions = Regions.of(vision["region_boxes"], vision["region_roles"], vision["region_slots"])
-        used, picture_R = regions.tile_R.unique(return_inverse=True)
-        levels = self.level_features(vision["pixel_values"][used])
-        return regions.fill(self.region_encoder(levels, regions.boxes_R4, picture_R, self._grid_HW))
+        return self.visual_tokens(vision)["region"]
+
+    def video_tokens(self, vision: Vision) -> torch.Tensor:
+        """Tokens [V * (100 + N), D] of the videos, from pooled features or from frames."""
+        return self.visual_tokens(vision)["video"]
+
+    def visual_tokens(self, vision: Vision) -> dict[str, torch.Tensor]:
+        """Tokens [n, D] of pictures, videos and regions, by kind; none where the samples have none of a kind.
+
+        Tower, projector and region encoder are called once each. In training that is so whatever is shown: ranks that
+        share weights call, and have gradients of, the same layers.
+
+        Args:
+            vision: as in `embed_prompt`; not empty.
+        """
+        device = self.multi_modal_projector.linear_1.weight.device
+        tiles, frames = (vision.get(name, torch.empty(0)) for name in ("pixel_values", "video_frames"))
+        shown = (
+            vision["shown"].nonzero()[:, 0] if "shown" in vision else torch.empty(0, dtype=torch.long, device=device)
+        )
+        regions = self._regions_of(vision)
+        used = shown if regions is None else torch.cat([shown, regions.tile_R])
+        if self.training and not len(used):
+            used = used.new_zeros(1)
+        used, place = used.unique(return_inverse=True)
+        config = self.config
+        levels = config.region_layers if regions is not None else ()
+        seen = [part for part in (tiles[used] if len(used) else tiles[:0], frames) if len(part)]
+        patches, *states = (
+            self._patch_states(torch.cat(seen), (config.vision_feature_layer, *levels))
+            if seen
+            else [torch.empty(0, config.image_seq_length, config.vision_config.hidden_size, device=device)]
+        )
+        pictures, videos = patches[place[: len(shown)]].flatten(0, 1), self._videos(vision, patches[len(used) :])
+        videos = torch.cat(videos) if videos else pictures[:0]
+        dtype = self.multi_modal_projector.linear_1.weight.dtype
+        projected = self.multi_modal_projector(torch.cat([pictures.to(dtype), videos.to(dtype)]))
+        tokens = {"picture": projected[: len(pictures)], "video": projected[len(pictures) :]}
+        if regions is not None:
+            of_tiles = [state[: len(used)] for state in states]
+            encoded = self.region_encoder(of_tiles, regions.boxes_R4, place[len(shown) :], self._grid_HW)
+            # What is of nothing stays in the graph, and fills no slot.
+            tokens["region"] = regions.fill(encoded) if regions.tracks else encoded[:0]
+        return tokens
+
+    def _videos(self, vision: Vision, patches_FNC: torch.Tensor) -> list[torch.Tensor]:
+        """Each video's features [100 + N, C]: as they are stored, or pooled from the patches of its frames."""
+        features = vision.get("video_features", ())
+        stored = list(features.split(self.config.video_seq_length)) if len(features) else []
+        pooled = []
+        if len(patches_FNC):
+            lengths = np.diff([*vision["video_starts"].nonzero()[:, 0].tolist(), len(patches_FNC)]).tolist()
+            pooled = [pooled_video(video) for video in patches_FNC.split(lengths)]
+        if not (stored and pooled):
+            return stored or pooled
+        return [(stored if is_stored else pooled).pop(0) for is_stored in vision["video_is_stored"].tolist()]
+
+    def _regions_of(self, vision: Vision) -> Regions | None:
+        """The regions of the samples; in training, where they have none, one of nothing."""
+        if "region_roles" in vision and bool((vision["region_roles"] > 0).any()):
+            return Regions.of(vision["region_boxes"], vision["region_roles"], vision["region_slots"])
+        if self.training and self.config.region_tokens:
+            return Regions.nowhere(self.multi_modal_projector.linear_1.weight.device)
+        return None
 
     @property
     def _grid_HW(self) -> tuple[int, int]:
         side = self.config.vision_config.image_size // self.config.vision_config.patch_size
         return side, side
-
-    def video_tokens(self, vision: Vision) -> torch.Tensor | None:
-        """Tokens [V * (100 + N), D] of the videos, from pooled features or from frames; None where there are none."""
-        if len(vision.get("video_features", ())):
-            features = vision["video_features"]
-        elif len(vision.get("video_frames", ())):
-            starts = vision["video_starts"].nonzero()[:, 0].tolist()
-            lengths = np.diff([*starts, len(vision["video_frames"])]).tolist()
-            videos = self.patch_features(vision["video_frames"]).split(lengths)
-            features = torch.cat([pooled_video(frames) for frames in videos])
-        else:
-            return None
-        return self.multi_modal_projector(features.to(self.multi_modal_projector.linear_1.weight.dtype))
 
     def embed_prompt(self, input_ids: torch.Tensor, vision: Vision) -> tuple[torch.Tensor, None]:
         """Text embeddings with features in the places of the slots; positions count the tokens.
@@ -119,46 +176,26 @@ class ArtemisModel(_FanInInitialised, LlavaModel):
             vision: empty for text alone; else samples in order, of these what there is: `pixel_values` [T, 3, S, S],
                 with `region_*` for each tile, and with `shown` [T], 1 where a tile is a picture of its own and not one
                 of a video; `video_features` [V * (100 + N), C]; or `video_frames` [F, 3, S, S] with `video_starts`
-                [F], 1 at a video's first frame.
+                [F], 1 at a video's first frame; where there are both, `video_is_stored` [V], 1 where a video has the
+                former.
         Returns:
             [B, L, D].
         Raises:
             ValueError: the number of a kind's slots is not that of its tokens.
         """
         config = self.config
+        ids = {"picture": config.image_token_id, "video": config.video_token_id, "region": config.region_token_id}
         slots = (input_ids >= config.image_token_id) & (input_ids <= config.region_token_id)
         inputs_embeds = self.get_input_embeddings()(input_ids.masked_fill(slots, 0))
-        filled: list[tuple[str, int, torch.Tensor]] = []
-        if "shown" in vision and bool(vision["shown"].any()):
-            tokens = self.multi_modal_projector(self.patch_features(vision["pixel_values"][vision["shown"] > 0]))
-            filled.append(("picture", config.image_token_id, tokens.flatten(0, 1)))
-        videos = self.video_tokens(vision)
-        if videos is not None:
-            filled.append(("video", config.video_token_id, videos))
-        if "region_roles" in vision and bool((vision["region_roles"] > 0).any()):
-            filled.append(("region", config.region_token_id, self.region_tokens(vision)))
-        for kind, token_id, tokens in filled:
-            places = input_ids == token_id
+        tokens_of = self.visual_tokens(vision) if vision else {}
+        for kind, tokens in tokens_of.items():
+            places = input_ids == ids[kind]
             if int(places.sum()) != len(tokens):
                 raise ValueError(f"{int(places.sum())} {kind} slots in the text for {len(tokens)} {kind} tokens")
             inputs_embeds = inputs_embeds.masked_scatter(places[..., None], tokens.to(inputs_embeds.dtype))
-        if int(slots.sum()) != sum(len(tokens) for *_, tokens in filled):
+        if int(slots.sum()) != sum(int((input_ids == ids[kind]).sum()) for kind in tokens_of):
             raise ValueError("the text has slots that nothing was given for")
-        return self._with_idle_parts(inputs_embeds, vision, {kind for kind, *_ in filled}), None
-
-    def _with_idle_parts(self, inputs_embeds: torch.Tensor, vision: Vision, used: set[str]) -> torch.Tensor:
-        """In training every rank runs, and has gradients of, the same layers, whatever its rows show."""
-        if not self.training or not len(vision.get("pixel_values", ())):
-            return inputs_embeds
-        tile = vision["pixel_values"][:1]
-        idle = inputs_embeds.new_zeros(())
-        if not used & {"picture", "video"}:
-            idle = idle + 0 * self.multi_modal_projector(self.patch_features(tile)).sum()
-        if "region" not in used:
-            levels = self.level_features(tile)
-            nowhere = torch.zeros(1, 4, device=tile.device)
-            idle = idle + 0 * self.region_encoder(levels, nowhere, nowhere[:, 0].long(), self._grid_HW).sum()
-        return inputs_embeds + idle.to(inputs_embeds.dtype)
+        return inputs_embeds, None
 
     def spread(self, visions: Sequence[Vision], rows: Sequence[int]) -> Vision:
         """What prompts show that share clips; nothing is read once for several."""

@@ -1,5 +1,6 @@
 """Checkpoints as Artemis' training leaves them: names, configuration, and the parts of each stage put together.
 
+start     a config.json that names Vicuna and the tower, see `start.py`
 stage 1   mm_projector.bin beside a config.json, on Vicuna
 stage 2   a complete model, or all but the tower
 stage 3   adapter_model.* and non_lora_trainables.bin beside a config.json, on stage 2
@@ -20,22 +21,24 @@ from transformers import CLIPConfig, CLIPVisionConfig, LlamaConfig
 from internvl_chat.constants import BOX_SCALE
 from internvl_chat.contracts import UserError
 from internvl_chat.model.controls.region_tokens import KEY_ROLE, TRACK_ROLE
-from internvl_chat.model.conversion.weight_files import LazyTensor, open_bin, open_safetensors, stored_weights
-from internvl_chat.model.conversion.weight_map import Rule, WeightMap, fold_lora
+from internvl_chat.model.conversion.weight_files import LazyTensor, stored_weights
 from internvl_chat.model.families.artemis.configuration import ArtemisConfig
+from internvl_chat.model.families.artemis.names import TOWER_PREFIX
+from internvl_chat.model.families.artemis.names import to_native as to_native
+from internvl_chat.model.families.artemis.names import weight_map as weight_map
+from internvl_chat.model.families.artemis.stages import (
+    START_FIELD,
+    drawn_projector,
+    has_regions,
+    is_start,
+    open_stage,
+)
 from internvl_chat.vision import Vision
 
 HAS_ORIGINAL_LAYOUT = True
 ORIGINAL_MODEL_TYPE = "llava"
 # What stands for a video and for a region in the original's ids.
 ORIGINAL_VIDEO_ID, ORIGINAL_REGION_ID = -200, -500
-PROJECTOR_NAME, TRAINED_NAME = "mm_projector.bin", "non_lora_trainables.bin"
-LORA_NAMES = ("adapter_model.safetensors", "adapter_model.bin")
-LORA_CONFIG_NAME = "adapter_config.json"
-REGION_PREFIX = "model.region_encoder."
-TOWER_PREFIX = "model.vision_tower."
-
-_PEFT_PREFIX = "base_model.model."
 _LARGE_CLIP = "openai/clip-vit-large-patch14"
 # Of that tower, so that its folder is needed for weights alone.
 _LARGE_CLIP_GEOMETRY = {
@@ -48,35 +51,11 @@ _LARGE_CLIP_GEOMETRY = {
     "projection_dim": 768,
 }
 _PROJECTOR_KIND = "mlp2x_gelu"
-_REGION_MODULES = {
-    "mlvl_fuse.input_conv.{n}": "level_convs.{n}",
-    "mlvl_fuse.fuse_convs.{n}.conv": "fusions.{n}.conv",
-    "mlvl_fuse.fuse_convs.{n}.gn": "fusions.{n}.norm",
-    "roi_align.pconvs.{n}": "roi_convs.{n}",
-    "roi_align.flatten_linear": "roi_proj",
-    "roi_align.pos_embedd.{n}": "position.{n}",
-    "roi_align.updims": "out",
-}
-_RULES = (
-    Rule("model.embed_tokens", ("model.language_model.embed_tokens",)),
-    Rule("model.layers.{n}", ("model.language_model.layers.{n}",)),
-    Rule("model.norm", ("model.language_model.norm",)),
-    Rule("lm_head", ("lm_head",)),
-    Rule("model.image_tower.vision_tower.vision_model", (TOWER_PREFIX.rstrip("."),)),
-    Rule("model.mm_projector.0", ("model.multi_modal_projector.linear_1",)),
-    Rule("model.mm_projector.2", ("model.multi_modal_projector.linear_2",)),
-    *(Rule(f"model.spi_model.{a}", (REGION_PREFIX + b,)) for a, b in _REGION_MODULES.items()),
-)
 
 
 def is_original(fields: Mapping[str, Any]) -> bool:
     """Whether a config.json is one that Artemis' own training wrote."""
     return fields.get("model_type") == ORIGINAL_MODEL_TYPE and "mm_image_tower" in fields
-
-
-def weight_map(config: ArtemisConfig | None = None) -> WeightMap:
-    """The table of names, the same for every size."""
-    return WeightMap(_RULES)
 
 
 def hub_to_native(name: str) -> str:
@@ -119,22 +98,6 @@ def case_inputs(case: Mapping[str, torch.Tensor], config: ArtemisConfig) -> tupl
     return torch.tensor([ids]), vision
 
 
-def to_native(tensors: Mapping[str, LazyTensor]) -> dict[str, LazyTensor]:
-    """Native names of an original file's tensors, LoRA's as they are called inside a wrapped model.
-
-    Raises:
-        UserError: a tensor that is no part of Artemis.
-    """
-    return weight_map().to_native({_without_wrapping(name): tensor for name, tensor in tensors.items()})
-
-
-def _without_wrapping(name: str) -> str:
-    name = name.removeprefix(_PEFT_PREFIX)
-    for half in ("lora_A", "lora_B"):
-        name = name.replace(f".{half}.weight", f".{half}.default.weight")
-    return name
-
-
 def native_config(fields: Mapping[str, Any], folder: Path) -> ArtemisConfig:
     """The native configuration of an original config.json.
 
@@ -155,7 +118,8 @@ def native_config(fields: Mapping[str, Any], folder: Path) -> ArtemisConfig:
         text_config=LlamaConfig(**text),
         vision_feature_layer=fields.get("mm_vision_select_layer", -2),
         tie_word_embeddings=bool(fields.get("tie_word_embeddings", False)),
-        original={"config": copy.deepcopy(dict(fields))},
+        region_tokens=has_regions(folder),
+        original={"config": {k: copy.deepcopy(v) for k, v in fields.items() if k != START_FIELD}},
     )
 
 
@@ -196,11 +160,6 @@ def original_config(config: ArtemisConfig) -> dict[str, Any]:
     }
 
 
-def is_part(folder: Path) -> bool:
-    """Whether an original folder holds only what a stage trained, and needs its base."""
-    return (folder / TRAINED_NAME).is_file() or (folder / PROJECTOR_NAME).is_file()
-
-
 def open_original(folder: Path, config: ArtemisConfig, base_path: str | None = None) -> dict[str, LazyTensor]:
     """The native tensors of a stage's checkpoint with those of its base and of CLIP, LoRA folded in; none is read.
 
@@ -211,7 +170,7 @@ def open_original(folder: Path, config: ArtemisConfig, base_path: str | None = N
     Raises:
         UserError: the base is missing or of another width, or the tower is nowhere.
     """
-    tensors = _open_stage(folder, base_path)
+    tensors = open_stage(folder, base_path)
     if not any(name.startswith(TOWER_PREFIX) for name in tensors):
         tower = Path((config.original or {})["config"].get("mm_image_tower") or _LARGE_CLIP)
         if not tower.is_dir():
@@ -220,79 +179,9 @@ def open_original(folder: Path, config: ArtemisConfig, base_path: str | None = N
                 "config.json as mm_image_tower"
             )
         tensors |= open_tower(tower)
+    if is_start(folder):
+        tensors |= drawn_projector(config)
     return tensors
-
-
-def _open_stage(folder: Path, base_path: str | None) -> dict[str, LazyTensor]:
-    if not is_part(folder):
-        return to_native(stored_weights(folder))
-    base = Path(base_path or _base_of(folder))
-    if not base.is_dir():
-        raise UserError(
-            f"{folder}: holds only what was trained on {base}, which is not there; give its place as "
-            "--model_name_or_path"
-        )
-    tensors = _open_stage(base, None)
-    for name, tensor in _trained_parts(folder).items():
-        same = tensors.get(name)
-        if same is not None and same.shape != tensor.shape:
-            raise UserError(
-                f"{folder}: {name} is {list(tensor.shape)}, its base's at {base} is {list(same.shape)}: "
-                "give the base that it was trained on"
-            )
-        tensors[name] = tensor
-    _check_lora_width(folder, tensors)
-    return fold_lora(tensors, _lora_scale(folder))
-
-
-def _base_of(folder: Path) -> str:
-    """What a part says that it was trained on; `its base` where it does not say."""
-    for name, field in ((LORA_CONFIG_NAME, "base_model_name_or_path"), ("config.json", "_name_or_path")):
-        if (folder / name).is_file():
-            said = json.loads((folder / name).read_text(encoding="utf-8")).get(field)
-            if said:
-                return str(said)
-    return "its base"
-
-
-def _lora_scale(folder: Path) -> float:
-    path = folder / LORA_CONFIG_NAME
-    if not path.is_file():
-        return 1.0
-    try:
-        fields = json.loads(path.read_text(encoding="utf-8"))
-        return float(fields["lora_alpha"]) / float(fields["r"])
-    except (ValueError, KeyError) as error:
-        raise UserError(f"{path}: is no LoRA configuration ({error!r})") from error
-
-
-def _trained_parts(folder: Path) -> dict[str, LazyTensor]:
-    parts: dict[str, LazyTensor] = {}
-    for name in (PROJECTOR_NAME, TRAINED_NAME):
-        if (folder / name).is_file():
-            parts |= to_native(open_bin(folder / name))
-    lora = [folder / name for name in LORA_NAMES if (folder / name).is_file()]
-    if not lora and (folder / LORA_CONFIG_NAME).is_file():
-        raise UserError(f"{folder}: has a {LORA_CONFIG_NAME} but no {' or '.join(LORA_NAMES)}; copy it beside it")
-    for path in lora[:1]:
-        parts |= to_native(open_safetensors(path) if path.suffix == ".safetensors" else open_bin(path))
-    return parts
-
-
-def _check_lora_width(folder: Path, tensors: Mapping[str, LazyTensor]) -> None:
-    """LoRA's matrices have names of their own: their widths are held against the weights that they belong to."""
-    for name, tensor in tensors.items():
-        path, half, _ = name.partition(".lora_")
-        weight = tensors.get(f"{path}.weight")
-        if not half:
-            continue
-        axis = 1 if ".lora_A." in name else 0
-        if weight is None or weight.shape[axis] != tensor.shape[axis]:
-            found = "no such weight" if weight is None else f"{list(weight.shape)}"
-            raise UserError(
-                f"{folder}: {name} is {list(tensor.shape)}, the base has {found} at {path}: "
-                "give the base that it was trained on"
-            )
 
 
 def open_tower(folder: Path) -> dict[str, LazyTensor]:

@@ -31,6 +31,8 @@ SUPPORTED_FLAGS: Mapping[str, object] = {}
 TEMPLATE = "vicuna_v1"
 # Of an object's track, beside its key frame.
 REGION_TOKENS = 4
+# Frames that clustering is offered for each of them.
+CANDIDATES_PER_SLOT = 2
 
 
 def placeholder_ids(config: ArtemisConfig) -> tuple[int, ...]:
@@ -39,7 +41,7 @@ def placeholder_ids(config: ArtemisConfig) -> tuple[int, ...]:
 
 
 def tower_sizes(config: ArtemisConfig) -> TowerSizes:
-    """CLIP with its class token; the projector sees each patch."""
+    """CLIP with its class token; the projector sees each patch of a picture, and a video's pooled tokens."""
     vision, width = config.vision_config, config.text_config.hidden_size
     return TowerSizes(
         layers=vision.num_hidden_layers,
@@ -49,7 +51,16 @@ def tower_sizes(config: ArtemisConfig) -> TowerSizes:
         tokens=config.image_seq_length,
         projector_weights=vision.hidden_size * width + width**2,
         projector_kept=vision.hidden_size + 3 * width,
+        whole_video=(MAX_VIDEO_FRAMES, config.video_seq_length),
+        region_numbers=_region_numbers(config) if config.region_tokens else 0,
     )
+
+
+def _region_numbers(config: ArtemisConfig) -> int:
+    """Of the key picture and two for each slot: a level's input and output, and three maps an exchange."""
+    pictures = 1 + CANDIDATES_PER_SLOT * REGION_TOKENS
+    cells = config.image_seq_length * sum(scale**2 for scale in config.region_scales)
+    return pictures * cells * config.vision_config.hidden_size * (2 + 3 * config.region_fusions)
 
 
 def tokens_per_tile(config: ArtemisConfig, tile_px: int) -> int:
@@ -69,7 +80,10 @@ def template_of(config: ArtemisConfig) -> str:
 
 
 def prompt_settings(config: ArtemisConfig) -> dict[str, Any]:
-    """CLIP's pixels, a hundred frames of a video, which all go into its pooled tokens, and four of a track."""
+    """CLIP's pixels, a hundred frames of a video, which all go into its pooled tokens, and four of a track.
+
+    Before stage 3 there is nothing that reads a track.
+    """
     return {
         "conv_style": TEMPLATE,
         "force_image_size": config.vision_config.image_size,
@@ -77,7 +91,7 @@ def prompt_settings(config: ArtemisConfig) -> dict[str, Any]:
         "normalize_type": "clip",
         "min_num_frame": MAX_VIDEO_FRAMES,
         "max_num_frame": MAX_VIDEO_FRAMES,
-        "region_tokens": REGION_TOKENS,
+        "region_tokens": REGION_TOKENS if config.region_tokens else 0,
     }
 
 

@@ -1,0 +1,73 @@
+"""Features of a video in a file of its own, which stand for the video: what made them is written beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from internvl_chat.constants import FEATURES_SUFFIX as FEATURES_SUFFIX
+from internvl_chat.contracts import UserError
+from internvl_chat.files import replacing
+
+_FEATURES, _TOWER, _FRAMES = "video_features", "tower", "frames"
+# One tower's numbers in half precision are so near to those in full precision.
+_TOWER_TOLERANCE = 0.02
+
+
+@dataclass(frozen=True, eq=False)
+class VideoFeatures:
+    """Features of one video.
+
+    Args:
+        tokens_NC: as the model is shown them before its projector.
+        tower: a few numbers that tell the tower that made them from others.
+        num_frames: that they were made of.
+    """
+
+    tokens_NC: npt.NDArray[np.float32]
+    tower: tuple[float, ...]
+    num_frames: int
+
+    def save(self, path: Path) -> None:
+        """Write them in half precision."""
+        arrays = {_FEATURES: self.tokens_NC.astype(np.float16), _TOWER: np.array(self.tower, dtype=np.float32)}
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(path) as temporary:
+            save_file(arrays, temporary, metadata={_FRAMES: str(self.num_frames)})
+
+
+def read_features(path: Path, tower: Sequence[float]) -> npt.NDArray[np.float32]:
+    """The features [N, C] of a file, for a model with this tower.
+
+    Raises:
+        UserError: the file cannot be read, or another tower made them.
+    """
+    try:
+        with safe_open(path, "np") as file:
+            made_by, tokens_NC = file.get_tensor(_TOWER), file.get_tensor(_FEATURES)
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"{path}: holds no features of a video ({error}); make them with 'extract-features'") from error
+    if len(made_by) != len(tower) or not np.allclose(made_by, tower, rtol=_TOWER_TOLERANCE, atol=1e-6):
+        raise UserError(
+            f"{path}: are features of another tower than this model's; make them with 'extract-features --model' of it"
+        )
+    return tokens_NC.astype(np.float32)
+
+
+def frames_of_features(path: Path) -> int:
+    """How many frames the features of a file were made of.
+
+    Raises:
+        UserError: it holds none.
+    """
+    try:
+        with safe_open(path, "np") as file:
+            return int((file.metadata() or {})[_FRAMES])
+    except (OSError, SafetensorError, KeyError, ValueError) as error:
+        raise UserError(f"{path}: holds no features of a video ({error}); make them with 'extract-features'") from error

@@ -1,0 +1,26 @@
+"""Run under torchrun: the runs of a list one after the other, each merged for the next one to begin from."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+from torch import distributed
+
+from internvl_chat.__main__ import main as command_line
+from internvl_chat.train.finetune_w_bboxes_ml import init_cpu_ranks, parse_arguments, train
+
+
+def main(runs: Path) -> None:
+    init_cpu_ranks()
+    for flags, trained, merged in json.loads(runs.read_text()):
+        train(parse_arguments(flags))
+        distributed.barrier()
+        if merged and distributed.get_rank() == 0:
+            assert command_line(["merge", trained, merged]) == 0
+        distributed.barrier()
+    distributed.destroy_process_group()
+
+
+main(Path(sys.argv[1]))
