@@ -24,13 +24,11 @@ from pathlib import Path
 from typing import Any
 
 from internvl_chat.choices import CONSENSUS_UTILITIES
-from internvl_chat.commands.options import add_prediction_options, with_underscores
+from internvl_chat.commands.options import Parser, add_prediction_options
 
 
 def build_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
+    parser = Parser(description=__doc__)
     add_prediction_options(parser)
     add = parser.add_argument
     add("--out", "--save_path", type=Path, help="output folder (default: results/<run>-<checkpoint>)")
@@ -196,7 +194,7 @@ def write_scores(folder: Path, captions: dict[str, str], path: Path, parts: dict
 
 
 def main() -> None:
-    args = build_parser().parse_args(with_underscores(sys.argv[1:]))
+    args = build_parser().parse_args()
     from internvl_chat.constants import INTERRUPTED
     from internvl_chat.contracts import UserError
 

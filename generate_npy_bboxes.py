@@ -17,7 +17,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from internvl_chat.commands.options import DEFAULT_META, with_underscores
+from internvl_chat.commands.options import DEFAULT_META, Parser
 from internvl_chat.contracts import UserError
 from internvl_chat.data.records.annotations import load_roots
 from internvl_chat.data.records.box_files import PrepareReport, find_videos, prepare_boxes
@@ -45,9 +45,7 @@ def find_all_videos(roots: Iterable[Path]) -> list[Path]:
 
 
 def build_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
+    parser = Parser(description=__doc__)
     parser.add_argument("--root", type=Path, help="the dataset's folder (default: each 'root' of the meta JSON)")
     parser.add_argument(
         "--meta",
@@ -69,7 +67,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main() -> int:
-    args = build_parser().parse_args(with_underscores(sys.argv[1:]))
+    args = build_parser().parse_args()
     report = PrepareReport()
     try:
         roots = [args.root] if args.root else load_roots(args.meta)

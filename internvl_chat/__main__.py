@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from importlib import import_module
 
-from internvl_chat.commands.options import keep_inputs, with_underscores
+from internvl_chat import __version__
+from internvl_chat.commands.options import Parser, as_declared, keep_inputs, meant, program
 from internvl_chat.constants import INTERRUPTED
 
 # What a command is for, and its name; each has a module of its name in `commands/`.
@@ -54,32 +54,36 @@ COMMAND_GROUPS = {
 COMMANDS = tuple(name for names in COMMAND_GROUPS.values() for name in names)
 
 
-def build_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m internvl_chat",
+def build_parser() -> Parser:
+    parser = Parser(
+        prog=program(),
         description="Fine-tuning vision-language models so that a box decides what the caption is about.",
         epilog="\n".join(f"to {purpose}: {', '.join(names)}" for purpose, names in COMMAND_GROUPS.items()),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
+    parser.add_argument("--version", action="version", version=f"intentvcnet {__version__}")
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name in COMMANDS:
         module = import_module(f"internvl_chat.commands.{name.replace('-', '_')}")
         text = module.__doc__ or ""
-        sub = subparsers.add_parser(
-            name,
-            help=text.strip().splitlines()[0],
-            description=text,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-            allow_abbrev=False,
-        )
+        sub = subparsers.add_parser(name, help=text.strip().splitlines()[0], description=text)
         module.add_arguments(sub)
         sub.set_defaults(run=module.run)
     return parser
 
 
+def _with_command(words: list[str], parser: Parser) -> list[str]:
+    """The words with the command as it is declared: `score_boxes` is `score-boxes`."""
+    if not words or words[0].startswith("-"):
+        return words
+    command = words[0].replace("_", "-")
+    if command not in COMMANDS:
+        parser.error(f"{words[0]}: is no command: {meant(command, COMMANDS, '--help lists them')}")
+    return [command, *words[1:]]
+
+
 def main(argv: list[str] | None = None) -> int:
-    args = build_parser().parse_args(with_underscores(sys.argv[1:] if argv is None else argv))
+    parser = build_parser()
+    args = parser.parse_args(_with_command(as_declared(sys.argv[1:] if argv is None else argv), parser))
     from internvl_chat.contracts import UserError
 
     try:

@@ -22,13 +22,14 @@ from transformers import PreTrainedModel
 
 from internvl_chat.boxes import BoxArray
 from internvl_chat.constants import VIDEO_PLACEHOLDER
-from internvl_chat.contracts import Sample, Track, UserError
+from internvl_chat.contracts import Sample, Track, TrackRows, UserError
 from internvl_chat.data.media.drawing import Strip, contact_sheet
-from internvl_chat.data.media.sources import read_media_header
+from internvl_chat.data.media.sources import check_kind, read_media_header
 from internvl_chat.data.prompts.encoder import SampleEncoder
 from internvl_chat.data.prompts.wordings import question_turn, wording_named
+from internvl_chat.data.records.given_boxes import check_given_boxes
 from internvl_chat.data.records.given_tracks import GivenTrack, as_tracks
-from internvl_chat.data.records.track_files import DEFAULT_NAME
+from internvl_chat.data.records.names import DEFAULT_NAME
 from internvl_chat.data.records.tracks import boxes_at
 from internvl_chat.inference.chat import Chat
 from internvl_chat.inference.decoding import Decoding
@@ -36,8 +37,6 @@ from internvl_chat.inference.ensemble import Ensemble
 from internvl_chat.inference.generation import Captioners, caption_ends
 from internvl_chat.inference.handle import ModelHandle, open_model
 from internvl_chat.inference.requests import Ask, Unreadable, Viewpoint, encode_clip
-
-_NO_BOX = np.zeros((1, 4))
 
 
 @dataclass(frozen=True, eq=False)
@@ -190,8 +189,8 @@ class Captioner:
         """
         own = _sample(video, as_tracks(track, name=name, unit=unit, order=order)[:1], question)
         (first,) = own.tracks
-        nowhere = as_tracks(_NO_BOX[0], name=first.name)
-        samples = [own, replace(own, tracks=nowhere)]
+        nowhere = TrackRows(first.name, np.zeros(1), np.zeros((1, 4)), "always")
+        samples = [own, replace(own, tracks=(nowhere,))]
         if other is not None:
             (theirs, *_) = as_tracks(other, name=name, unit=unit, order=order)
             samples.append(replace(own, tracks=(replace(theirs, name=first.name),)))
@@ -214,6 +213,8 @@ class Captioner:
 
     def _captions(self, samples: Sequence[Sample], decoding: Decoding) -> list[Caption]:
         """Captions of samples that show the same clip."""
+        for sample in samples:
+            check_given_boxes(sample)
         asks = tuple(Ask(str(number), (sample,)) for number, sample in enumerate(samples))
         clip = encode_clip(asks, [self.view])
         if isinstance(clip, Unreadable):
@@ -233,6 +234,7 @@ def _sample(video: str | Path, tracks: tuple[Track, ...], question: str | None) 
     path = Path(video)
     if not path.exists():
         raise UserError(f"{path}: not found")
+    check_kind(path, "video")
     wording = wording_named("coordinates" if tracks else "text_only")
     asked = question or wording.asks(tracks[0].name if tracks else "")
     turns = (question_turn(f"{VIDEO_PLACEHOLDER}\n{asked}"),)

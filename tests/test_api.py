@@ -167,9 +167,23 @@ def test_a_chat_shares_the_weights(captioner: Captioner, video: Path) -> None:
         (object(), {}, "given as object"),
         ([1, 2, 3, 4], {"unit": "metres"}, "metres"),
         ({"first": [1, 2, 3, 4]}, {}, "first"),
+        ({0: [0.1, 0.2, 0.3, 0.4]}, {}, "0.1,0.2,0.3,0.4 .* in fractions"),
+        ([0.1, 0.2, 0.3, 0.4], {}, "in fractions, expected thousandths"),
+        ([400, 40, 500, 80], {"unit": "pixels"}, "leaves the picture"),
         ([1, 2, 3, 4], {"num_candidates": 2}, "--num_candidates 2"),
     ],
-    ids=["no file", "three columns", "one row", "no track", "unit", "frame", "decoding"],
+    ids=[
+        "no file",
+        "three columns",
+        "one row",
+        "no track",
+        "unit",
+        "frame",
+        "fractions",
+        "a fraction",
+        "outside",
+        "decoding",
+    ],
 )
 def test_what_cannot_be_used_is_said(
     captioner: Captioner, video: Path, track: Any, settings: dict[str, Any], message: str

@@ -225,7 +225,7 @@ sys.stderr.write(f"code={code} torch={'torch' in sys.modules}")
         (["internvl_chat", "track", "v.mp4", "--out", "x.txt"], 1),
         (["internvl_chat", "control", "--num_frames", "many"], 2),
         (["internvl_chat", "chat", "--image", "a.png"], 2),
-        (["internvl_chat", "chat", "--model", "m", "--image", "a.png", "--box", "3,2,1,4"], 2),
+        (["internvl_chat", "chat", "--model", "m", "--image", "README.md", "--box", "3,2,1,4"], 1),
         (["internvl_chat", "chat", "--model", "m", "--box", "1,2,3,4"], 1),
         (["internvl_chat", "chat", "--model", "m", "--image", "nowhere.png"], 1),
         (["internvl_chat", "answer", "--model", "m"], 2),

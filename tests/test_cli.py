@@ -15,7 +15,7 @@ import eval_const
 import generate_npy_bboxes
 from internvl_chat.__main__ import COMMANDS, build_parser, main
 from internvl_chat.choices import PROMPT_FORMS
-from internvl_chat.commands.options import with_underscores
+from internvl_chat.commands.options import as_declared
 from internvl_chat.data.prompts.wordings import wording_named
 from internvl_chat.data.records.annotations import DatasetEntry
 from tests.helpers import run_python
@@ -162,14 +162,16 @@ def test_a_thing_has_one_word_in_all_commands_and_its_old_words_go_on_working() 
     ],
 )
 def test_dashes_and_underscores_are_one_in_a_flag_alone(word: str, read: str) -> None:
-    assert with_underscores(["--from", word]) == ["--from", read]
+    assert as_declared(["--from", word]) == ["--from", read]
 
 
 def test_what_stands_behind_two_dashes_is_no_flag() -> None:
-    assert with_underscores(["--num-frames", "--", "--num-frames"]) == ["--num_frames", "--", "--num-frames"]
+    assert as_declared(["--num-frames", "--", "--num-frames"]) == ["--num_frames", "--", "--num-frames"]
 
 
 def test_a_flag_that_is_cut_short_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["picture", "--num-frame", "3"])
-    assert "unrecognized arguments: --num_frame 3" in capsys.readouterr().err
+    usage, error = capsys.readouterr().err.splitlines()
+    assert usage.startswith("usage: python -m internvl_chat picture [flags]; ")
+    assert error == "error: --num_frame: is not known here: did you mean --num_frames?"

@@ -28,10 +28,13 @@ if TYPE_CHECKING:
 
 
 def _box(text: str) -> tuple[float, ...]:
-    """An argparse type: x1,y1,x2,y2."""
-    values = tuple(float(word) for word in text.split(","))
-    if len(values) != 4 or not (values[0] < values[2] and values[1] < values[3]):
-        raise argparse.ArgumentTypeError(f"{text}: expected x1,y1,x2,y2 with x1 < x2 and y1 < y2")
+    """An argparse type: x1,y1,x2,y2; `track_of_box` judges whether they can be such."""
+    try:
+        values = tuple(float(word) for word in text.split(","))
+    except ValueError:
+        values = ()
+    if len(values) != 4:
+        raise argparse.ArgumentTypeError(f"{text}: expected four numbers x1,y1,x2,y2")
     return values
 
 
@@ -63,15 +66,19 @@ def run(args: argparse.Namespace) -> int:
         raise UserError("--box and --tracks need a picture to lie in: give --image or --video")
     if args.boxes_out and question and not (args.image or args.video):
         raise UserError("--boxes_out needs pictures to draw into: give --image or --video")
+    if args.prompt_form not in (None, "text_only") and not (args.box or args.tracks):
+        raise UserError(
+            f"--prompt_form {args.prompt_form} asks about an object: give --box x1,y1,x2,y2 or --tracks FILE"
+        )
     for path in [*args.image, args.video, args.tracks]:
         if path is not None and not path.exists():
             raise UserError(f"{path}: not found")
+    tracks = _tracks(args)
 
     from internvl_chat.api import Captioner
     from internvl_chat.data.prompts.wordings import wording_named
     from internvl_chat.inference.handle import open_model
 
-    tracks = _tracks(args)
     opened = open_model(
         args.model,
         base_path=args.base,
@@ -91,10 +98,11 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _tracks(args: argparse.Namespace) -> tuple[Track, ...]:
-    from internvl_chat.data.records.track_files import track_of_box, tracks_of_file
+    from internvl_chat.data.records.given_boxes import track_of_box
+    from internvl_chat.data.records.track_files import tracks_of_file
 
     if args.box:
-        return (track_of_box(args.box, args.object, in_pixels=args.box_unit == "pixels"),)
+        return (track_of_box(args.box, args.object, args.box_unit),)
     return tracks_of_file(args.tracks, args.object) if args.tracks else ()
 
 

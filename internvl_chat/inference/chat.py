@@ -7,31 +7,41 @@ chat.draw(answer).save("boxes.png")
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from PIL import Image
-from transformers import PreTrainedModel, TextStreamer
+from transformers import PreTrainedConfig, PreTrainedModel, TextStreamer
 
 from internvl_chat.boxes import is_absent
 from internvl_chat.constants import IMAGE_PLACEHOLDER, VIDEO_PLACEHOLDER
 from internvl_chat.contracts import Sample, Track, Turn, UserError
 from internvl_chat.data.media.boxed_pictures import BoxedPicture, boxed_sheet
-from internvl_chat.data.media.sources import read_media_header
-from internvl_chat.data.prompts.encoder import SamplePlan
+from internvl_chat.data.media.sources import check_kind, read_media_header
+from internvl_chat.data.prompts.encoder import SampleEncoder, SamplePlan
 from internvl_chat.data.prompts.tokenizer import answer_text, hidden_ids
 from internvl_chat.data.prompts.wordings import question_turn
+from internvl_chat.data.records.given_boxes import check_given_boxes
 from internvl_chat.data.records.tracks import boxes_at
+from internvl_chat.families import family_of
 from internvl_chat.grounding import LabelledBox
 from internvl_chat.inference.generation import caption_ends
 from internvl_chat.inference.handle import ModelHandle, open_model
 from internvl_chat.scoring.box_answers import parse_boxes
 from internvl_chat.vision import Vision, moved
 
+logger = logging.getLogger(__name__)
+
 _NEW = Sample("question", (), "the conversation")
+_BOX_UNUSED = (
+    "the box changes nothing in this answer: the model has no box adapters, and the question names no coordinates; "
+    "ask IntentVCNet's question (--prompt_form coordinates), or leave the box out"
+)
 
 
 @dataclass(frozen=True)
@@ -105,8 +115,11 @@ class Chat:
         """
         images = [images] if isinstance(images, str | Path) else images
         sample = self._with_question(question, images, video, tracks)
+        check_given_boxes(sample)
         encoder = self.encoder
         plan = encoder.plan(sample, encoder.choose_frames(sample, self.num_frames, "centre"))
+        if tracks and not uses_box(encoder, sample, plan, self.model.config):
+            logger.warning(_BOX_UNUSED)
         text = self._write(plan, {**encoder.pixels(sample, plan), **plan.tensors}, on_text)
         self.conversation = replace(sample, turns=(*sample.turns, Turn("gpt", text)))
         return Answer(text, parse_boxes(text).boxes, sample, plan)
@@ -142,6 +155,10 @@ class Chat:
     ) -> Sample:
         before = self.conversation
         image_paths = tuple(Path(image) for image in images)
+        for path in image_paths:
+            check_kind(path, "image")
+        if video is not None:
+            check_kind(Path(video), "video")
         if video is not None and (images or before.turns):
             raise UserError(f"{video}: a video comes alone, with the first question; start a new conversation")
         if images and before.video_path is not None:
@@ -180,6 +197,25 @@ class Chat:
                 **self.settings,
             )
         return answer_text(tokenizer, ids[0, input_ids.shape[1] :].tolist())
+
+
+def uses_box(encoder: SampleEncoder, sample: Sample, plan: SamplePlan, config: PreTrainedConfig) -> bool:
+    """Whether the answer to a sample can depend on its tracks: through its text, its pictures or the model's modules.
+
+    Args:
+        plan: that of the sample.
+        config: the model's.
+    """
+    try:
+        without = encoder.plan(replace(sample, tracks=()), plan.frame_indices)
+    except UserError:
+        # The question cannot be asked without a box.
+        return True
+    if plan.painters or plan.views != without.views or plan.input_ids != without.input_ids:
+        return True
+    told = {name for name, tensor in plan.tensors.items() if not np.array_equal(tensor, without.tensors[name])}
+    has_adapters = family_of(config).configuration.num_adapters(config) > 0
+    return bool(told - {"boxes"}) or ("boxes" in told and has_adapters)
 
 
 class _Pieces(TextStreamer):

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Literal
+from typing import BinaryIO
 
 import numpy as np
 import numpy.typing as npt
 
 from internvl_chat.boxes import BOX_TEXT_NAME, parse_box_text, read_box_array
-from internvl_chat.constants import VIDEO_SUFFIXES
 from internvl_chat.contracts import Sample, UserError
-from internvl_chat.data.media.pictures import PICTURE_SUFFIXES, has_plain_pixels
-from internvl_chat.data.media.sources import MediaHeader, read_media_header, read_pictures
-
-MediaKind = Literal["image", "video"]
+from internvl_chat.data.media.pictures import has_plain_pixels
+from internvl_chat.data.media.sources import MediaHeader, MediaKind, is_other_kind, read_media_header, read_pictures
 
 _TAIL_BYTES = 65536
 _END_MARKS = {".jpg": b"\xff\xd9", ".jpeg": b"\xff\xd9", ".png": b"IEND"}
@@ -50,13 +47,11 @@ def sample_of(path: Path, kind: MediaKind) -> Sample:
 
 def read_media(path: Path, kind: MediaKind) -> MediaFacts:
     """Read the header of a picture, a video, a GIF or a folder of frames; never raises for what is in the file."""
-    suffix = path.suffix.lower()
     if not path.exists():
         return MediaFacts(fault="media-missing", found="there is no such file")
-    if kind == "image" and suffix in VIDEO_SUFFIXES:
-        return MediaFacts(fault="media-kind", found="a video stands under 'image'")
-    if kind == "video" and suffix in PICTURE_SUFFIXES and path.is_file():
-        return MediaFacts(fault="media-kind", found="a picture stands under 'video'")
+    if is_other_kind(path, kind):
+        found = "a video stands under 'image'" if kind == "image" else "a picture stands under 'video'"
+        return MediaFacts(fault="media-kind", found=found)
     try:
         if missing := _missing_at_end(path, kind):
             return MediaFacts(fault="media-truncated", found=missing)

@@ -11,18 +11,21 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from internvl_chat.choices import VideoBackend
-from internvl_chat.constants import FEATURES_SUFFIX
+from internvl_chat.constants import FEATURES_SUFFIX, VIDEO_SUFFIXES
 from internvl_chat.contracts import Sample, UserError
 from internvl_chat.data.media.display import Display
 from internvl_chat.data.media.pictures import PICTURE_SUFFIXES, bounded, picture_size, read_picture
 from internvl_chat.data.media.timeline import Timeline
 from internvl_chat.data.media.video import read_frames, read_header
 from internvl_chat.data.media.video_features import frames_of_features
+
+MediaKind = Literal["image", "video"]
 
 # Nine hours at 30 frames a second.
 MAX_VIDEO_FRAMES = 1_000_000
@@ -51,6 +54,24 @@ def content_mark(path: Path) -> str:
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from error
     return hashlib.sha256(said).hexdigest()
+
+
+def is_other_kind(path: Path, kind: MediaKind) -> bool:
+    """Whether a file's name says that it is a picture where a video is expected, or the other way round."""
+    suffix = path.suffix.lower()
+    return suffix in VIDEO_SUFFIXES if kind == "image" else suffix in PICTURE_SUFFIXES and path.is_file()
+
+
+def check_kind(path: Path, kind: MediaKind) -> None:
+    """See to it that a file that a person gave is what it was given as.
+
+    Raises:
+        UserError: its name says that it is the other kind.
+    """
+    if is_other_kind(path, kind):
+        is_picture = kind == "video"
+        found, expected = ("a picture", "a video or a folder of frames") if is_picture else ("a video", "a picture")
+        raise UserError(f"{path}: is {found}, expected {expected}: give it as --{'image' if is_picture else 'video'}")
 
 
 @dataclass(frozen=True)

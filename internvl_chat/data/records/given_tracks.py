@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 
 from internvl_chat.contracts import Track, TrackFile, TrackRows, UserError
+from internvl_chat.data.records.given_boxes import FULL_SIDE, check_unit, track_of_box
+from internvl_chat.data.records.names import DEFAULT_NAME
 from internvl_chat.data.records.reader import read_tracks
-from internvl_chat.data.records.track_files import DEFAULT_NAME, tracks_of_file
+from internvl_chat.data.records.track_files import tracks_of_file
 
 # A file; an array [T, 4]; {frame: box}; the record's own form of a track; one box; or what the readers make of these.
 GivenTrack = Any
@@ -47,17 +49,20 @@ def as_tracks(
         return tuple(track for one in given for track in as_tracks(one, name=name, is_for_images=is_for_images))
     if isinstance(given, Mapping):
         boxes: Any = {str(frame): _numbers(box) for frame, box in given.items()}
-        return read_tracks(_record(name, boxes, unit, order), is_for_images, _SOURCE)
+        return _read(name, boxes, unit, order, is_for_images)
     rows = _rows(given)
     if rows.ndim == 1:
-        (track,) = read_tracks(_record(name, [rows.tolist()], unit, order), True, _SOURCE)
-        # The one row holds wherever it is asked for.
-        return (TrackRows(track.name, np.zeros(1), track.corners, "always", track.in_pixels),)
-    return read_tracks(_record(name, rows.tolist(), unit, order), is_for_images, _SOURCE)
+        _read(name, [rows.tolist()], unit, order, True)
+        return (track_of_box(rows.tolist(), name, unit, order),)
+    return _read(name, rows.tolist(), unit, order, is_for_images)
 
 
-def _record(name: str, boxes: Any, unit: str, order: str) -> dict[str, Any]:
-    return {"tracks": [{"name": name, "boxes": boxes, "unit": unit, "order": order}]}
+def _read(name: str, boxes: Any, unit: str, order: str, is_for_images: bool) -> tuple[TrackRows, ...]:
+    fields = {"name": name, "boxes": boxes, "unit": unit, "order": order}
+    tracks = read_tracks({"tracks": [fields]}, is_for_images, _SOURCE)
+    for track in tracks:
+        check_unit(track.corners * FULL_SIDE.get(unit, 1), unit)
+    return tracks
 
 
 def _numbers(box: Any) -> Any:

@@ -9,6 +9,9 @@ from typing import Any
 from internvl_chat.constants import IMAGE_PLACEHOLDER, SPECIAL_TOKENS, VIDEO_PLACEHOLDER
 from internvl_chat.contracts import UserError
 
+# What the prompt calls an object of which nobody says.
+DEFAULT_NAME = "object"
+
 # Longer than any name; a whole text under 'name' is a slip of the export.
 MAX_NAME_CHARS = 200
 

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from internvl_chat.boxes import is_absent, parse_box_text
-from internvl_chat.constants import BOX_SCALE
+from internvl_chat.boxes import parse_box_text
 from internvl_chat.contracts import Track, TrackFile, TrackRows, UserError
+from internvl_chat.data.records.names import DEFAULT_NAME
 from internvl_chat.data.records.reader import read_tracks
 from internvl_chat.files import read_json
-
-DEFAULT_NAME = "object"
 
 
 def tracks_of_file(path: Path, name: str = DEFAULT_NAME) -> tuple[Track, ...]:
@@ -36,17 +33,3 @@ def tracks_of_file(path: Path, name: str = DEFAULT_NAME) -> tuple[Track, ...]:
         content = read_json(path)
         return read_tracks(content if isinstance(content, dict) else {"tracks": content}, False, str(path))
     raise UserError(f"{path}: expected a track as .npy, .txt or .json")
-
-
-def track_of_box(box: Sequence[float], name: str = DEFAULT_NAME, in_pixels: bool = False) -> TrackRows:
-    """One box that holds for every picture.
-
-    Args:
-        box: x1 y1 x2 y2, in thousandths or, with `in_pixels`, in pixels.
-    Raises:
-        UserError: it has no area.
-    """
-    corners = np.array([box], dtype=np.float64)
-    if corners.shape != (1, 4) or not np.isfinite(corners).all() or is_absent(corners).any():
-        raise UserError(f"the box {list(box)} has no area: expected x1 y1 x2 y2 with x1 < x2 and y1 < y2")
-    return TrackRows(name, np.zeros(1), corners if in_pixels else corners / BOX_SCALE, "always", in_pixels)

@@ -1,0 +1,112 @@
+"""Boxes that a person gives, judged as `check` judges those of a dataset: unit, order, and the picture they lie in."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from internvl_chat.boxes import is_absent
+from internvl_chat.constants import BOX_SCALE
+from internvl_chat.contracts import Sample, TrackRows, UserError
+from internvl_chat.data.media.sources import MediaHeader, read_media_header
+from internvl_chat.data.records.box_evidence import evidence_of
+from internvl_chat.data.records.names import DEFAULT_NAME
+
+# How far beyond the picture a corner may lie, as a share of its sides: an object at the edge, or a rounding.
+_MARGIN = 0.05
+# What a unit calls the whole side of a picture; pixels have no such number.
+FULL_SIDE = {"thousandths": float(BOX_SCALE), "unit": 1.0}
+
+
+def track_of_box(
+    box: Sequence[float], name: str = DEFAULT_NAME, unit: str = "thousandths", order: str = "xyxy"
+) -> TrackRows:
+    """One box that holds for every picture.
+
+    Args:
+        box: four numbers, x1 y1 x2 y2, or x y w h with the order `xywh`.
+        unit: `thousandths`, `pixels` or `unit` (0 to 1).
+    Raises:
+        UserError: it has no area, or is not in the unit and order that are said.
+    """
+    rows = np.array([box], dtype=np.float64)
+    if rows.shape != (1, 4) or not np.isfinite(rows).all():
+        raise UserError(f"the box {_written(box)}: expected four finite numbers")
+    if order == "xywh":
+        rows[:, 2:] += rows[:, :2]
+    if is_absent(rows).any():
+        raise UserError(f"the box {_written(box)} has no area{_as_corners(box, order)}")
+    check_unit(rows, unit)
+    return TrackRows(name, np.zeros(1), rows / FULL_SIDE.get(unit, 1), "always", in_pixels=unit == "pixels")
+
+
+def check_unit(corners: npt.NDArray[np.float64], unit: str) -> None:
+    """See to it that boxes [K, 4] x1 y1 x2 y2 can be in this unit.
+
+    Raises:
+        UserError: they are fractions where they should not be, or out of the unit's range.
+    """
+    rows = corners[~is_absent(corners)]
+    if not len(rows):
+        return
+    largest, full = float(rows.max()), FULL_SIDE.get(unit)
+    if unit != "unit" and (rows >= 0).all() and largest <= 1:
+        named = f"thousandths of the picture's sides, 0 to {BOX_SCALE}" if full else "pixels"
+        raise UserError(
+            f"the box {_written(rows[0])} reaches no further than {largest:g}: it is in fractions, expected {named}; "
+            f"in thousandths it is {_written(np.rint(rows[0] * BOX_SCALE))}"
+        )
+    if full is None:
+        return
+    outside = ((rows < -_MARGIN * full) | (rows > (1 + _MARGIN) * full)).any(axis=1)
+    if outside.any():
+        raise UserError(
+            f"the box {_written(rows[outside][0])} is out of range: expected {unit}, 0 to {full:g} from side to side of"
+            " the picture; for pixels say so (--box_unit pixels, unit='pixels')"
+        )
+
+
+def check_given_boxes(sample: Sample) -> None:
+    """See to it that boxes in pixels lie in the pictures that a sample shows.
+
+    Raises:
+        UserError: a box lies outside, or a track that was read as x y w h is x1 y1 x2 y2.
+    """
+    tracks = [track for track in sample.tracks if isinstance(track, TrackRows) and track.in_pixels]
+    if not tracks or not (sample.video_path or sample.image_paths):
+        return
+    header = read_media_header(sample)
+    for track in tracks:
+        if track.by == "always":
+            _check_inside(track.corners[0], header, sample)
+        elif len(header.sizes_px) == 1 and track.is_complete and not track.in_stored:
+            boxes_px = np.concatenate([track.corners[:, :2], track.corners[:, 2:] - track.corners[:, :2]], axis=1)
+            evidence = evidence_of(boxes_px, header.sizes_px[0])
+            if evidence.misread:
+                raise UserError(f"the track {track.name!r}: {evidence.found}; expected {evidence.expected}")
+
+
+def _check_inside(box_px: npt.NDArray[np.float64], header: MediaHeader, sample: Sample) -> None:
+    path = sample.video_path or sample.image_paths[0]
+    for width_px, height_px in header.sizes_px:
+        fractions = box_px / np.array([width_px, height_px] * 2)
+        if (fractions < -_MARGIN).any() or (fractions > 1 + _MARGIN).any():
+            raise UserError(
+                f"the box {_written(box_px)} leaves the picture: {path} has {width_px} x {height_px} pixels; expected "
+                "x1,y1,x2,y2 inside it"
+            )
+
+
+def _written(box: Sequence[float] | npt.NDArray[np.float64]) -> str:
+    return ",".join(f"{value:g}" for value in box)
+
+
+def _as_corners(box: Sequence[float], order: str) -> str:
+    """What was expected of a box without area, and what it would be if it was written as x y w h."""
+    if order == "xywh":
+        return ": expected x,y,w,h with a width and height above 0"
+    x, y, width, height = box
+    hint = f"; if it is x,y,w,h, give {_written((x, y, x + width, y + height))}" if width > 0 and height > 0 else ""
+    return f": expected x1,y1,x2,y2 with x1 < x2 and y1 < y2{hint}"
