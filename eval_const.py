@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from internvl_chat.choices import CONSENSUS_UTILITIES
-from internvl_chat.commands.options import Parser, add_prediction_options
+from internvl_chat.commands.options import Parser, add_prediction_options, quieten
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -195,6 +195,7 @@ def write_scores(folder: Path, captions: dict[str, str], path: Path, parts: dict
 
 def main() -> None:
     args = build_parser().parse_args()
+    quieten()
     from internvl_chat.constants import INTERRUPTED
     from internvl_chat.contracts import UserError
 

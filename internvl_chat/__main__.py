@@ -6,7 +6,7 @@ import sys
 from importlib import import_module
 
 from internvl_chat import __version__
-from internvl_chat.commands.options import Parser, as_declared, keep_inputs, meant, program
+from internvl_chat.commands.options import Parser, as_declared, keep_inputs, meant, program, quieten
 from internvl_chat.constants import INTERRUPTED
 
 # What a command is for, and its name; each has a module of its name in `commands/`.
@@ -84,6 +84,7 @@ def _with_command(words: list[str], parser: Parser) -> list[str]:
 def main(argv: list[str] | None = None) -> int:
     parser = build_parser()
     args = parser.parse_args(_with_command(as_declared(sys.argv[1:] if argv is None else argv), parser))
+    quieten()
     from internvl_chat.contracts import UserError
 
     try:

@@ -5,13 +5,28 @@
 # The environment says where and how much: MODEL_PATH, META_PATH, OUTPUT_DIR, GPUS (processes a node), BATCH_SIZE
 # (global), PER_DEVICE_BATCH_SIZE; for several nodes also NNODES, and on each NODE_RANK and MASTER_ADDR (MASTER_PORT).
 # On a machine without a GPU, GPUS is the number of CPU ranks. With --dry_run the command, its settings, what it trains
-# and the memory that takes are printed, and nothing is trained.
+# and the memory that takes are printed, and nothing is trained. With --help the flags are explained
+# and nothing is started.
 set -o pipefail
+
+ROOT=$(cd "$(dirname "$0")/.." && pwd)
+# Where the package lies: in a checkout beside this folder, installed around it.
+PACKAGE=${ROOT}/internvl_chat
+[ -d "${PACKAGE}" ] || PACKAGE=$(dirname "${ROOT}")
+SCRIPT="${PACKAGE}/train/finetune_w_bboxes_ml.py"
+export PYTHONPATH="${PYTHONPATH}:$(dirname "${PACKAGE}")"
 
 FLAGS=()
 DRY_RUN=
 for WORD in "$@"; do
-  if [ "${WORD}" = --dry_run ] || [ "${WORD}" = --dry-run ]; then DRY_RUN=1; else FLAGS+=("${WORD}"); fi
+  case "${WORD}" in
+    --dry_run | --dry-run) DRY_RUN=1 ;;
+    --help | -h)
+      sed -n '2,/^[^#]/s/^# \{0,1\}//p' "$0"
+      exec python "${SCRIPT}" --help
+      ;;
+    *) FLAGS+=("${WORD}") ;;
+  esac
 done
 
 # The log is beside what is trained, wherever a flag sends it.
@@ -30,19 +45,17 @@ for NAME in GPUS NNODES BATCH_SIZE PER_DEVICE_BATCH_SIZE; do
   fi
 done
 
-ROOT=$(cd "$(dirname "$0")/.." && pwd)
 # A path that a recipe names lies in the checkout, wherever the recipe is started.
 [ -e "${META_PATH}" ] || [ ! -e "${ROOT}/${META_PATH}" ] || META_PATH=${ROOT}/${META_PATH}
 NNODES=${NNODES:-1}
 GRADIENT_ACC=$((BATCH_SIZE / PER_DEVICE_BATCH_SIZE / GPUS / NNODES))
 
-if [ "${GRADIENT_ACC}" -gt 0 ] && [ $((GRADIENT_ACC * PER_DEVICE_BATCH_SIZE * GPUS * NNODES)) -ne "${BATCH_SIZE}" ]; then
+if [ $((GRADIENT_ACC * PER_DEVICE_BATCH_SIZE * GPUS * NNODES)) -ne "${BATCH_SIZE}" ]; then
   echo "error: BATCH_SIZE ${BATCH_SIZE} is no multiple of PER_DEVICE_BATCH_SIZE ${PER_DEVICE_BATCH_SIZE} x" \
-    "GPUS ${GPUS} x NNODES ${NNODES}" >&2
+    "GPUS ${GPUS} x NNODES ${NNODES}: every process takes whole passes of a step" >&2
   exit 2
 fi
 
-export PYTHONPATH="${PYTHONPATH}:${ROOT}"
 # Several nodes must agree on a port; on one, any that is free will do.
 if [ -z "${MASTER_PORT}" ] && [ "${NNODES}" -eq 1 ]; then
   MASTER_PORT=$(python -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
@@ -76,7 +89,6 @@ SETTINGS=(
   --report_to tensorboard
   "${FLAGS[@]}"
 )
-SCRIPT="${ROOT}/internvl_chat/train/finetune_w_bboxes_ml.py"
 COMMAND=(
   torchrun
   --nnodes="${NNODES}"
@@ -92,7 +104,18 @@ if [ -n "${DRY_RUN}" ]; then
   exec python "${SCRIPT}" "${SETTINGS[@]}" --dry_run "$((GPUS * NNODES))"
 fi
 
+if ! command -v torchrun >/dev/null; then
+  echo "error: torchrun is not found: activate the environment that the package is installed in" \
+    "(source .venv/bin/activate), or pip install -r requirements/internvl_chat.txt" >&2
+  exit 1
+fi
+
+# What can be told in a moment is told before anything is started or written.
+python "${PACKAGE}/train/start_checks.py" "${SETTINGS[@]}" || exit
+
 LOG="${OUTPUT_DIR}/training_log.txt"
+MADE=
+[ -e "${OUTPUT_DIR}" ] || [ "${NNODES}" -gt 1 ] || MADE=1
 if ! mkdir -p "${OUTPUT_DIR}" || ! touch "${LOG}"; then
   echo "error: OUTPUT_DIR ${OUTPUT_DIR} cannot be written to: give another folder" >&2
   exit 1
@@ -104,6 +127,11 @@ set -x
 # torchrun says a lot after what matters: the last line is what went wrong.
 if [ "${STATUS}" -ne 0 ]; then
   REASON=$(tail -n "+${BEGIN}" "${LOG}" | grep -E '^(\[[a-z0-9]+\]: ?)?error: ' | tail -n 1)
-  echo "${REASON:-error: the training ended with status ${STATUS}; what it said is above and in ${LOG}}" >&2
+  # A start that came to nothing leaves nothing: its log is on the screen.
+  if [ -n "${MADE}" ] && [ "$(ls -A "${OUTPUT_DIR}")" = training_log.txt ]; then
+    rm -r "${OUTPUT_DIR}"
+    LOG=
+  fi
+  echo "${REASON:-error: the training ended with status ${STATUS}; what it said is above${LOG:+ and in ${LOG}}}" >&2
 fi
 exit "${STATUS}"

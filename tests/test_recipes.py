@@ -45,7 +45,11 @@ def started(script: Path, tmp_path: Path, *flags: str, **environment: str) -> li
     stub = tmp_path / "bin" / "torchrun"
     stub.parent.mkdir(exist_ok=True)
     stub.write_text('#!/bin/sh\nfor word in "$@"; do echo "=$word"; done\n')
-    stub.chmod(0o755)
+    # What is there to start with is checked by a test of its own.
+    python = stub.with_name("python")
+    python.write_text("#!/bin/sh\n")
+    for program in (stub, python):
+        program.chmod(0o755)
     env = {key: value for key, value in os.environ.items() if key not in ("GPUS", "BATCH_SIZE", "MODEL_PATH")}
     env |= {"PATH": f"{stub.parent}{os.pathsep}{os.environ['PATH']}", "OUTPUT_DIR": str(tmp_path / "out")} | environment
     done = subprocess.run(

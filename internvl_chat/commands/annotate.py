@@ -28,7 +28,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from internvl_chat.contracts import UserError
     from internvl_chat.data.records.annotations import caption_records, read_captions
-    from internvl_chat.files import write_json, write_jsonl
+    from internvl_chat.data.records.meta_files import write_meta
+    from internvl_chat.files import write_jsonl
 
     if bool(args.meta_out) != bool(args.root):
         raise UserError("--meta_out and --root go together")
@@ -39,9 +40,8 @@ def run(args: argparse.Namespace) -> int:
     records = caption_records(read_captions(args.captions), PROMPT_FORMS[args.prompt_form], names)
     count = write_jsonl(args.out, records)
     if args.meta_out:
-        entry = {"root": str(args.root), "annotation": str(args.out), "data_augment": False, "repeat_time": 1}
-        write_json(
-            args.meta_out, {"captions": {**entry, "length": count, **({"object_names": names} if names else {})}}
-        )
+        named = {"object_names": names} if names else {}
+        settings = {"data_augment": False, "repeat_time": 1, "length": count, **named}
+        write_meta(args.meta_out, "captions", args.root, args.out, **settings)
     sys.stdout.write(f"{args.out}: {count} captions\n")
     return 0

@@ -74,6 +74,7 @@ def run(args: argparse.Namespace) -> int:
         if path is not None and not path.exists():
             raise UserError(f"{path}: not found")
     tracks = _tracks(args)
+    _check_shown(args, tracks)
 
     from internvl_chat.api import Captioner
     from internvl_chat.data.prompts.wordings import wording_named
@@ -95,6 +96,21 @@ def run(args: argparse.Namespace) -> int:
         talk.ask(question)
         return 0
     return talk.listen()
+
+
+def _check_shown(args: argparse.Namespace, tracks: tuple[Track, ...]) -> None:
+    """Hold what was given against the pictures, before weights are read."""
+    from internvl_chat.contracts import Sample
+    from internvl_chat.data.media.sources import check_kind, read_media_header
+    from internvl_chat.data.records.given_boxes import check_given_boxes
+
+    for path in args.image:
+        check_kind(path, "image")
+    if args.video:
+        check_kind(args.video, "video")
+    shown = Sample("", (), "", tuple(args.image), args.video, tracks=tracks)
+    read_media_header(shown)
+    check_given_boxes(shown)
 
 
 def _tracks(args: argparse.Namespace) -> tuple[Track, ...]:

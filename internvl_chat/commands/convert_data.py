@@ -59,11 +59,14 @@ def run(args: argparse.Namespace) -> int:
     from internvl_chat.data.converters.forms.conversion import Conversion
     from internvl_chat.data.converters.forms.tracking import Question
     from internvl_chat.data.records.annotations import read_captions
+    from internvl_chat.data.records.meta_files import write_meta
     from internvl_chat.data.records.reader import RecordReader
-    from internvl_chat.files import write_json, write_jsonl, write_text
+    from internvl_chat.files import write_jsonl, write_text
 
     if args.to and args.meta_out:
         raise UserError("--meta_out: a meta JSON names records, and --to writes another project's: leave it out")
+    if not args.source.exists():
+        raise UserError(f"{args.source}: not found")
     # A dataset's folder is its own root; a file's is the folder that it lies in.
     root = args.root or (args.source if args.source.is_dir() else args.source.parent)
     if not root.is_dir():
@@ -98,8 +101,7 @@ def run(args: argparse.Namespace) -> int:
         write_text(args.skip_bad, "".join(f"{fault}\n" for fault in faults))
         sys.stderr.write(f"{args.skip_bad}: {len(faults)} faults, what has one was left out\n")
     if args.meta_out:
-        entry = {"root": str(root), "annotation": str(args.out), "data_augment": False, "repeat_time": 1}
-        write_json(args.meta_out, {args.out.stem: {**entry, "length": written}})
+        write_meta(args.meta_out, args.out.stem, root, args.out, data_augment=False, repeat_time=1, length=written)
     sys.stdout.write(f"{args.out}: {written} records\n")
     return 0
 

@@ -30,7 +30,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from internvl_chat.contracts import UserError
     from internvl_chat.data.records import frame_folders
-    from internvl_chat.files import begin_folder, write_json, write_jsonl
+    from internvl_chat.data.records.meta_files import write_meta
+    from internvl_chat.files import begin_folder, write_jsonl
 
     if not 0 < args.rate <= 1000:
         raise UserError(f"--rate {args.rate}: expected more than 0 frames a second, at most 1000")
@@ -53,7 +54,6 @@ def run(args: argparse.Namespace) -> int:
         annotation = args.out / "records.jsonl"
         records = frame_folders.folder_records(args.records, args.videos, shown, lost)
         count = write_jsonl(annotation, records)
-        entry = {"root": str(args.out), "annotation": str(annotation), "length": count}
-        write_json(args.out / "meta.json", {args.records.stem: entry})
+        write_meta(args.out / "meta.json", args.records.stem, args.out, annotation, length=count)
         sys.stdout.write(f"{annotation}: {count} records\n")
     return 1 if lost else 0

@@ -7,6 +7,7 @@ import difflib
 import os
 import re
 import sys
+import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -30,6 +31,16 @@ _WRITTEN = ("out", "meta_out", "html", "sheet", "boxes_out", "picture")
 def program() -> str:
     """What the command line was started as."""
     return PROGRAM if Path(sys.argv[0]).name == PROGRAM else "python -m internvl_chat"
+
+
+def quieten() -> None:
+    """Keep the libraries' warnings from the screen, so that ours are seen.
+
+    Whoever wants them asks for them as Python and transformers provide: PYTHONWARNINGS, TRANSFORMERS_VERBOSITY.
+    """
+    if not sys.warnoptions:
+        warnings.simplefilter("ignore")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 
 
 def as_declared(words: Sequence[str]) -> list[str]:
@@ -69,6 +80,9 @@ class Parser(argparse.ArgumentParser):
             flags = [flag for action in self._actions for flag in action.option_strings if flag.startswith("--")]
             name = word.partition("=")[0]
             self.error(f"{name}: is not known here: {meant(name, flags, 'leave it out')}")
+        is_in_checkout = getattr(known, "meta", None) == DEFAULT_META and getattr(known, "root", None) is None
+        if is_in_checkout and not DEFAULT_META.is_file():
+            self.error("--meta META.json: say which data is meant; annotate and convert-data write such a file")
         return known, unknown
 
     def error(self, message: str) -> NoReturn:

@@ -182,7 +182,8 @@ def _track_records(args: argparse.Namespace, settings: TrackerSettings) -> int:
     from tqdm import tqdm
 
     from internvl_chat.contracts import UserError
-    from internvl_chat.files import write_json, write_jsonl
+    from internvl_chat.data.records.meta_files import write_meta
+    from internvl_chat.files import write_jsonl
     from internvl_chat.trackers.lists import complete_records, videos_to_track
 
     root = args.root or args.records.parent
@@ -196,6 +197,6 @@ def _track_records(args: argparse.Namespace, settings: TrackerSettings) -> int:
     if not written:
         raise UserError(f"{args.records}: none of its {len(videos)} records could be tracked")
     if args.meta_out:
-        write_json(args.meta_out, {args.out.stem: {"root": str(root), "annotation": str(args.out), "length": written}})
+        write_meta(args.meta_out, args.out.stem, root, args.out, length=written)
     sys.stdout.write(f"{args.out}: {written} of {len(videos)} records\n")
     return 1 if failures else 0

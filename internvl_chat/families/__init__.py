@@ -153,7 +153,9 @@ def read_config_file(folder: Path) -> dict[str, Any]:
     """
     path = folder / CONFIG_NAME
     if not path.is_file():
-        raise UserError(f"{folder}: is no checkpoint: it holds no {CONFIG_NAME}")
+        inside = sorted(file.parent for file in folder.glob(f"*/{CONFIG_NAME}"))
+        hint = f"; did you mean {inside[-1]}?" if inside else ""
+        raise UserError(f"{folder}: is no checkpoint: it holds no {CONFIG_NAME}{hint}")
     try:
         fields = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:

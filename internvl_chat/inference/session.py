@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -171,6 +172,8 @@ def open_session(args: SessionArguments, ranks: Ranks = ALONE) -> PredictionSess
             meta JSON that cannot be used.
     """
     chosen = _chosen_checkpoints(args)
+    if ranks.is_first and not (args.model or args.ensemble):
+        sys.stderr.write(f"asking {chosen[0]}, the newest checkpoint under {args.work_dirs}: --model asks another\n")
     weights = normalised_weights(len(chosen), args.weights)
     entries = load_meta(args.meta)
     if len(entries) > 1:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -182,13 +183,20 @@ def load_weights(
 
 @contextmanager
 def _without_load_report() -> Iterator[None]:
-    """transformers lists new adapters as missing weights; what may be missing was checked before."""
-    verbosity = hf_logging.get_verbosity()
+    """transformers lists new adapters as missing weights; what may be missing was checked before.
+
+    Nor does it draw a bar of the tensors where nobody looks on.
+    """
+    verbosity, has_bar = hf_logging.get_verbosity(), hf_logging.is_progress_bar_enabled()
     hf_logging.set_verbosity_error()
+    if has_bar and not sys.stderr.isatty():
+        hf_logging.disable_progress_bar()
     try:
         yield
     finally:
         hf_logging.set_verbosity(verbosity)
+        if has_bar:
+            hf_logging.enable_progress_bar()
 
 
 def check_weights(folder: Path, config: PreTrainedConfig, tensors: Mapping[str, LazyTensor]) -> None:

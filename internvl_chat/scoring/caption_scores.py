@@ -11,6 +11,7 @@ import io
 import logging
 import os
 import subprocess
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -158,7 +159,7 @@ def caption_tokens(texts: Sequence[Sequence[str]], java: bool = True) -> Tokens:
         return {n: [tokenize(text) for text in group] for n, group in enumerate(clean)}
     from pycocoevalcap.tokenizer.ptbtokenizer import PTBTokenizer
 
-    with _java_on_path():
+    with _java_on_path(), _unheard():
         asked = {n: [{"caption": text} for text in group] for n, group in enumerate(clean)}
         tokens = dict(PTBTokenizer().tokenize(asked))
     # It does not look at the program's exit code.
@@ -180,6 +181,22 @@ def _bleu_sums(truth: Tokens, said: Tokens) -> FloatArray:
         return [length, closest, *counts["correct"], *counts["guess"]]
 
     return np.array([row(counts) for counts in scorer.ctest], dtype=np.float64)
+
+
+@contextlib.contextmanager
+def _unheard() -> Iterator[None]:
+    """Keep what Java writes to standard error from the screen, unless Python's warnings are asked for."""
+    if sys.warnoptions:
+        yield
+        return
+    screen, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(screen, 2)
+        os.close(screen)
+        os.close(nowhere)
 
 
 def _meteor_sums(truth: Tokens, said: Tokens) -> FloatArray:

@@ -7,7 +7,6 @@ A single argument `settings.json` is accepted instead of flags. On a machine wit
 
 from __future__ import annotations
 
-import difflib
 import logging
 import os
 import sys
@@ -17,6 +16,7 @@ from contextlib import nullcontext
 from dataclasses import asdict, fields
 from importlib.metadata import version
 from pathlib import Path
+from typing import NoReturn
 
 import torch
 import transformers
@@ -27,6 +27,7 @@ from transformers import (
     set_seed,
 )
 
+from internvl_chat.commands.options import meant
 from internvl_chat.contracts import UserError
 from internvl_chat.data.prompts.encoder import PromptConfig
 from internvl_chat.data.training_set.collator import PackCollator
@@ -58,9 +59,16 @@ from internvl_chat.train.workload import settle_recomputation
 logger = logging.getLogger("internvl_chat.train")
 
 
+class _FlagParser(HfArgumentParser):
+    """transformers' parser, whose every flag would be listed before the error."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(message.removeprefix("argument "))
+
+
 def parse_arguments(argv: list[str]) -> RunArguments:
     kinds = RunArguments.kinds()
-    parser = HfArgumentParser(kinds, description=__doc__, allow_abbrev=False)
+    parser = _FlagParser(kinds, description=__doc__, allow_abbrev=False)
     try:
         if _is_settings_file(argv):
             return RunArguments.of(parser.parse_dict(read_json(Path(argv[0]))))
@@ -72,9 +80,8 @@ def parse_arguments(argv: list[str]) -> RunArguments:
     flags = [word for word in unknown if word.startswith("--")]
     if unknown:
         known = [f"--{flag.name}" for kind in kinds for flag in fields(kind)]
-        similar = difflib.get_close_matches((flags or unknown)[0], known, n=1)
-        hint = f"did you mean {similar[0]}?" if similar else "--help lists the flags"
-        raise UserError(f"unknown flag {(flags or unknown)[0]}: {hint}")
+        word = (flags or unknown)[0]
+        raise UserError(f"unknown flag {word}: {meant(word, known, '--help lists the flags')}")
     return RunArguments.of(tuple(arguments))
 
 

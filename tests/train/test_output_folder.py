@@ -15,6 +15,7 @@ from internvl_chat.files import write_json
 from internvl_chat.train import output_folder
 from internvl_chat.train.output_folder import check_free_disk, check_same_data, held, warn_of_another_batch
 from tests.helpers import ROOT
+from tests.train.conftest import BASE_MODEL
 
 pytestmark = pytest.mark.process
 
@@ -62,14 +63,15 @@ def test_a_checkpoint_must_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         check_free_disk(tmp_path, 1100, 2)
 
 
-def test_the_last_line_is_what_went_wrong_and_the_port_is_free(tmp_path: Path) -> None:
+def test_the_last_line_is_what_went_wrong_and_the_port_is_free(shapes_meta: Path, tmp_path: Path) -> None:
     torchrun = tmp_path / "bin" / "torchrun"
     torchrun.parent.mkdir()
     torchrun.write_text('#!/bin/sh\necho "error: no such meta"\necho "port $MASTER_PORT"\nseq 30\nexit 3\n')
     torchrun.chmod(0o755)
     env = {name: value for name, value in os.environ.items() if name != "MASTER_PORT"}
     env |= {"PATH": f"{torchrun.parent}:{env['PATH']}", "OUTPUT_DIR": str(tmp_path / "out"), "GPUS": "1"}
-    env |= {"BATCH_SIZE": "1", "PER_DEVICE_BATCH_SIZE": "1", "MODEL_PATH": "m", "META_PATH": "d"}
+    env |= {"BATCH_SIZE": "1", "PER_DEVICE_BATCH_SIZE": "1", "MODEL_PATH": str(BASE_MODEL)}
+    env["META_PATH"] = str(shapes_meta)
 
     def launch() -> subprocess.CompletedProcess[str]:
         argv = ["bash", str(ROOT / "shell/launch.sh")]
@@ -77,6 +79,7 @@ def test_the_last_line_is_what_went_wrong_and_the_port_is_free(tmp_path: Path) -
 
     first, second = launch(), launch()
     assert first.returncode == 3 and first.stderr.splitlines()[-1] == "error: no such meta"
+    assert not (tmp_path / "out").exists(), "a start that came to nothing left a folder"
     ports = [line for run in (first, second) for line in run.stdout.splitlines() if line.startswith("port ")]
     assert len(ports) == 2 and "port 34229" not in ports
     torchrun.write_text("#!/bin/sh\nexit 4\n")

@@ -47,7 +47,7 @@ def _cause(folder: Path, fields: Any) -> tuple[str, str]:
     """Code and expectation for an entry that was refused: a path that is not there, or its form."""
     if isinstance(fields, dict) and isinstance(fields.get("root"), str) and isinstance(fields.get("annotation"), str):
         root, annotation = os.path.expanduser(fields["root"]), os.path.expanduser(fields["annotation"])
-        if not os.path.isdir(root):
+        if not os.path.isdir(root) and not os.path.isdir(folder / root):
             return "meta-root", "a folder"
         if not os.path.isfile(annotation) and not os.path.isfile(folder / annotation):
             return "meta-annotation", "an annotation file"

@@ -45,7 +45,8 @@ class DatasetEntry:
     """One entry of a meta JSON.
 
     Args:
-        root: the folder that paths in its records are relative to, and may not leave unless `allow_outside_root`.
+        root: the folder that paths in its records are relative to, and may not leave unless `allow_outside_root`;
+            relative to the working folder or to the meta JSON.
         annotation: a JSONL file or a JSON list, relative to the working folder or to the meta JSON.
         repeat_time: every line is used so many times an epoch; below 1 that share of the lines, the first ones.
         object_names: how the prompt calls categories, beside `OBJECT_NAMES`.
@@ -118,6 +119,8 @@ def _kinds(types: tuple[type, ...]) -> str:
 def _root_of(path: Path, name: str, fields: Any) -> Path:
     _check_fields(path, name, fields)
     root = Path(os.path.expanduser(fields["root"]))
+    if not os.path.isdir(root) and os.path.isdir(path.parent / root):
+        root = path.parent / root
     if not os.path.isdir(root):
         raise UserError(f"{path}: 'root' of {name!r} is no folder: {root}; edit it to where the videos lie")
     return root

@@ -146,6 +146,9 @@ class RecordReader:
         if self.confined_to is None:
             return path
         way_out = "keep files under the root, or set 'allow_outside_root' in the meta JSON"
+        if PurePath(name).is_absolute() and path.resolve().is_relative_to(self.confined_to):
+            inside = path.resolve().relative_to(self.confined_to)
+            raise UserError(f"{source}: {key!r} is {_shown(name)}: expected a path relative to the root: '{inside}'")
         if ".." in parts or PurePath(name).is_absolute():
             raise UserError(f"{source}: {key!r} is {_shown(name)}: leaves the dataset's root; {way_out}")
         if not self._real_path(path).is_relative_to(self.confined_to):

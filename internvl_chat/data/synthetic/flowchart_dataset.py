@@ -17,6 +17,7 @@ from PIL import Image
 from internvl_chat.boxes import is_absent, thousandths_from_pixels
 from internvl_chat.constants import IMAGE_PLACEHOLDER
 from internvl_chat.contracts import UserError
+from internvl_chat.data.records.meta_files import write_meta
 from internvl_chat.data.synthetic.flowchart import CATEGORY_IDS, FlowchartStyle, draw_flowchart
 from internvl_chat.files import begin_folder, replacing, write_json, write_jsonl
 from internvl_chat.grounding import DETECTION_QUESTION, LabelledBox, detection_answer
@@ -116,6 +117,6 @@ def write_flowcharts(
     for part, chosen in parts.items():
         write_jsonl(folder / f"{part}.jsonl", (page.record() for page in chosen))
         write_json(folder / f"{part}_coco.json", coco_annotations(chosen))
-    entry = {"root": str(folder), "annotation": str(folder / "train.jsonl"), "data_augment": False, "repeat_time": 1}
-    write_json(folder / "meta.json", {"flowcharts": {**entry, "length": images - num_val}})
+    settings = {"data_augment": False, "repeat_time": 1, "length": images - num_val}
+    write_meta(folder / "meta.json", "flowcharts", folder, folder / "train.jsonl", **settings)
     return {part: list(chosen) for part, chosen in parts.items()}

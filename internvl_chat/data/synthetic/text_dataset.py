@@ -16,6 +16,7 @@ from typing import Any
 
 from internvl_chat.constants import VIDEO_PLACEHOLDER
 from internvl_chat.contracts import UserError
+from internvl_chat.data.records.meta_files import write_meta
 from internvl_chat.data.synthetic.text_pages import PageStyle, draw_page, lay_out, legible
 from internvl_chat.data.synthetic.texts import LongText, TextFields, read_long_texts
 from internvl_chat.files import begin_folder, file_digest, replacing_folder, write_json, write_jsonl
@@ -88,8 +89,7 @@ def write_text_videos(source: Path, fields: TextFields, job: TextJob, workers: i
         raise UserError(f"{source}: none of {len(videos)} texts can be shown{why and ': '}{why}")
     annotation = job.folder / "records.jsonl"
     write_jsonl(annotation, (video.record() for video in shown))
-    entry = {"root": str(job.folder), "annotation": str(annotation), "every_frame": True, "length": len(shown)}
-    write_json(job.folder / "meta.json", {job.name: entry})
+    write_meta(job.folder / "meta.json", job.name, job.folder, annotation, every_frame=True, length=len(shown))
     write_json(job.folder / "report.json", report_of(videos))
     return videos
 
