@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import partial
 
+import torch
 from peft import LoraConfig
 from torch import nn
 
 from internvl_chat.model.part_names import USUAL_NAMES, PartNames
 
+# The output layer's table of tokens, in the bare or the wrapped model.
+HEAD_TABLE = "lm_head.weight"
 # What LoRA wraps in a language model, by its `model_type`.
 _LLAMA_TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 LORA_TARGETS = {
@@ -30,6 +34,8 @@ class TrainablePart:
         unfrozen_vit_layers: ViT layers trained whole, whatever becomes of the others.
         unfreeze_lm_head: whether the output layer is trained whole.
         names: of the model's parts.
+        new_tokens: ids that the base has never seen. Their rows of the embeddings and of the output layer, all alike at
+            the start, are trained though the language model's own weights are not.
     """
 
     use_llm_lora: int
@@ -40,6 +46,7 @@ class TrainablePart:
     unfrozen_vit_layers: range = range(0)
     unfreeze_lm_head: bool = False
     names: PartNames = USUAL_NAMES
+    new_tokens: range = range(0)
 
     def __contains__(self, parameter_name: str) -> bool:
         """Whether the parameter of this name, in the bare or the LoRA-wrapped model, is trained and saved."""
@@ -53,14 +60,25 @@ class TrainablePart:
             if layer and int(layer[1]) in self.unfrozen_vit_layers:
                 return True
             return not self.freeze_backbone and self.use_backbone_lora == 0
-        if self.unfreeze_lm_head and parameter_name.endswith("lm_head.weight"):
+        return self._trains_whole(parameter_name) or self.trains_rows(parameter_name)
+
+    def _trains_whole(self, parameter_name: str) -> bool:
+        """Of a parameter of the language model."""
+        if self.unfreeze_lm_head and parameter_name.endswith(HEAD_TABLE):
             return True
         return not self.freeze_llm and self.use_llm_lora == 0
 
+    def trains_rows(self, parameter_name: str) -> bool:
+        """Whether the parameter is a table that is trained, and saved, for the rows of the new tokens alone."""
+        is_table = parameter_name.endswith((self.names.embedding_table, HEAD_TABLE))
+        return is_table and len(self.new_tokens) > 0 and not self._trains_whole(parameter_name)
+
     def mark(self, model: nn.Module) -> None:
-        """Set `requires_grad` of every parameter."""
+        """Set `requires_grad` of every parameter; of a table with new rows, the others' gradients become zero."""
         for name, parameter in model.named_parameters():
             parameter.requires_grad_(name in self)
+            if self.trains_rows(name):
+                parameter.register_hook(partial(_of_rows, rows=self.new_tokens))
 
     def lora_config(self, language_model_type: str, dropout: float = 0.0, alpha: float = 0.0) -> LoraConfig | None:
         """PEFT's configuration of the LoRA asked for, None for none.
@@ -92,6 +110,13 @@ class TrainablePart:
             alpha_pattern={tower_pattern: alpha or 2 * self.use_backbone_lora} if differs else {},
             task_type="CAUSAL_LM",
         )
+
+
+def _of_rows(gradient: torch.Tensor, rows: range) -> torch.Tensor:
+    """A table's gradient [V, D] that is zero outside of some rows."""
+    kept = torch.zeros_like(gradient)
+    kept[rows.start : rows.stop] = gradient[rows.start : rows.stop]
+    return kept
 
 
 def unfrozen_layers(first: int, num_layers: int) -> range:

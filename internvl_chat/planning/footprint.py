@@ -112,7 +112,7 @@ class Footprint:
 
     @property
     def _trains_head(self) -> bool:
-        return self._trains_llm or self.trained.unfreeze_lm_head
+        return self._trains_llm or self.trained.unfreeze_lm_head or len(self.trained.new_tokens) > 0
 
     def kept_bytes(self, shape: PassShape, recomputed_layers: int) -> dict[str, int]:
         """Bytes of activations that stay from the forward to the backward pass, by part.

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from peft import get_peft_model
@@ -20,7 +21,7 @@ from transformers import (
 from internvl_chat.contracts import Sample, SkippedPass, UserError
 from internvl_chat.data.media.frame_cache import FrameCache
 from internvl_chat.data.prompts.encoder import PromptConfig, SampleEncoder
-from internvl_chat.data.prompts.tokenizer import add_special_tokens, load_tokenizer
+from internvl_chat.data.prompts.tokenizer import add_special_tokens, read_tokenizer
 from internvl_chat.data.records.annotations import load_meta, read_mix
 from internvl_chat.data.training_set.dataset import CaptionDataset
 from internvl_chat.data.training_set.packing import group_by_prompt
@@ -44,24 +45,42 @@ logger = logging.getLogger(__name__)
 _PASSES_TRIED = 3
 
 
-def load_text_processing(args: ModelArguments) -> tuple[PreTrainedTokenizerBase, ProcessorMixin | None]:
-    """The base's tokenizer, with its family's special tokens, and its processor where it ships one."""
+class TextProcessing(NamedTuple):
+    """A base's tokenizer with its family's special tokens, and its processor where it ships one.
+
+    Args:
+        num_added: how many of those tokens the base's own tokenizer lacks; they have the highest ids.
+    """
+
+    tokenizer: PreTrainedTokenizerBase
+    processor: ProcessorMixin | None
+    num_added: int
+
+    def new_tokens(self, config: PreTrainedConfig) -> range:
+        """The ids that a base of this configuration has never seen, whether or not it has rows to spare for them."""
+        num_tokens = len(self.tokenizer)
+        return range(min(num_tokens - self.num_added, config.text_config.vocab_size), num_tokens)
+
+
+def load_text_processing(args: ModelArguments) -> TextProcessing:
+    """What reads and writes a base's text."""
     folder = resolve_folder(args.model_name_or_path)
     family = family_in(folder)
     if family.original.is_original(read_config_file(folder)):
-        return load_tokenizer(folder, family), None
+        tokenizer = read_tokenizer(folder)
+        return TextProcessing(tokenizer, None, add_special_tokens(tokenizer, family.data.SPECIAL_TOKENS))
     tokenizer = AutoTokenizer.from_pretrained(args.model_name_or_path, use_fast=args.use_fast_tokenizer)
-    add_special_tokens(tokenizer, family.data.SPECIAL_TOKENS)
+    num_added = add_special_tokens(tokenizer, family.data.SPECIAL_TOKENS)
     try:
         processor = AutoProcessor.from_pretrained(args.model_name_or_path)
     except (OSError, ValueError, AttributeError):
-        return tokenizer, None
+        return TextProcessing(tokenizer, None, num_added)
     processor.tokenizer = tokenizer
-    return tokenizer, processor
+    return TextProcessing(tokenizer, processor, num_added)
 
 
-def trainable_part(args: ModelArguments, config: PreTrainedConfig) -> TrainablePart:
-    """What the flags train of a model.
+def trainable_part(args: ModelArguments, config: PreTrainedConfig, new_tokens: range = range(0)) -> TrainablePart:
+    """What the flags train of a model, to which some tokens are new.
 
     Raises:
         UserError: they name a ViT layer, or an output layer, that the model does not have.
@@ -82,6 +101,7 @@ def trainable_part(args: ModelArguments, config: PreTrainedConfig) -> TrainableP
         vit_layers,
         args.unfreeze_lm_head,
         parts.NAMES,
+        new_tokens,
     )
 
 
@@ -92,6 +112,7 @@ def build_model(
     image_size_px: int | None = None,
     recomputed_layers: int = 0,
     modules: Iterable[str] = (),
+    new_tokens: range = range(0),
 ) -> tuple[torch.nn.Module, TrainablePart]:
     """The base with LoRA and with what controls need, for a tokenizer and a tile size, and what of it is trained."""
     model = load_base(
@@ -107,13 +128,20 @@ def build_model(
     model.config.use_cache = False
     use_shared_prefix_attention(model)
     use_stochastic_depth(model, args.drop_path_rate)
-    trained = trainable_part(args, model.config)
+    trained = trainable_part(args, model.config, new_tokens)
     recompute_layers(model, recomputed_layers)
     wrapped: torch.nn.Module = model
     lora = trained.lora_config(model.config.text_config.model_type, args.lora_dropout, args.lora_alpha)
     if lora is not None:
         # ZeRO-3 wants one dtype, so LoRA's matrices stay in the model's.
         wrapped = get_peft_model(model, lora, autocast_adapter_dtype=False)
+    if tokenizer and any(map(trained.trains_rows, dict(wrapped.named_parameters()))):
+        logger.warning(
+            "%d tokens are new to %s, such as %s: their rows of the embeddings and the output layer are trained, too",
+            len(new_tokens),
+            args.model_name_or_path,
+            tokenizer.convert_ids_to_tokens(new_tokens.start),
+        )
     trained.mark(wrapped)
     return wrapped, trained
 

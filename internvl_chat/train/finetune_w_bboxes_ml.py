@@ -164,7 +164,8 @@ def train(run: RunArguments) -> None:
     if args.dry_run:
         sys.stdout.write(describe_run(run, prompt_config, trainable_part(model_args, config)))
         return
-    tokenizer, processor = load_text_processing(model_args)
+    text = load_text_processing(model_args)
+    tokenizer, new_tokens = text.tokenizer, text.new_tokens(config)
     tower = tower_of(resolve_folder(model_args.model_name_or_path))
     samples, dataset, validation = read_training_data(data_args, args, tokenizer, prompt_config, tower)
     if resume_from:
@@ -172,13 +173,13 @@ def train(run: RunArguments) -> None:
     check_first_pass(dataset)
 
     dtype = torch.bfloat16 if args.bf16 else torch.float32
-    part = trainable_part(model_args, config)
+    part = trainable_part(model_args, config, new_tokens)
     # The rank with the least memory decides: layers that differ would gather weights in different orders.
     recomputed_layers = max(
         found_by_ranks(lambda: settle_recomputation(run, prompt_config, config, part, dataset.passes))
     )
     model, trained = build_model(
-        model_args, dtype, tokenizer, run.prompt.force_image_size, recomputed_layers, prompt_config.modules
+        model_args, dtype, tokenizer, run.prompt.force_image_size, recomputed_layers, prompt_config.modules, new_tokens
     )
     footprint = Footprint(model.config, trained, model_args.num_adapter_layers, model_args.lora_dropout, dtype.itemsize)
     trainer = BoxCaptionTrainer(
@@ -186,7 +187,7 @@ def train(run: RunArguments) -> None:
         args=args,
         train_dataset=dataset,
         data_collator=PackCollator(family.data.blank(prompt_config)),
-        processing_class=tokenizer if processor is None else processor,
+        processing_class=text.processor or tokenizer,
         trained=trained,
         prompt_config=prompt_config,
         max_packed_tokens=data_args.max_packed_tokens,

@@ -105,6 +105,10 @@ class BoxCaptionTrainer(Trainer):
             self._has_started = True
         return loss
 
+    def get_decay_parameter_names(self, model: torch.nn.Module) -> list[str]:
+        """All but norms and biases, and tables of which a few rows are trained: decay would move the others."""
+        return [name for name in super().get_decay_parameter_names(model) if not self.trained.trains_rows(name)]
+
     def get_batch_samples(
         self, epoch_iterator: Iterator, num_batches: int, device: torch.device
     ) -> tuple[list, torch.Tensor | int | None]:
