@@ -1,14 +1,18 @@
-"""Caption the test videos with a checkpoint: submission files, and scores where references exist.
+"""Caption videos with a checkpoint: the challenge's test videos or your own records, and scores where references exist.
 
     python eval_const.py                                     # newest checkpoint under work_dirs/
+    python eval_const.py --model CKPT --meta data.json --out results/mine --sheet captions.png
     python eval_const.py --model CKPT --out results/mine --split public
     python eval_const.py --ensemble CKPT_A CKPT_B --weights 0.6 0.4
     torchrun --nproc_per_node 4 eval_const.py                # the ids split over four processes
 
-Writes result_public.json, result_private.json and result.zip in the challenge's form, and with --num_candidates above 1
-candidates_public.json and candidates_private.json (id -> captions). With --references (or a references_test.json in the
-dataset's root) it also prints and writes BLEU, METEOR, CIDEr and ROUGE-L: of each part, and the mean of both, which is
-what the challenge ranks by.
+Where the dataset holds test videos by the challenge's numbers, they are captioned; otherwise each question of the
+records, under its own id and with its own track: what trains can be captioned, and a record without an answer is a
+question. answers.jsonl holds what was said, the form that every command reads, and run.json how it was made; beside
+them lie result.json, or result_public.json, result_private.json and result.zip in the challenge's form, and with
+--num_candidates above 1 candidates.json, or a file for each part (id -> captions). With --references, a
+references_test.json in the dataset's root, or answers in the records, it also prints and writes BLEU, METEOR, CIDEr
+and ROUGE-L: of each part, and the mean of both, which is what the challenge ranks by.
 
 Every finished caption is kept in OUT/progress: the same command goes on where a killed one stopped. A video that
 cannot be read, or of which the model says no word, is named, gets --fallback_caption or none, and the exit code is 1.
@@ -19,12 +23,12 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from internvl_chat.choices import CONSENSUS_UTILITIES
-from internvl_chat.commands.options import Parser, add_prediction_options, quieten
+from internvl_chat.commands.options import Parser, add_prediction_options, add_sheet_options, quieten, save_png
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -32,10 +36,15 @@ def build_parser() -> argparse.ArgumentParser:
     add_prediction_options(parser)
     add = parser.add_argument
     add("--out", "--save_path", type=Path, help="output folder (default: results/<run>-<checkpoint>)")
-    add("--split", choices=("public", "private", "both"), default="both", help="test split (default: %(default)s)")
+    add(
+        "--split",
+        choices=("public", "private", "both"),
+        help="test videos by the challenge's numbers (default: both, or all records where there are none)",
+    )
     add("--ids", type=Path, help="caption these ids instead (a JSON list, or a captions file): writes result.json")
-    add("--references", type=Path, help="captions to score against (default: ROOT/references_test.json, if there)")
+    add("--references", type=Path, help="captions or records to score against (default: what the dataset has)")
     add("--consensus", choices=CONSENSUS_UTILITIES, help="choose among the candidates by this (default: the first)")
+    add_sheet_options(parser)
     add("--fallback_caption", help="the caption of a video that cannot be read (default: it gets none)")
     return parser
 
@@ -47,42 +56,57 @@ def run(args: argparse.Namespace) -> int:
     decoding = Decoding.from_arguments(args)
     if args.consensus and decoding.num_candidates == 1:
         raise UserError("--consensus chooses among candidates: give --num_candidates")
-    from internvl_chat.data.records.annotations import read_captions
+    from internvl_chat.data.records.record_questions import read_references
     from internvl_chat.inference.predict import BatchLimits, fail_unless_any
     from internvl_chat.inference.ranks import Ranks
     from internvl_chat.inference.session import open_session
-    from internvl_chat.tasks.intentvc.submission import SPLITS, ids_of_split, read_ids
+    from internvl_chat.scoring.predictions import ANSWERS_NAME, write_facts
+    from internvl_chat.tasks.intentvc.asked import clips_to_ask
+    from internvl_chat.tasks.intentvc.caption_sheet import caption_sheet
 
-    if args.references:
-        # A file that cannot be read is told now, not after hours of captioning.
-        read_captions(args.references)
+    # A file that cannot be read is told now, not after hours of captioning.
+    references = read_references(args.references) if args.references else None
     session = open_session(args, Ranks.join())
-    root = session.entry.root
-    if args.ids:
-        parts: dict[Any, list[str]] = {"": read_ids(args.ids)}
-    else:
-        parts = {split: ids_of_split(root, split) for split in SPLITS if args.split in (split, "both")}
-    asks = [session.ask(video_id) for ids in parts.values() for video_id in ids]
-    if args.consensus not in (None, "BLEU-4") and len(asks) == 1:
+    asked = clips_to_ask(session, args.ids, args.split)
+    if args.consensus not in (None, "BLEU-4") and len(asked.asks) == 1:
         raise UserError(f"--consensus {args.consensus} weighs words by how few videos have them: take BLEU-4 for one")
     folder = args.out or session.results_folder
-    predictions = session.predict(asks, decoding, BatchLimits(args.batch_tokens, args.num_workers), folder / "progress")
+    limits = BatchLimits(args.batch_tokens, args.num_workers)
+    predictions = session.predict(asked.asks, decoding, limits, folder / "progress")
     fail_unless_any(predictions)
-    is_whole = not session.ranks.is_first or write(
-        args, folder, f"intentvcnet {session.name}", parts, predictions, root
-    )
+    is_whole = True
+    if session.ranks.is_first:
+        known = references or asked.references or references_beside(session.root)
+        is_whole = write(args, folder, f"intentvcnet {session.name}", asked.parts, predictions, known)
+        write_facts(folder / ANSWERS_NAME, session.facts(args.meta, decoding))
+        if args.sheet:
+            save_png(caption_sheet(session.views[0], asked.asks, predictions.captions, args.sheet_clips), args.sheet)
     session.ranks.leave()
     return 0 if is_whole and not predictions.failures else 1
 
 
+def references_beside(root: Path) -> dict[str, list[str]]:
+    """The captions of the test videos, where the dataset has them."""
+    from internvl_chat.data.records.annotations import read_captions
+
+    path = root / "references_test.json"
+    return read_captions(path) if path.is_file() else {}
+
+
 def write(
-    args: argparse.Namespace, folder: Path, version: str, parts: dict[Any, list[str]], predictions: Any, root: Path
+    args: argparse.Namespace,
+    folder: Path,
+    version: str,
+    parts: Mapping[Any, list[str]],
+    predictions: Any,
+    references: Mapping[str, Sequence[str]],
 ) -> bool:
     """Everything that is made of the predictions, and whether all of it is as it should be.
 
-    `parts` are the ids of each split, or of `""` for chosen ids.
+    `parts` are the ids of each split, or of `""` where the run is no submission.
     """
     from internvl_chat.files import write_json
+    from internvl_chat.scoring.predictions import ANSWERS_NAME, write_predictions
     from internvl_chat.tasks.intentvc.check_submission import validate_submission
     from internvl_chat.tasks.intentvc.submission import submitted_caption, write_results
 
@@ -93,7 +117,7 @@ def write(
         for part, ids in parts.items():
             write_json(folder / file_name("candidates", part), of_part(predictions.candidates, ids))
     chosen = chosen_first(predictions.candidates, args)
-    said = {i: texts[0] if args.ids else submitted_caption(texts) for i, texts in chosen.items()}
+    said = {i: texts[0] if "" in parts else submitted_caption(texts) for i, texts in chosen.items()}
     silent = {i: "the model said no word" for i, text in said.items() if text is None}
     for video_id, reason in silent.items():
         sys.stderr.write(f"error: {video_id}: {reason}\n")
@@ -102,8 +126,9 @@ def write(
     if args.fallback_caption is not None:
         captions |= dict.fromkeys(failures, args.fallback_caption)
 
+    write_predictions(folder / ANSWERS_NAME, {i: [text, *chosen.get(i, [])[1:]] for i, text in captions.items()})
     problems = []
-    if args.ids:
+    if "" in parts:
         write_json(folder / "result.json", {"version": version, "captions": of_part(captions, parts[""])})
     else:
         by_part = {part: of_part(captions, ids) for part, ids in parts.items()}
@@ -122,9 +147,7 @@ def write(
         sys.stdout.write(f"{len(failures)} videos {given}: see {folder / 'failures.json'}\n")
     else:
         (folder / "failures.json").unlink(missing_ok=True)
-
-    references = args.references or root / "references_test.json"
-    if args.references or references.is_file():
+    if references:
         # Who says nothing has said something wrong; a video that cannot be read is nobody's fault.
         write_scores(folder, {**dict.fromkeys(silent, ""), **captions}, references, parts)
     return not problems and not failures
@@ -152,10 +175,14 @@ def chosen_first(candidates: dict[str, list[str]], args: argparse.Namespace) -> 
     if not args.consensus or (len(worded) == 1 and args.consensus != "BLEU-4"):
         return candidates
     choices = choose_by_consensus(worded, args.consensus)
-    return {i: [choices[i].caption, *texts] if i in choices else texts for i, texts in candidates.items()}
+
+    def in_front(texts: list[str], index: int) -> list[str]:
+        return [texts[index], *texts[:index], *texts[index + 1 :]]
+
+    return {i: in_front(texts, choices[i].index) if i in choices else texts for i, texts in candidates.items()}
 
 
-def missing_of_challenge(parts: dict[Any, list[str]]) -> list[str]:
+def missing_of_challenge(parts: Mapping[Any, list[str]]) -> list[str]:
     """What a submission of some of the challenge's videos lacks to be whole."""
     from internvl_chat.tasks.intentvc.submission import challenge_ids
 
@@ -171,19 +198,22 @@ def missing_of_challenge(parts: dict[Any, list[str]]) -> list[str]:
     return said
 
 
-def write_scores(folder: Path, captions: dict[str, str], path: Path, parts: dict[Any, list[str]]) -> None:
+def write_scores(
+    folder: Path,
+    captions: Mapping[str, str],
+    references: Mapping[str, Sequence[str]],
+    parts: Mapping[Any, list[str]],
+) -> None:
     """`scores.json` and what is printed of it: as the challenge does, each part by itself and the mean of both."""
-    from internvl_chat.data.records.annotations import read_captions
     from internvl_chat.files import write_json
     from internvl_chat.scoring.caption_scores import caption_scores
     from internvl_chat.tasks.intentvc.ranking import final_scores
 
-    references = read_captions(path)
     wanted = {part: [i for i in ids if i in references] for part, ids in parts.items()}
     scored = {part: {i: captions[i] for i in ids if i in captions} for part, ids in wanted.items()}
     by_part = {part or "all": caption_scores(said, references) for part, said in scored.items() if said}
     if not by_part:
-        sys.stderr.write(f"warning: {path} has references of none of the captions: nothing is scored\n")
+        sys.stderr.write(f"warning: no caption has references, such as {next(iter(captions))}: nothing is scored\n")
         return
     counts = {"captions": sum(map(len, scored.values())), "references": sum(map(len, wanted.values()))}
     scores = final_scores(by_part)

@@ -34,6 +34,9 @@ NORMALISATIONS = {
     "siglip": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
 }
 
+# Longest answer of a model in tokens, unless asked for otherwise: nobody's caption is cut off by it.
+MAX_NEW_TOKENS = 512
+
 # Exit code of a command that was stopped by Ctrl-C, as a shell's own.
 INTERRUPTED = 130
 

@@ -17,13 +17,14 @@ from internvl_chat.contracts import UserError
 from internvl_chat.data.prompts.wordings import wording_named
 from internvl_chat.data.records.annotations import DatasetEntry
 from internvl_chat.data.records.intentvc import boxes_path_of, video_path_of
+from internvl_chat.data.records.record_questions import question_sample
 from internvl_chat.files import read_json, write_json
 from internvl_chat.inference.decoding import Decoding
 from internvl_chat.inference.ensemble import Ensemble
 from internvl_chat.inference.generation import Captioners, caption_ends
 from internvl_chat.inference.handle import open_model
 from internvl_chat.inference.predict import predict
-from internvl_chat.inference.requests import Ask, Viewpoint, question_sample
+from internvl_chat.inference.requests import Ask, Viewpoint
 from tests.helpers import ROOT
 
 

@@ -43,7 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--txt", action="store_true", help="also OUT/txt: a text file a video")
     add("--layout", choices=("cogvideox",), help="also prompts.txt and videos.txt, line by line")
     add("--parquet", action="store_true", help="also captions.parquet")
-    add_decoding_options(parser, max_new_tokens=512)
+    add_decoding_options(parser)
     add_feeding_options(parser)
 
 

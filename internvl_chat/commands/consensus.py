@@ -17,22 +17,31 @@ from internvl_chat.commands.options import file_to_write
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--candidates", type=Path, required=True, help="{id: [caption, ...]}, alone or as 'captions'")
     parser.add_argument(
-        "--out", type=file_to_write, required=True, help="write {'version', 'captions': {id: caption}} here"
+        "--candidates", type=Path, required=True, help="{id: [caption, ...]}, or answers.jsonl with candidates"
+    )
+    parser.add_argument(
+        "--out",
+        type=file_to_write,
+        required=True,
+        help="write {'version', 'captions': {id: caption}} here, or JSONL if it ends so",
     )
     parser.add_argument("--metric", choices=CONSENSUS_UTILITIES, default="CIDEr", help="utility (default: %(default)s)")
     parser.add_argument("--version", default="consensus", help="the output's version text (default: %(default)s)")
 
 
 def run(args: argparse.Namespace) -> int:
-    from internvl_chat.data.records.annotations import read_captions
     from internvl_chat.files import write_json
     from internvl_chat.scoring.consensus import choose_by_consensus
+    from internvl_chat.scoring.predictions import read_candidates, write_predictions
 
-    candidates = read_captions(args.candidates)
+    candidates = read_candidates(args.candidates)
     choices = choose_by_consensus(candidates, args.metric)
-    write_json(args.out, {"version": args.version, "captions": {i: choice.caption for i, choice in choices.items()}})
+    captions = {i: choice.caption for i, choice in choices.items()}
+    if args.out.suffix == ".jsonl":
+        write_predictions(args.out, {i: [text] for i, text in captions.items()})
+    else:
+        write_json(args.out, {"version": args.version, "captions": captions})
     chosen = sum(choice.utilities[choice.index] for choice in choices.values()) / len(choices)
     any_one = sum(choice.utilities.mean() for choice in choices.values()) / len(choices)
     gain = f"expected {args.metric} {chosen:.4f}, a random candidate's {any_one:.4f}"

@@ -2,17 +2,21 @@
 
 Every clip is captioned with its own track and once more for each probe and level:
 
-    swap     the other object's track, for the clips that other_target.json (id -> id of the same clip with the other
-             object's box) names: does the caption become the other's?
+    swap     the other object's track, for the clips that show two: does the caption become the other's?
     null     no box at all
     jitter   each frame's box moved by up to 0.25, 0.5, 1 or 2 times its own size
     shrink   0.25, 0.5, 0.75 or 0.9 of its width and height taken away
     absent   no box in 0.25, 0.5 or 0.75 of the frames
 
+Clips are the test videos of the challenge, or whatever the records of the meta JSON ask. Records of the same video with
+different tracks are each other's other object by themselves, and so are two ids with the same video file.
+--other_target names pairs otherwise: {"dog-1": "dog-2", "dog-2": "dog-1"}, each an id and the id of the same clip with
+the other object's box.
+
 A line a probe and level says how many captions changed, how many are word for word a reference of the clip's own and of
 its other target (the truth, where the references are all that can be said), and how the captions score against the
 references of both. The last line printed is JSON with the shares of exact captions. With --out FILE, finished captions
-are kept in FILE's folder, and the same command goes on where a killed one stopped.
+are kept in FILE's folder, and the same command goes on where a killed one stopped; `report --control FILE` shows it.
 """
 
 from __future__ import annotations
@@ -23,63 +27,59 @@ import sys
 import tempfile
 from pathlib import Path
 
-from internvl_chat.commands.options import add_prediction_options, file_to_write, png_path, positive_int, save_png
+from internvl_chat.commands.options import add_prediction_options, add_sheet_options, file_to_write, save_png
 
 PROBES = ("swap", "null", "jitter", "shrink", "absent")
+_PAIRS, _REFERENCES = "other_target.json", "references_test.json"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_prediction_options(parser)
     add = parser.add_argument
     add("--probes", nargs="+", choices=PROBES, default=["swap"], help="what to measure (default: swap)")
-    add("--ids", type=Path, help="ids to use (default: public and private test ids)")
-    add("--other_target", type=Path, help="(default: ROOT/other_target.json, if there)")
-    add("--references", type=Path, help="(default: ROOT/references_test.json, if there)")
-    add("--sheet", type=png_path, help="write a contact sheet PNG: clips, boxes and both captions; needs swap")
-    add("--sheet_clips", type=positive_int, default=4, help="clips on the sheet (default: %(default)s)")
+    add("--ids", type=Path, help="ids to use (default: public and private test ids, or all that the records ask)")
+    add("--other_target", type=Path, help="pairs (default: ROOT/other_target.json if there, or found as said above)")
+    add("--references", type=Path, help="captions or records (default: ROOT/references_test.json, or the records')")
+    add_sheet_options(parser)
     add("--out", type=file_to_write, help="write rates, curves and captions to this JSON file")
 
 
 def run(args: argparse.Namespace) -> int:
-    from internvl_chat.contracts import UserError
     from internvl_chat.inference.decoding import Decoding
 
     decoding = Decoding.from_arguments(args)
-    if args.sheet and "swap" not in args.probes:
-        raise UserError("--sheet shows each clip with both objects' boxes: add swap to --probes")
-    from internvl_chat.data.records.annotations import read_captions
+    from internvl_chat.data.records.record_questions import read_references
     from internvl_chat.files import write_json
     from internvl_chat.inference.predict import BatchLimits, fail_unless_any
     from internvl_chat.inference.ranks import Ranks
     from internvl_chat.inference.session import open_session
     from internvl_chat.scoring.caption_scores import score_captions
-    from internvl_chat.tasks.control.probes import (
-        METRIC,
-        ControlResult,
-        check_targets,
-        probe_asks,
-        probes_of,
-        read_other_targets,
-    )
-    from internvl_chat.tasks.intentvc.submission import SPLITS, ids_of_split, read_ids
+    from internvl_chat.tasks.control.pairs import pairs_of, read_other_targets
+    from internvl_chat.tasks.control.probes import METRIC, ControlResult, check_targets, probe_asks, probes_of
+    from internvl_chat.tasks.intentvc.asked import clips_to_ask
 
     session = open_session(args, Ranks.join())
-    root = session.entry.root
-    ids = read_ids(args.ids) if args.ids else [i for split in SPLITS for i in ids_of_split(root, split)]
-    others, truth = args.other_target or root / "other_target.json", args.references or root / "references_test.json"
-    other_target = read_other_targets(others) if args.other_target or others.is_file() else {}
-    references = read_captions(truth) if args.references or truth.is_file() else {}
+    asked_clips = clips_to_ask(session, args.ids)
+    ids, asks = asked_clips.ids, asked_clips.asks
+    others, truth = args.other_target or session.root / _PAIRS, args.references or session.root / _REFERENCES
+    if args.other_target or others.is_file():
+        other_target = read_other_targets(others)
+    else:
+        other_target = pairs_of([ask.samples[0] for ask in asks])
+    known = read_references(truth) if args.references or truth.is_file() else {}
+    references = {**asked_clips.references, **known}
     check_targets(ids, other_target, references, "swap" in args.probes)
 
-    asks = [session.ask(video_id) for video_id in ids]
-    other_asks = {video_id: session.ask(other_target[video_id]) for video_id in ids if video_id in other_target}
+    pairs = {i: other_target[i] for i in ids if i in other_target}
+    other_asks = dict(zip(pairs, session.asks(list(pairs.values())), strict=True))
+    asked = probe_asks(asks, probes_of(args.probes), other_asks)
+    # Clip by clip, since the asks of a clip share its header.
+    every_ask = [ask for of_probe in asked.values() for ask in of_probe]
+    every_ask.sort(key=lambda ask: str(ask.samples[0].video_path))
+    limits = BatchLimits(args.batch_tokens, args.num_workers)
     with tempfile.TemporaryDirectory() as scratch:
-        asked = probe_asks(asks, probes_of(args.probes), other_asks, Path(scratch) / "tracks")
         progress = args.out.with_suffix(".progress") if args.out else Path(scratch) / "progress"
-        # Clip by clip, since the asks of a clip share its header.
-        every_ask = [ask for of_probe in asked.values() for ask in of_probe]
-        every_ask.sort(key=lambda ask: str(ask.samples[0].video_path))
-        predictions = session.predict(every_ask, decoding, BatchLimits(args.batch_tokens, args.num_workers), progress)
+        predictions = session.predict(every_ask, decoding, limits, progress)
     fail_unless_any(predictions)
     captions = predictions.captions
     result = ControlResult(
@@ -94,12 +94,11 @@ def run(args: argparse.Namespace) -> int:
     )
     if session.ranks.is_first:
         if args.out:
-            write_json(args.out, result.to_json())
-        if args.sheet and result.swapped:
+            write_json(args.out, {**result.to_json(), "run": session.facts(args.meta, decoding)})
+        if args.sheet:
             from internvl_chat.tasks.control.contact_sheet import control_sheet
 
-            samples = {ask.id: ask.samples[0] for ask in [*asks, *other_asks.values()]}
-            save_png(control_sheet(result, samples, session.views[0].num_frames, args.sheet_clips), args.sheet)
+            save_png(control_sheet(result, asked, session.views[0], args.sheet_clips), args.sheet)
             sys.stdout.write(f"contact sheet: {args.sheet}\n")
         sys.stdout.write(result.table() + json.dumps(result.rates()) + "\n")
     session.ranks.leave()

@@ -30,14 +30,13 @@ def run(args: argparse.Namespace) -> int:
     from internvl_chat.inference.decoding import Decoding
 
     decoding = Decoding.from_arguments(args)
-    from datetime import date
-
-    from internvl_chat.files import write_json, write_jsonl
+    from internvl_chat.files import write_json
     from internvl_chat.inference.answers import write_answers
     from internvl_chat.inference.handle import open_model
     from internvl_chat.inference.predict import BatchLimits, fail_unless_any
     from internvl_chat.inference.ranks import Ranks
     from internvl_chat.inference.requests import Ask
+    from internvl_chat.scoring.predictions import ANSWERS_NAME, run_facts, write_facts, write_predictions
     from internvl_chat.tasks.benchmark import task_named
 
     benchmark = task_named(args.task).read(args.data)
@@ -56,19 +55,12 @@ def run(args: argparse.Namespace) -> int:
     )
     fail_unless_any(predictions)
     if opened.ranks.is_first:
-        lines = (
-            {"id": i, "answer": texts[0], **({"candidates": texts} if len(texts) > 1 else {})}
-            for i, texts in predictions.candidates.items()
-        )
-        write_jsonl(args.out / "answers.jsonl", lines)
+        write_predictions(args.out / ANSWERS_NAME, predictions.candidates)
         scores = benchmark.score(predictions.candidates)
-        facts = {
-            "task": args.task,
-            "model": str(args.model),
-            "data": str(args.data),
-            "num_frames": args.num_frames or opened.encoder.config.num_frames,
-            "decoding": vars(decoding),
-            "date": date.today().isoformat(),
+        frames = args.num_frames or opened.encoder.config.num_frames
+        facts = run_facts(str(args.model), str(args.data), frames, vars(decoding)) | {"task": args.task}
+        write_facts(args.out / ANSWERS_NAME, facts)
+        facts |= {
             "questions": len(asks),
             "answered": len(predictions.candidates),
             "failures": predictions.failures,

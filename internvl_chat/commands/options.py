@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from internvl_chat.choices import PROMPT_FORMS, VIDEO_BACKENDS
+from internvl_chat.constants import MAX_NEW_TOKENS
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -201,7 +202,7 @@ def add_prediction_options(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         help=f"frames shown of a video (default: 32, or the nearest number in training){each}",
     )
-    add_decoding_options(parser, max_new_tokens=128)
+    add_decoding_options(parser)
     add(
         "--keep_lora",
         action="store_true",
@@ -210,11 +211,18 @@ def add_prediction_options(parser: argparse.ArgumentParser) -> None:
     add_feeding_options(parser)
 
 
-def add_decoding_options(parser: argparse.ArgumentParser, max_new_tokens: int) -> None:
+def add_max_new_tokens(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--max_new_tokens", type=positive_int, default=MAX_NEW_TOKENS, help="longest answer (default: %(default)s)"
+    )
+
+
+def add_decoding_options(parser: argparse.ArgumentParser) -> None:
     """How captions are decoded; `Decoding` has fields of the same names."""
-    add = parser.add_argument
-    add("--max_new_tokens", type=positive_int, default=max_new_tokens, help="longest caption (default: %(default)s)")
-    add("--temperature", type=float, default=0.0, help="above 0: sample (default: greedy or beam search)")
+    add_max_new_tokens(parser)
+    parser.add_argument(
+        "--temperature", type=float, default=0.0, help="above 0: sample (default: greedy or beam search)"
+    )
     add_search_options(parser)
 
 
@@ -263,8 +271,15 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     add("--conv_style", help="conversation template, where the model's files do not tell")
     add("--max_dynamic_patch", type=positive_int, help="most tiles of an image (default: as in training, a base: 12)")
     add("--num_frames", type=positive_int, help="frames shown of a video (default: 32, or the nearest in training)")
-    add("--max_new_tokens", type=positive_int, default=512, help="longest answer (default: %(default)s)")
+    add_max_new_tokens(parser)
     add("--temperature", type=float, default=0.0, help="above 0: sample (default: greedy)")
+
+
+def add_sheet_options(parser: argparse.ArgumentParser) -> None:
+    """A picture of what was said, beside what was shown."""
+    add = parser.add_argument
+    add("--sheet", type=png_path, help="write a contact sheet PNG: frames with their box, and the captions")
+    add("--sheet_clips", type=positive_int, default=4, help="clips on the sheet (default: %(default)s)")
 
 
 def run_file(text: str) -> tuple[str, Path]:
@@ -284,8 +299,8 @@ def add_java_option(parser: argparse.ArgumentParser) -> None:
 def add_scoring_options(parser: argparse.ArgumentParser, required: bool = True) -> None:
     """What captions are scored against, in which groups, and how sure the scores are."""
     add = parser.add_argument
-    add("--references", type=Path, required=required, help="{id: [caption, ...]}, alone or as 'captions' of train.json")
-    add("--tracks", type=Path, help="by size and presence too: the dataset's root, or a JSON file {id: [box, ...]}")
+    add("--references", type=Path, required=required, help="{id: [caption, ...]}, or records with answers")
+    add("--tracks", type=Path, help="by size and presence too: records, the dataset's root, or JSON {id: [box, ...]}")
     add_java_option(parser)
     add("--spice", action="store_true", help="SPICE too; needs models that are a download of their own")
     add("--resamples", type=positive_int, default=1000, help="of the bootstrap (default: %(default)s)")

@@ -68,7 +68,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from internvl_chat.contracts import UserError
     from internvl_chat.data.records.annotations import load_meta, read_samples
-    from internvl_chat.data.training_set.packing import group_by_prompt
+    from internvl_chat.data.records.record_questions import group_by_prompt
     from internvl_chat.model.loading import load_config, resolve_folder
     from internvl_chat.model.trainable import TrainablePart
     from internvl_chat.planning.plan import GPUS, Choices, Machine, Workload, plan_run

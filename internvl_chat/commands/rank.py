@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "runs", nargs="+", type=run_file, metavar="RUN.json", help="predictions or scores; NAME=FILE names a run"
     )
-    parser.add_argument("--references", type=Path, help="what predictions are scored against")
+    parser.add_argument("--references", type=Path, help="for predictions: captions by id, or records with answers")
     add_java_option(parser)
     parser.add_argument("--json", action="store_true", help="print JSON")
 
@@ -55,17 +55,18 @@ def _final_scores(runs: Mapping[str, Path], args: argparse.Namespace) -> dict[st
         UserError: a file is neither, or the runs were scored on different captions: an easy part would win.
     """
     from internvl_chat.contracts import UserError
-    from internvl_chat.data.records.annotations import read_captions, read_predictions
+    from internvl_chat.data.records.record_questions import read_references
     from internvl_chat.files import read_json
+    from internvl_chat.scoring.predictions import read_predictions
     from internvl_chat.tasks.intentvc.assessment import scores_of_parts
     from internvl_chat.tasks.intentvc.ranking import final_scores
 
-    references = read_captions(args.references) if args.references else {}
+    references = read_references(args.references) if args.references else {}
     scores: dict[str, dict[str, float]] = {}
     predictions: dict[str, dict[str, str]] = {}
     counts: dict[str, int] = {}
     for name, path in runs.items():
-        content: Any = read_json(path)
+        content: Any = read_json(path) if path.suffix == ".json" else None
         given = content.get("scores", content) if isinstance(content, dict) else None
         if isinstance(given, dict) and given and all(isinstance(value, (int, float)) for value in given.values()):
             scores[name] = {str(metric): float(value) for metric, value in given.items()}
@@ -73,7 +74,9 @@ def _final_scores(runs: Mapping[str, Path], args: argparse.Namespace) -> dict[st
                 counts[name] = content["captions"]
             continue
         if not args.references:
-            raise UserError(f"{path}: holds predictions, so --references is needed")
+            raise UserError(
+                f"{path}: holds predictions, so --references is needed: captions by id, or records with answers"
+            )
         predictions[name] = {i: text for i, text in read_predictions(path).items() if i in references}
         counts[name] = len(predictions[name])
     id_sets = {frozenset(said) for said in predictions.values()}
@@ -81,5 +84,7 @@ def _final_scores(runs: Mapping[str, Path], args: argparse.Namespace) -> dict[st
         told = ", ".join(f"{name} {count}" for name, count in counts.items())
         raise UserError(f"the runs are scored on different captions ({told}): expected the same ids in all of them")
     for name, said in predictions.items():
+        if not said:
+            raise UserError(f"{runs[name]}: no id has references in {args.references}: are both of the same data?")
         scores[name] = final_scores(scores_of_parts(said, references, java=not args.no_java))
     return {name: scores[name] for name in runs}

@@ -42,10 +42,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from internvl_chat.contracts import UserError
-    from internvl_chat.data.records.annotations import read_captions, read_predictions, video_path_of
+    from internvl_chat.data.records.annotations import video_path_of
+    from internvl_chat.data.records.record_questions import read_references
     from internvl_chat.files import write_text
     from internvl_chat.reports.caption_report import ReportInput, render_report
     from internvl_chat.scoring.control_record import ControlRecord
+    from internvl_chat.scoring.predictions import read_predictions
     from internvl_chat.tasks.intentvc.assessment import assess
     from internvl_chat.tasks.intentvc.groups import read_tracks
 
@@ -59,7 +61,7 @@ def run(args: argparse.Namespace) -> int:
             raise UserError(f"{args.control}: has no captions with the own box or with none: give files of captions")
     elif len(predictions) < len(args.runs):
         raise UserError(f"runs need names of their own, got {', '.join(n for n, _ in args.runs)}: give NAME=FILE")
-    references = read_captions(args.references)
+    references = read_references(args.references)
     shared = set(references).intersection(*predictions.values())
     if not shared:
         raise UserError("the runs share no id that has references: are they of the same split?")

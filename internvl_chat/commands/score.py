@@ -1,10 +1,13 @@
 """Score captions as the challenge does, with bootstrap intervals: BLEU-1 to 4, METEOR, CIDEr and ROUGE-L.
 
+    python -m internvl_chat score --predictions results/answers.jsonl --references data.json
     python -m internvl_chat score --predictions result_public.json --references references.json
 
     python -m internvl_chat score NAME --data DATA --predictions answers.jsonl
 
-The second form scores answers to a task of `evaluate`: JSONL {"id": ..., "answer": ...}, or {id: answer}.
+Predictions are what eval_const.py, evaluate, answer, caption-videos or consensus wrote, or {id: caption}; references
+are lists of captions by id, or the answers in records (a meta JSON, or JSONL). The last form scores answers to a task
+of `evaluate`.
 
 Also by category, by the object's size and presence (--tracks), and against another run on the same captions
 (--baseline: paired bootstrap and approximate randomisation). --json prints everything.
@@ -30,7 +33,7 @@ if TYPE_CHECKING:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("task", nargs="?", choices=TASKS, metavar="NAME", help=f"a task: {', '.join(TASKS)}")
     parser.add_argument("--data", type=Path, help="with NAME: the task's test set, as evaluate takes it")
-    parser.add_argument("--predictions", type=Path, required=True, help="{id: caption}, alone or as 'captions'")
+    parser.add_argument("--predictions", type=Path, required=True, help="answers.jsonl, its folder, or {id: caption}")
     add_scoring_options(parser, required=False)
     parser.add_argument("--baseline", type=Path, help="another run's predictions to compare with")
     parser.add_argument("--allow_missing", action="store_true", help="score what has a caption, if some have none")
@@ -43,10 +46,13 @@ def run(args: argparse.Namespace) -> int:
 
     if args.task:
         if not args.data:
-            raise UserError(f"score {args.task} needs --data, the task's test set")
+            raise UserError(f"score {args.task} needs --data, the task's test set, as `evaluate` takes it")
         return _score_task(args)
     if not args.references:
-        raise UserError("score needs --references, the captions to score against; or the NAME of a task, and --data")
+        raise UserError(
+            "score needs --references, the captions to score against: {id: [caption, ...]}, or records with answers, "
+            "such as the meta JSON that was captioned; or the NAME of a task, and --data"
+        )
     return _score_captions(args)
 
 
@@ -66,15 +72,21 @@ def _score_captions(args: argparse.Namespace) -> int:
     from dataclasses import asdict
 
     from internvl_chat.contracts import UserError
-    from internvl_chat.data.records.annotations import read_captions, read_predictions
+    from internvl_chat.data.records.record_questions import read_references
     from internvl_chat.scoring.caption_scores import score_captions
+    from internvl_chat.scoring.predictions import read_predictions
     from internvl_chat.scoring.significance import compare
     from internvl_chat.tasks.intentvc.assessment import assess
     from internvl_chat.tasks.intentvc.groups import read_tracks
 
-    predictions, references = read_predictions(args.predictions), read_captions(args.references)
+    predictions, references = read_predictions(args.predictions), read_references(args.references)
     missing = [i for i in references if i not in predictions]
-    if missing and len(missing) < len(references) and not args.allow_missing:
+    if len(missing) == len(references):
+        raise UserError(
+            f"{args.predictions} and {args.references} share no id, such as {next(iter(predictions))!r} and "
+            f"{missing[0]!r}: are both of the same data and split?"
+        )
+    if missing and not args.allow_missing:
         raise UserError(
             f"{args.predictions}: has no caption for {len(missing)} of {len(references)} references, such as "
             f"{missing[0]}; --allow_missing scores the others alone"

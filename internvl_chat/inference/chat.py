@@ -19,7 +19,7 @@ from PIL import Image
 from transformers import PreTrainedConfig, PreTrainedModel, TextStreamer
 
 from internvl_chat.boxes import is_absent
-from internvl_chat.constants import IMAGE_PLACEHOLDER, VIDEO_PLACEHOLDER
+from internvl_chat.constants import IMAGE_PLACEHOLDER, MAX_NEW_TOKENS, VIDEO_PLACEHOLDER
 from internvl_chat.contracts import Sample, Track, Turn, UserError
 from internvl_chat.data.media.boxed_pictures import BoxedPicture, boxed_sheet
 from internvl_chat.data.media.sources import check_kind, read_media_header
@@ -69,7 +69,7 @@ class Chat:
         opened: ModelHandle,
         *,
         num_frames: int | None = None,
-        max_new_tokens: int = 512,
+        max_new_tokens: int = MAX_NEW_TOKENS,
         temperature: float = 0.0,
         model: PreTrainedModel | None = None,
     ) -> None:

@@ -6,6 +6,7 @@ import math
 from argparse import Namespace
 from dataclasses import dataclass, fields
 
+from internvl_chat.constants import MAX_NEW_TOKENS
 from internvl_chat.contracts import UserError
 
 
@@ -24,7 +25,7 @@ class Decoding:
     """
 
     num_beams: int = 1
-    max_new_tokens: int = 128
+    max_new_tokens: int = MAX_NEW_TOKENS
     temperature: float = 0.0
     top_p: float = 1.0
     num_candidates: int = 1

@@ -87,7 +87,7 @@ def caption_ends(encoder: SampleEncoder) -> list[int]:
 
 # Not in inference mode: weights that ZeRO-3 gathers here may still serve the next training step.
 @torch.no_grad()
-def caption_plainly(model: PreTrainedModel, view: Viewpoint, sample: Sample, max_new_tokens: int = 128) -> str:
+def caption_plainly(model: PreTrainedModel, view: Viewpoint, sample: Sample, max_new_tokens: int) -> str:
     """The greedy caption of one sample by the model's own `generate`, which leaves the model as it is.
 
     For a model that is being trained: under ZeRO-3 all ranks must call the same layers, whatever they are asked.

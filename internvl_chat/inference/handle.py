@@ -20,12 +20,13 @@ from internvl_chat.model.loading import load_config, resolve_folder, tower_of
 
 @dataclass(frozen=True)
 class ModelHandle:
-    """A model's folder and how it is asked; `load` reads its weights."""
+    """A model's folder and how it is asked; `load` reads its weights, with LoRA folded in unless it is to be kept."""
 
     folder: Path
     base_path: str | None
     encoder: SampleEncoder
     ranks: Ranks = ALONE
+    keep_lora: bool = False
 
     def load(self) -> PreTrainedModel:
         """The model in eval mode, on this rank's device.
@@ -33,7 +34,7 @@ class ModelHandle:
         Raises:
             UserError: its weights, or those of its base, cannot be used.
         """
-        return load_weights(self.folder, self.base_path, self.ranks)
+        return load_weights(self.folder, self.base_path, self.ranks, self.keep_lora)
 
     def identity(self) -> Any:
         """What tells this model from others: its files as they lie there, and its precision."""
@@ -48,6 +49,7 @@ def open_model(
     max_dynamic_patch: int | None = None,
     video_backend: VideoBackend = "pyav",
     ranks: Ranks = ALONE,
+    keep_lora: bool = False,
 ) -> ModelHandle:
     """Find a model, and the prompts that it was trained with; no weights are read yet.
 
@@ -58,6 +60,7 @@ def open_model(
         base_path: where a checkpoint's base lies now, if it was moved since training.
         conv_style: conversation template, where the files do not tell.
         max_dynamic_patch: most tiles of an image; 1 never cuts one. None is what the model was trained with.
+        keep_lora: leave LoRA's matrices beside the weights, as in training.
     Raises:
         UserError: nothing is there, or it is of no known family, or has no tokenizer.
     """
@@ -79,7 +82,7 @@ def open_model(
             max_dynamic_patch=max_dynamic_patch,
         )
     encoder = SampleEncoder(load_tokenizer(folder), config, video_backend, tower=tower_of(folder, base_path))
-    return ModelHandle(folder, base_path, encoder, ranks)
+    return ModelHandle(folder, base_path, encoder, ranks, keep_lora)
 
 
 def prompt_config_of(config: PreTrainedConfig) -> PromptConfig:

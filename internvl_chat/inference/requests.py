@@ -7,37 +7,23 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import TypeVar
 
+import numpy as np
 from torch.utils.data import DataLoader, Dataset
 
-from internvl_chat.constants import VIDEO_PLACEHOLDER
-from internvl_chat.contracts import Sample, Track, TrackFile, UserError
-from internvl_chat.data.media.sources import content_mark
+from internvl_chat.contracts import Sample, Track, UserError
+from internvl_chat.data.media.drawing import Strip
+from internvl_chat.data.media.sources import content_mark, read_media_header
 from internvl_chat.data.prompts.encoder import SampleEncoder, SamplePlan
-from internvl_chat.data.prompts.wordings import question_turn
-from internvl_chat.data.records.annotations import DatasetEntry
-from internvl_chat.data.records.intentvc import boxes_path_of, category_of, object_name_of, video_path_of
+from internvl_chat.data.records.tracks import boxes_at
 from internvl_chat.vision import Vision
 from internvl_chat.workers import keep_inherited
 
 _T = TypeVar("_T")
-
-
-def question_sample(entry: DatasetEntry, video_id: str, question_of: Callable[[str], str]) -> Sample:
-    """What is asked about a video of `entry`: the question alone, boxes from beside the video.
-
-    Args:
-        question_of: gives the question about an object of this name, without the video placeholder.
-    """
-    name = object_name_of(category_of(video_id), entry.object_names)
-    video_path = video_path_of(entry.root, video_id)
-    question = question_turn(f"{VIDEO_PLACEHOLDER}\n{question_of(name)}")
-    track = TrackFile(name, boxes_path_of(video_path))
-    return Sample(video_id, (question,), str(video_path), video_path=video_path, tracks=(track,))
 
 
 def with_tracks(sample: Sample, tracks: Sequence[Track]) -> Sample:
@@ -68,6 +54,20 @@ class Viewpoint:
             UserError: video or boxes cannot be used.
         """
         return self.encoder.plan(sample, self.encoder.choose_frames(sample, self.num_frames, "centre"))
+
+    def strip(self, sample: Sample, lines: Sequence[str], most_frames: int = 12) -> Strip:
+        """Some of the pictures that a model is shown, with the box of the first track, over lines of text.
+
+        Raises:
+            UserError: video or boxes cannot be used.
+        """
+        plan = self.plan(sample)
+        indices, pictures = plan.frame_indices, self.encoder.pictures(sample, plan)
+        shown = np.unique(np.linspace(0, len(indices) - 1, min(len(indices), most_frames)).astype(int))
+        boxes = None
+        if sample.tracks:
+            boxes = boxes_at(sample.tracks[0], indices[shown], read_media_header(sample), sample.source)
+        return Strip([pictures[number] for number in shown], boxes, lines)
 
 
 @dataclass(frozen=True)

@@ -1,32 +1,33 @@
-"""Checkpoints opened for prediction: what they are shown, how they are asked, and how they write captions in step."""
+"""Models opened for prediction: what they are shown, how they are asked, and how they write captions in step."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
 from transformers import PreTrainedTokenizerBase
 
 from internvl_chat.choices import VideoBackend
-from internvl_chat.constants import VIDEO_PLACEHOLDER
-from internvl_chat.contracts import UserError
-from internvl_chat.data.prompts.encoder import PROMPT_CONFIG_NAME, PromptConfig, SampleEncoder
-from internvl_chat.data.prompts.prompt_config import PromptSettings
-from internvl_chat.data.prompts.tokenizer import load_tokenizer
-from internvl_chat.data.prompts.wordings import WORDINGS, wording_named
+from internvl_chat.constants import IMAGE_PLACEHOLDER, VIDEO_PLACEHOLDER
+from internvl_chat.contracts import Sample, UserError
+from internvl_chat.data.prompts.prompt_config import PROMPT_CONFIG_NAME, PromptConfig, PromptSettings
+from internvl_chat.data.prompts.wordings import WORDINGS, question_turn, wording_named
 from internvl_chat.data.records.annotations import DatasetEntry, load_meta, read_samples
+from internvl_chat.data.records.record_questions import RecordQuestion, question_sample, read_questions
 from internvl_chat.inference.decoding import Decoding
 from internvl_chat.inference.ensemble import Ensemble, normalised_weights
 from internvl_chat.inference.generation import Captioners, caption_ends
+from internvl_chat.inference.handle import ModelHandle, open_model
 from internvl_chat.inference.predict import BatchLimits, Predictions, predict
 from internvl_chat.inference.ranks import ALONE, Ranks
-from internvl_chat.inference.requests import Ask, Viewpoint, question_sample
-from internvl_chat.inference.weights import file_marks, load_weights
+from internvl_chat.inference.requests import Ask, Viewpoint
+from internvl_chat.inference.weights import file_marks
 from internvl_chat.model.checkpoint import COMPLETION_MARK_NAME, is_complete, is_training_checkpoint, written_ns
 from internvl_chat.model.loading import load_config
+from internvl_chat.scoring.predictions import run_facts
 
 
 class SessionArguments(Protocol):
@@ -46,39 +47,69 @@ class SessionArguments(Protocol):
 
 @dataclass(frozen=True)
 class PredictionSession:
-    """Checkpoints that write captions in step, and the dataset they are asked about.
+    """Models that write captions in step, and the datasets they are asked about.
 
-    `views` are the distinct ways in which they are shown a sample, `questions` how each view asks about an object of a
-    name; `view_of` says which view is each checkpoint's.
+    `views` are the distinct ways in which they are shown a sample, and `forms` the words of `--prompt_form` by which
+    each view asks, None where it asks as the records do; `view_of` says which view is each model's.
     """
 
-    checkpoints: tuple[Path, ...]
+    members: tuple[ModelHandle, ...]
     weights: tuple[float, ...]
     view_of: tuple[int, ...]
     views: tuple[Viewpoint, ...]
-    questions: tuple[Callable[[str], str], ...]
-    entry: DatasetEntry
-    base_path: str | None
-    ranks: Ranks
-    keep_lora: bool = False
+    forms: tuple[str | None, ...]
+    entries: tuple[DatasetEntry, ...]
+
+    @property
+    def ranks(self) -> Ranks:
+        return self.members[0].ranks
+
+    @property
+    def root(self) -> Path:
+        """The root of the dataset; of several, the first one's."""
+        return self.entries[0].root
 
     @property
     def name(self) -> str:
         """What results are called after: the folders' names."""
-        return "+".join(checkpoint.name for checkpoint in self.checkpoints)
+        return "+".join(member.folder.name for member in self.members)
 
     @property
     def results_folder(self) -> Path:
         """Where their results belong if nobody says otherwise: the same for the same checkpoints."""
-        return Path("results") / "+".join("-".join(path.resolve().parts[1:][-2:]) for path in self.checkpoints)
+        folders = ("-".join(member.folder.resolve().parts[1:][-2:]) for member in self.members)
+        return Path("results") / "+".join(folders)
 
     @property
     def tokenizer(self) -> PreTrainedTokenizerBase:
         return self.views[0].encoder.tokenizer
 
-    def ask(self, video_id: str) -> Ask:
-        """The dataset's question about one of its videos."""
-        return Ask(video_id, tuple(question_sample(self.entry, video_id, question) for question in self.questions))
+    def questions(self, wanted: Collection[str] | None = None) -> dict[str, RecordQuestion]:
+        """What the records ask, each question once by its id; see `read_questions`."""
+        return read_questions(self.entries, wanted)
+
+    def asks(self, ids: Sequence[str]) -> list[Ask]:
+        """The questions of these ids: a record's own, and the challenge's layout where no record has the id."""
+        of_records = self.questions(set(ids))
+        in_layout = iter(self.asks_in_layout([i for i in ids if i not in of_records]))
+        return [self.ask_of(of_records[i].sample) if i in of_records else next(in_layout) for i in ids]
+
+    def ask_of(self, question: Sample) -> Ask:
+        """A record's question, in the words of each view."""
+        return Ask(question.id, tuple(_asked_as(form, question) for form in self.forms))
+
+    def asks_in_layout(self, ids: Sequence[str]) -> list[Ask]:
+        """The dataset's question about videos that lie as the challenge's do.
+
+        Raises:
+            UserError: the records, whose question it is, ask in several words of the user's own.
+        """
+        if not ids:
+            return []
+        entry = self.entries[0]
+        own = question_of(entry) if None in self.forms else None
+        wordings = [wording_named(form).asks if form else own for form in self.forms]
+        return [Ask(i, tuple(question_sample(entry, i, asks) for asks in wordings if asks)) for i in ids]
 
     def predict(self, asks: Sequence[Ask], decoding: Decoding, limits: BatchLimits, folder: Path) -> Predictions:
         """Candidates of the asks, kept in `folder` as they are finished; see `predict`."""
@@ -89,18 +120,19 @@ class PredictionSession:
             decoding=decoding,
             identity=self.identity(),
             folder=folder,
-            limits=limits.beside([load_config(checkpoint) for checkpoint in self.checkpoints], self.ranks),
+            limits=limits.beside([load_config(member.folder) for member in self.members], self.ranks),
             ranks=self.ranks,
         )
 
     def identity(self) -> Any:
         """What tells these models from others: their files as they lie there, weights and precision."""
         members = [
-            [weight, self.view_of[number], file_marks(checkpoint)]
-            for number, (checkpoint, weight) in enumerate(zip(self.checkpoints, self.weights, strict=True))
+            [weight, self.view_of[number], file_marks(member.folder)]
+            for number, (member, weight) in enumerate(zip(self.members, self.weights, strict=True))
         ]
-        apart = ["LoRA apart"] if self.keep_lora else []
-        return [members, self.base_path, str(self.ranks.dtype), *apart]
+        first = self.members[0]
+        apart = ["LoRA apart"] if first.keep_lora else []
+        return [members, first.base_path, str(self.ranks.dtype), *apart]
 
     def load(self, decoding: Decoding) -> Captioners:
         """The models on this rank's device.
@@ -108,11 +140,24 @@ class PredictionSession:
         Raises:
             UserError: a checkpoint or its base cannot be used.
         """
-        models = [
-            load_weights(checkpoint, self.base_path, self.ranks, self.keep_lora) for checkpoint in self.checkpoints
-        ]
+        models = [member.load() for member in self.members]
         end_ids = caption_ends(self.views[0].encoder)
         return Captioners(Ensemble(models, self.weights), self.view_of, self.tokenizer, end_ids, decoding)
+
+    def facts(self, data: Path, decoding: Decoding) -> dict[str, Any]:
+        """How predictions of this session are made, for the file beside them."""
+        frames = [self.views[view].num_frames for view in self.view_of]
+        model = " + ".join(str(member.folder) for member in self.members)
+        return run_facts(model, str(data), frames[0] if len(set(frames)) == 1 else frames, asdict(decoding))
+
+
+def _asked_as(form: str | None, question: Sample) -> Sample:
+    """A question in its own words, or in those of a `--prompt_form` about its object."""
+    if form is None:
+        return question
+    placeholders = [VIDEO_PLACEHOLDER] if question.video_path else [IMAGE_PLACEHOLDER] * len(question.image_paths)
+    turn = question_turn("\n".join([*placeholders, wording_named(form).asks(question.object_name)]))
+    return replace(question, turns=(turn,))
 
 
 def question_of(entry: DatasetEntry) -> Callable[[str], str]:
@@ -128,7 +173,7 @@ def question_of(entry: DatasetEntry) -> Callable[[str], str]:
     if len(questions) > 1:
         raise UserError(
             f"{entry.annotation}: asks {len(questions)} different questions ({questions[0]!r}, {questions[1]!r}, ...): "
-            "give --prompt_form to say which is meant"
+            "give --prompt_form to say which is meant, or leave --ids out to ask each record its own"
         )
     return lambda _name: questions[0]
 
@@ -153,8 +198,10 @@ def _chosen_checkpoints(args: SessionArguments) -> list[Path]:
         if not checkpoint.is_dir():
             flag = "--ensemble" if args.ensemble else "--model"
             raise UserError(f"{flag} {checkpoint}: is no folder")
-        if not (checkpoint / PROMPT_CONFIG_NAME).is_file():
-            raise UserError(f"{checkpoint}: holds no {PROMPT_CONFIG_NAME}; is it a checkpoint of this training script?")
+        if not any((checkpoint / name).is_file() for name in (PROMPT_CONFIG_NAME, "config.json")):
+            inside = newest_checkpoint(checkpoint)
+            hint = f"did you mean {inside}?" if inside else "is it a checkpoint of this training script, or a model?"
+            raise UserError(f"{checkpoint}: holds no {PROMPT_CONFIG_NAME}; {hint}")
     return chosen
 
 
@@ -168,45 +215,39 @@ def open_session(args: SessionArguments, ranks: Ranks = ALONE) -> PredictionSess
     """Check what `args` names; no weights are read yet.
 
     Raises:
-        UserError: no checkpoint, one that does not say how it was prompted, checkpoints that do not go together, or a
-            meta JSON that cannot be used.
+        UserError: no checkpoint, checkpoints that do not go together, or a meta JSON that cannot be used.
     """
     chosen = _chosen_checkpoints(args)
     if ranks.is_first and not (args.model or args.ensemble):
         sys.stderr.write(f"asking {chosen[0]}, the newest checkpoint under {args.work_dirs}: --model asks another\n")
     weights = normalised_weights(len(chosen), args.weights)
     entries = load_meta(args.meta)
-    if len(entries) > 1:
-        raise UserError(f"{args.meta}: holds {len(entries)} datasets, expected the one to predict")
     frames = _one_each("--num_frames", args.num_frames or [None], len(chosen))
     forms = _one_each("--prompt_form", args.prompt_form or [None], len(chosen))
     seen: dict[tuple[PromptConfig, int, str | None], int] = {}
+    members: list[ModelHandle] = []
     views: list[Viewpoint] = []
     view_of = []
     for checkpoint, num_frames, form in zip(chosen, frames, forms, strict=True):
-        trained = PromptConfig.load(checkpoint)
+        member = open_model(
+            checkpoint,
+            base_path=args.base,
+            video_backend=args.video_backend,
+            ranks=ranks,
+            keep_lora=args.keep_lora,
+        )
+        encoder = member.encoder
+        if members and encoder.tokenizer.get_vocab() != members[0].encoder.tokenizer.get_vocab():
+            raise UserError(f"{checkpoint}: has another vocabulary than {chosen[0]}; they cannot decode in step")
         # What training showed of other videos does not make another view.
         config = replace(
-            trained, min_num_frame=PromptSettings.min_num_frame, max_num_frame=PromptSettings.max_num_frame
+            encoder.config, min_num_frame=PromptSettings.min_num_frame, max_num_frame=PromptSettings.max_num_frame
         )
-        key = (config, num_frames or trained.num_frames, form)
-        tokenizer = load_tokenizer(checkpoint)
-        if views and tokenizer.get_vocab() != views[0].encoder.tokenizer.get_vocab():
-            raise UserError(f"{checkpoint}: has another vocabulary than {chosen[0]}; they cannot decode in step")
+        key = (config, num_frames or encoder.config.num_frames, form)
         if key not in seen:
             seen[key] = len(views)
-            views.append(Viewpoint(SampleEncoder(tokenizer, key[0], args.video_backend), key[1]))
+            views.append(Viewpoint(encoder, key[1]))
+        members.append(member)
         view_of.append(seen[key])
-    own = question_of(entries[0]) if None in forms else None
-    questions = [wording_named(form).asks if form else own for _, _, form in seen]
-    return PredictionSession(
-        tuple(chosen),
-        tuple(weights),
-        tuple(view_of),
-        tuple(views),
-        tuple(question for question in questions if question),
-        entries[0],
-        args.base,
-        ranks,
-        args.keep_lora,
-    )
+    asked = tuple(form for _, _, form in seen)
+    return PredictionSession(tuple(members), tuple(weights), tuple(view_of), tuple(views), asked, tuple(entries))

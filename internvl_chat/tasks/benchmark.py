@@ -14,7 +14,7 @@ from typing import Any, Protocol, cast
 
 from internvl_chat.choices import TASKS
 from internvl_chat.contracts import Sample, UserError
-from internvl_chat.files import parse_json, read_json, read_text, split_records
+from internvl_chat.scoring.predictions import read_texts
 
 # By the id of a question; the answer first, then other candidates. A question that was not answered is not there.
 Answers = Mapping[str, Sequence[str]]
@@ -73,27 +73,19 @@ def task_named(name: str) -> Task:
 
 
 def read_answers(path: Path, ids: Sequence[str]) -> dict[str, list[str]]:
-    """Answers to the questions of these ids: JSONL `{"id", "answer"}` with or without "candidates", or {id: answer}.
+    """Answers to the questions of these ids, in any form that `scoring.predictions` reads.
 
     Raises:
-        UserError: it is neither, an id comes twice, or no id is one of the questions'.
+        UserError: it is no such file, or no id is one of the questions'.
     """
-    found: dict[str, list[str]] = {}
-    if path.suffix == ".json" and isinstance(read_json(path), dict):
-        content = read_json(path)
-        given = [(str(path), {"id": i, "answer": text}) for i, text in content.get("captions", content).items()]
-    else:
-        raws = ((f"{path}:{raw.line}", raw) for raw in split_records(read_text(path), path))
-        given = [(source, parse_json(raw.text, source)) for source, raw in raws]
-    for source, line in given:
-        if not isinstance(line, dict) or not isinstance(line.get("answer"), str) or "id" not in line:
-            raise UserError(f"{source}: {line!r:.80}: expected {{'id': ..., 'answer': a text}}")
-        answer_id = str(line["id"])
-        if answer_id in found:
-            raise UserError(f"{source}: id {answer_id!r} comes twice, expected one answer a question")
-        found[answer_id] = [str(text) for text in line.get("candidates", [line["answer"]])]
-    asked = {i: found[i] for i in ids if i in found}
+    found = read_texts(path)
+    # `answer` has the only answer of a record under the record's id.
+    named = {i: i if i in found else i.removesuffix(" (1)") for i in ids}
+    asked = {i: found[name] for i, name in named.items() if name in found}
     if not asked:
         example = ids[0] if ids else "none"
-        raise UserError(f"{path}: answers none of the {len(ids)} questions, such as {example!r}: is it of this task?")
+        raise UserError(
+            f"{path}: answers none of the {len(ids)} questions, such as {example!r}, but {next(iter(found))!r}: is it "
+            "of this task?"
+        )
     return asked

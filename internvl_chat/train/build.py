@@ -23,8 +23,8 @@ from internvl_chat.data.media.frame_cache import FrameCache
 from internvl_chat.data.prompts.encoder import PromptConfig, SampleEncoder
 from internvl_chat.data.prompts.tokenizer import add_special_tokens, read_tokenizer
 from internvl_chat.data.records.annotations import load_meta, read_mix
+from internvl_chat.data.records.record_questions import group_by_prompt
 from internvl_chat.data.training_set.dataset import CaptionDataset
-from internvl_chat.data.training_set.packing import group_by_prompt
 from internvl_chat.families import family_in, family_of, read_config_file
 from internvl_chat.inference.generation import caption_plainly
 from internvl_chat.inference.requests import Viewpoint
@@ -41,6 +41,9 @@ from internvl_chat.train.arguments import DataArguments, FinetuneArguments, Mode
 from internvl_chat.train.validation import Validation, hold_out
 
 logger = logging.getLogger(__name__)
+
+# A model that does not end its captions yet must not hold up its training.
+VALIDATION_TOKENS = 128
 
 _PASSES_TRIED = 3
 
@@ -168,7 +171,7 @@ def validation_of(samples: Sequence[Sample], encoder: SampleEncoder, num_frames:
     view = Viewpoint(encoder, num_frames)
 
     def caption(model: torch.nn.Module, prompts: Sequence[Sample]) -> Iterable[str]:
-        return (caption_plainly(model, view, prompt) for prompt in prompts)
+        return (caption_plainly(model, view, prompt, VALIDATION_TOKENS) for prompt in prompts)
 
     def score(predictions: Mapping[str, str], references: Mapping[str, Sequence[str]]) -> dict[str, float]:
         scores = score_captions(predictions, references, java=False).corpus()

@@ -10,7 +10,7 @@ from typing import Any
 from internvl_chat.contracts import UserError
 from internvl_chat.data.prompts.prompt_config import PromptConfig
 from internvl_chat.data.records.annotations import load_meta, read_mix
-from internvl_chat.data.training_set.packing import group_by_prompt
+from internvl_chat.data.records.record_questions import group_by_prompt
 from internvl_chat.model.loading import load_config, with_modules
 from internvl_chat.model.trainable import TrainablePart
 from internvl_chat.planning.footprint import frames_within

@@ -246,7 +246,7 @@ def test_report_of_how_captions_follow_the_box(runs: Path, monkeypatch: pytest.M
         (["score", "--predictions", "references.json", "--references", "references.json"], "expected a caption, got"),
         (["score", "--predictions", "a.json", "--references", "b.json"], "'kettle-1': expected a list of captions"),
         (["score", "--predictions", "none.json", "--references", "b.json"], "none.json: not found"),
-        (["consensus", "--candidates", "a.json", "--out", "c.json"], "'kettle-1': expected a list of captions"),
+        (["consensus", "--candidates", "a.json", "--out", "c.json"], "one caption an id, such as 'kettle-1'"),
         (["rank", "a.json"], "--references is needed"),
         (["consensus", "--candidates", CAPTIONS, "--out", CAPTIONS], "is read too and would be lost"),
         (["report", "m=a.json", "--references", "b.json", "--out", "a.json"], "--out a.json: is read too and would be"),

@@ -25,7 +25,6 @@ from internvl_chat.data.records.annotations import (
     caption_records,
     load_meta,
     read_captions,
-    read_predictions,
     read_samples,
 )
 from internvl_chat.data.records.box_files import PrepareReport, find_videos, prepare_boxes, write_boxes_beside
@@ -34,6 +33,7 @@ from internvl_chat.data.records.reader import RecordReader
 from internvl_chat.data.records.tracks import boxes_at
 from internvl_chat.files import write_jsonl
 from internvl_chat.scoring.caption_scores import score_captions
+from internvl_chat.scoring.predictions import read_predictions
 from tests.data.media.films import red_part
 from tests.helpers import run_python, shared
 

@@ -14,6 +14,7 @@ from internvl_chat.contracts import Sample, Turn, UserError
 from internvl_chat.data.prompts.encoder import PromptConfig, SampleEncoder
 from internvl_chat.data.prompts.wordings import wording_named
 from internvl_chat.data.records.annotations import DatasetEntry
+from internvl_chat.data.records.record_questions import question_sample
 from internvl_chat.inference import prefill
 from internvl_chat.inference.decoding import Decoding
 from internvl_chat.inference.ensemble import Ensemble, normalised_weights
@@ -27,7 +28,6 @@ from internvl_chat.inference.requests import (
     ViewedPrompt,
     Viewpoint,
     decoded_ahead,
-    question_sample,
     with_tracks,
 )
 from internvl_chat.inference.rotary import RotaryLimit, apart

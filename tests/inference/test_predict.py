@@ -15,6 +15,7 @@ from internvl_chat.contracts import Sample, UserError
 from internvl_chat.data.prompts.encoder import SampleEncoder, SamplePlan
 from internvl_chat.data.prompts.wordings import wording_named
 from internvl_chat.data.records.annotations import DatasetEntry
+from internvl_chat.data.records.record_questions import question_sample
 from internvl_chat.inference.decoding import Decoding
 from internvl_chat.inference.ledger import ProgressFile, read_progress
 from internvl_chat.inference.predict import BatchLimits, Predictions, fail_unless_any, predict
@@ -26,7 +27,6 @@ from internvl_chat.inference.requests import (
     Viewpoint,
     plan_ask,
     plan_batches,
-    question_sample,
     with_tracks,
 )
 

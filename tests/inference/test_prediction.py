@@ -19,7 +19,8 @@ from internvl_chat.contracts import UserError
 from internvl_chat.data.prompts.tokenizer import load_tokenizer
 from internvl_chat.data.prompts.wordings import wording_named
 from internvl_chat.data.records.annotations import DatasetEntry
-from internvl_chat.inference.requests import EncodedClip, question_sample
+from internvl_chat.data.records.record_questions import question_sample
+from internvl_chat.inference.requests import EncodedClip
 from internvl_chat.inference.session import PredictionSession, newest_checkpoint
 from internvl_chat.scoring.consensus import choose_by_consensus
 from internvl_chat.tasks.intentvc import submission
@@ -48,7 +49,7 @@ def test_both_splits_are_captioned_and_packed(
     out = tmp_path / "out"
     argv = flags(captioner_folder, meta, "--save_path", out, "--fallback_caption", "a thing moves")
     code = eval_const.run(eval_const.build_parser().parse_args(argv))
-    written = {"progress", "result_public.json", "result_private.json", "result.zip"}
+    written = {"progress", "answers.jsonl", "run.json", "result_public.json", "result_private.json", "result.zip"}
     assert {p.name for p in out.iterdir()} - {"failures.json"} == written
     expected: dict[submission.Split, list[str]] = {}
     captions: dict[str, str] = {}
@@ -201,7 +202,8 @@ def test_chosen_ids_are_captioned_alike_in_any_batch(
     answers = [predicted([*argv, "--batch_tokens", tokens], tmp_path / tokens) for tokens in ("1", "1500", "65536")]
     assert answers[0] == answers[1] == answers[2]
     assert list(answers[0]) == ids and len(set(answers[0].values())) > 1
-    files = {"progress", "result.json"} | ({"candidates.json"} if "--num_candidates" in decoding else set())
+    files = {"progress", "answers.jsonl", "run.json", "result.json"}
+    files |= {"candidates.json"} if "--num_candidates" in decoding else set()
     assert {p.name for p in (tmp_path / "1500").iterdir()} == files
 
 

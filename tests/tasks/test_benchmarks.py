@@ -17,7 +17,7 @@ from internvl_chat.data.synthetic.flowchart import FlowchartStyle
 from internvl_chat.data.synthetic.flowchart_dataset import write_flowcharts
 from internvl_chat.files import read_json, write_json, write_jsonl
 from internvl_chat.tasks.benchmark import read_answers, task_named
-from internvl_chat.tasks.control.benchmark_of_pairs import pairs_of
+from internvl_chat.tasks.control.pairs import pairs_of
 from internvl_chat.tasks.intentvc.questions import read_caption_set
 
 
@@ -177,7 +177,7 @@ def test_what_lacks_is_said(argv: list[str], message: str, capsys: pytest.Captur
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ('{"id": "a", "answer": 3}', "expected {'id'"),
+        ('{"id": "a", "answer": 3}', "expected JSONL with {'id'"),
         ('{"id": "a", "answer": "x"}\n{"id": "a", "answer": "y"}', "comes twice"),
         ('{"id": "z", "answer": "x"}', "answers none of the 1 questions, such as 'a'"),
     ],

@@ -68,7 +68,12 @@ def contact_sheet(strips: Sequence[Strip], frame_width_px: int = 160, frames_per
             _frame_with_box(frame, box, (frame_width_px, own_height_px))
             for frame, box, own_height_px in zip(strip.frames, boxes, heights_px, strict=True)
         ]
-        lines = [wrapped for text in strip.lines for wrapped in _wrapped(text, width_px - 4 * GAP_PX, font)]
+        # A wrapped line goes on in the colour in which it begins.
+        lines = [
+            (wrapped, DIM_COLOUR if text.startswith("[") else TEXT_COLOUR)
+            for text in strip.lines
+            for wrapped in _wrapped(text, width_px - 4 * GAP_PX, font)
+        ]
         num_rows = -(-len(tiles) // columns)
         text_height_px = len(lines) * (FONT_PX + 6) + 2 * GAP_PX
         part = Image.new("RGB", (width_px, num_rows * (height_px + GAP_PX) + GAP_PX + text_height_px), GROUND_COLOUR)
@@ -76,9 +81,9 @@ def contact_sheet(strips: Sequence[Strip], frame_width_px: int = 160, frames_per
             row, column = divmod(number, columns)
             part.paste(tile, (GAP_PX + column * (frame_width_px + GAP_PX), GAP_PX + row * (height_px + GAP_PX)))
         draw = ImageDraw.Draw(part)
-        for number, line in enumerate(lines):
+        for number, (line, colour) in enumerate(lines):
             y = num_rows * (height_px + GAP_PX) + 2 * GAP_PX + number * (FONT_PX + 6)
-            draw.text((2 * GAP_PX, y), line, font=font, fill=DIM_COLOUR if line.startswith("[") else TEXT_COLOUR)
+            draw.text((2 * GAP_PX, y), line, font=font, fill=colour)
         parts.append(part)
     sheet = Image.new("RGB", (width_px, sum(p.height for p in parts)), GROUND_COLOUR)
     y = 0

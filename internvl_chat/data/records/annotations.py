@@ -6,7 +6,7 @@ import logging
 import os
 import random
 import reprlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -226,17 +226,6 @@ def _cycled(samples: list[Sample], count: int) -> list[Sample]:
     return samples * whole + samples[:part]
 
 
-def _captions_in(path: Path, expected: str, is_right: Callable[[Any], bool]) -> dict[str, Any]:
-    content = read_json(path)
-    captions = content.get("captions", content) if isinstance(content, dict) else None
-    if not isinstance(captions, dict) or not captions:
-        raise UserError(f"{path}: expected {{'captions': {{video id: {expected}}}}}, or what stands inside 'captions'")
-    for video_id, value in captions.items():
-        if not is_right(value):
-            raise UserError(f"{path}: {video_id!r}: expected {expected}, got {reprlib.repr(value)}")
-    return captions
-
-
 def read_captions(path: Path) -> dict[str, list[str]]:
     """Read lists of captions in the challenge's form, `{"version": ..., "captions": {video id: [caption, ...]}}`.
 
@@ -245,22 +234,16 @@ def read_captions(path: Path) -> dict[str, list[str]]:
     Raises:
         UserError: not such a file, or an id without captions.
     """
-    return _captions_in(
-        path,
-        "a list of captions",
-        lambda texts: isinstance(texts, list) and bool(texts) and all(isinstance(text, str) for text in texts),
-    )
-
-
-def read_predictions(path: Path) -> dict[str, str]:
-    """Read one caption an id in the challenge's form, `{"version": ..., "captions": {video id: caption}}`.
-
-    The object inside `captions` will do alone.
-
-    Raises:
-        UserError: not such a file, or an id with anything but a text.
-    """
-    return _captions_in(path, "a caption", lambda text: isinstance(text, str))
+    content = read_json(path)
+    captions = content.get("captions", content) if isinstance(content, dict) else None
+    if not isinstance(captions, dict) or not captions:
+        raise UserError(
+            f"{path}: expected {{'captions': {{video id: a list of captions}}}}, or what stands inside 'captions'"
+        )
+    for video_id, texts in captions.items():
+        if not isinstance(texts, list) or not texts or not all(isinstance(text, str) for text in texts):
+            raise UserError(f"{path}: {video_id!r}: expected a list of captions, got {reprlib.repr(texts)}")
+    return captions
 
 
 def caption_records(

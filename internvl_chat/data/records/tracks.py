@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from internvl_chat.boxes import BoxArray, is_absent, load_boxes, thousandths_from_fractions
-from internvl_chat.contracts import Track, TrackFile, TrackRows, UserError
-from internvl_chat.data.media.sources import MediaHeader
+from internvl_chat.contracts import Sample, Track, TrackFile, TrackRows, UserError
+from internvl_chat.data.media.sources import MediaHeader, read_media_header
 
 # A box given for a second holds for the frames that are nearer to it than to the seconds beside it.
 SECONDS_REACH_S = 0.5
@@ -62,6 +62,18 @@ def boxes_at(track: Track, indices: npt.NDArray[np.integer], header: MediaHeader
     boxes = thousandths_from_fractions(corners)
     boxes[(rows < 0) | np.isin(indices, list(track.absent))] = 0
     return boxes
+
+
+def every_box_of(sample: Sample, track: Track) -> BoxArray:
+    """The boxes of a track [T, 4] at every picture of its sample, int64 thousandths, zeros where there is none.
+
+    Raises:
+        UserError: as `boxes_at`, or the pictures cannot be read.
+    """
+    if isinstance(track, TrackFile):
+        return load_boxes(track.path)
+    header = read_media_header(sample)
+    return boxes_at(track, np.arange(header.num_pictures), header, sample.source)
 
 
 def _check_extent(track: TrackRows, header: MediaHeader, source: str) -> None:

@@ -13,7 +13,8 @@ from transformers.trainer_pt_utils import get_length_grouped_indices
 from internvl_chat.contracts import PackedFeatures, Sample, SharedPrefix, SkippedPass, UserError
 from internvl_chat.data.media.sampling import FrameSampling
 from internvl_chat.data.prompts.encoder import SampleEncoder, SamplePlan
-from internvl_chat.data.training_set.packing import LossReduction, group_by_prompt, pack_answers, plan_packs
+from internvl_chat.data.records.record_questions import group_by_prompt
+from internvl_chat.data.training_set.packing import LossReduction, pack_answers, plan_packs
 
 # Longer than any text: a sample's length is measured before it is held against the limit.
 _NO_LIMIT = 2**62

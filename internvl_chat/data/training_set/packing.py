@@ -5,16 +5,14 @@ Shape letters: L row positions, F frames, N supervised tokens.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from typing import Literal
 
 import numpy as np
 import torch
 
 from internvl_chat.constants import IGNORE_INDEX
-from internvl_chat.contracts import PackedFeatures, Sample, SharedPrefix
+from internvl_chat.contracts import PackedFeatures, SharedPrefix
 from internvl_chat.data.prompts.encoder import SamplePlan
 from internvl_chat.vision import Vision
 
@@ -22,30 +20,6 @@ LossReduction = Literal["token", "sample", "square"]
 
 # Packs that are filled together: enough for packs of equal cost, few enough to leave the order random.
 _WINDOW_PACKS = 64
-
-
-def group_by_prompt(samples: Sequence[Sample], captions_per_pass: int | None = None) -> list[tuple[Sample, ...]]:
-    """Samples that differ only in their last answer, together: they can share one pass over their prompt.
-
-    Samples that are repeated make repeated groups.
-
-    Args:
-        captions_per_pass: most answers of a group; None sets no limit, 1 leaves every sample alone.
-    Returns:
-        Groups in the order of their first sample.
-    """
-    # A sample that comes again, for its dataset is to be repeated, belongs to a pass of its own.
-    groups: dict[tuple[Sample, int], list[Sample]] = {}
-    times: Counter[Sample] = Counter()
-    for sample in samples:
-        prompt = replace(sample, id="", source="", turns=sample.turns[:-1])
-        groups.setdefault((prompt, times[sample]), []).append(sample)
-        times[sample] += 1
-    chunks = []
-    for group in groups.values():
-        size = captions_per_pass or len(group)
-        chunks += [tuple(group[start : start + size]) for start in range(0, len(group), size)]
-    return chunks
 
 
 def supervised_weight(num_tokens: int, reduction: LossReduction) -> float:

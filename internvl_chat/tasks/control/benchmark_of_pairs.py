@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +13,8 @@ from internvl_chat.inference.requests import with_tracks
 from internvl_chat.scoring.caption_scores import score_captions
 from internvl_chat.scoring.control_record import OWN, Probe
 from internvl_chat.tasks.benchmark import Answers, Benchmark, Scores
-from internvl_chat.tasks.control.probes import METRIC, ControlResult, read_other_targets
+from internvl_chat.tasks.control.pairs import pairs_of, read_other_targets
+from internvl_chat.tasks.control.probes import METRIC, ControlResult
 from internvl_chat.tasks.intentvc.questions import read_caption_set
 
 SWAP, NULL = Probe("swap", 1.0), Probe("null", 1.0)
@@ -53,24 +53,6 @@ def read(source: Path) -> Benchmark:
         return Scores(result.rates(), result.table(), result.to_json())
 
     return Benchmark(tuple(_named(questions)), score)
-
-
-def pairs_of(samples: Sequence[Sample]) -> dict[str, str]:
-    """Which question is about another object of the same pictures, by id: the next one's, and the first after the last.
-
-    Of several tracks a question names one first; those of another number of tracks cannot take its place.
-    """
-    by_clip: dict[object, dict[object, str]] = defaultdict(dict)
-    for sample in samples:
-        if sample.tracks:
-            clip = (sample.video_path, sample.image_paths, sample.clip_s, len(sample.tracks))
-            by_clip[clip].setdefault(sample.tracks, sample.id)
-    pairs: dict[str, str] = {}
-    for of_clip in by_clip.values():
-        ids = list(of_clip.values())
-        if len(ids) > 1:
-            pairs |= zip(ids, [*ids[1:], ids[0]], strict=True)
-    return pairs
 
 
 def _without_box(sample: Sample) -> Sample:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 
-from internvl_chat.boxes import load_boxes, save_boxes
-from internvl_chat.contracts import Track, TrackFile, UserError
+import numpy as np
+
+from internvl_chat.boxes import BoxArray
+from internvl_chat.constants import BOX_SCALE
+from internvl_chat.contracts import Track, TrackRows, UserError
 from internvl_chat.data.records.intentvc import category_of
-from internvl_chat.files import read_json
+from internvl_chat.data.records.tracks import every_box_of
 from internvl_chat.inference.requests import Ask, with_tracks
 from internvl_chat.scoring.control_record import OWN, Captions, Point, Probe
 from internvl_chat.tasks.control.perturb import PERTURBATIONS, perturbed
@@ -34,15 +36,13 @@ def probes_of(names: Iterable[str]) -> list[Probe]:
     return [OWN, *(Probe(name, level) for name in dict.fromkeys(names) for level in LEVELS[name])]
 
 
-def probe_asks(
-    asks: Sequence[Ask], probes: Sequence[Probe], other: Mapping[str, Ask], folder: Path
-) -> dict[Probe, list[Ask]]:
+def probe_asks(asks: Sequence[Ask], probes: Sequence[Probe], other: Mapping[str, Ask]) -> dict[Probe, list[Ask]]:
     """What is asked in each probe; nothing but the track differs.
 
     Args:
         other: id -> the ask about the other object of the same clip, where there is one; `swap` is asked of those.
-        folder: worse tracks are written to it.
     """
+    own_boxes = {ask.id: _boxes_of(ask) for ask in asks if any(probe.name in PERTURBATIONS for probe in probes)}
     asked: dict[Probe, list[Ask]] = {}
     for probe in probes:
         asked[probe] = []
@@ -50,25 +50,31 @@ def probe_asks(
             if probe == OWN:
                 asked[probe].append(ask)
             elif probe.name in PERTURBATIONS:
-                path = folder / f"{probe.ask_id(ask.id).replace(' ', '_')}.npy"
-                path.parent.mkdir(parents=True, exist_ok=True)
-                worse = [_worse_track(probe, ask.id, track, path) for track in ask.samples[0].tracks]
+                worse = [
+                    track if boxes is None else _as_rows(track.name, perturbed(probe.name, probe.level, boxes, ask.id))
+                    for track, boxes in zip(ask.samples[0].tracks, own_boxes[ask.id], strict=True)
+                ]
                 asked[probe].append(_with_tracks(probe, ask, [worse] * len(ask.samples)))
             elif ask.id in other:
                 asked[probe].append(_with_tracks(probe, ask, [sample.tracks for sample in other[ask.id].samples]))
     return asked
 
 
-def _worse_track(probe: Probe, ask_id: str, track: Track, path: Path) -> Track:
-    """The track of `track`'s file made worse, in a file at `path`."""
-    assert isinstance(track, TrackFile)
-    try:
-        boxes = load_boxes(track.path)
-    except UserError:
-        # Predicting names it, and goes on with the others.
-        return track
-    save_boxes(path, perturbed(probe.name, probe.level, boxes, ask_id))
-    return TrackFile(track.name, path)
+def _boxes_of(ask: Ask) -> list[BoxArray | None]:
+    """The boxes [T, 4] of each of its tracks; None of those that cannot be read."""
+    sample, found = ask.samples[0], list[BoxArray | None]()
+    for track in sample.tracks:
+        try:
+            found.append(every_box_of(sample, track))
+        except UserError:
+            # Predicting names it, and goes on with the others.
+            found.append(None)
+    return found
+
+
+def _as_rows(name: str, boxes: BoxArray) -> TrackRows:
+    """A box [T, 4] for each picture as a track."""
+    return TrackRows(name, np.arange(len(boxes), dtype=np.float64), boxes / BOX_SCALE, is_complete=True)
 
 
 def _with_tracks(probe: Probe, ask: Ask, tracks: Sequence[Sequence[Track]]) -> Ask:
@@ -179,27 +185,23 @@ def _share(hits: Iterable[bool]) -> float | None:
     return round(sum(values) / len(values), 4) if values else None
 
 
-def read_other_targets(path: Path) -> dict[str, str]:
-    """Read which id has the same clip with the other object's box, by id.
-
-    Raises:
-        UserError: it is no JSON object of ids.
-    """
-    content = read_json(path)
-    if not isinstance(content, dict) or not all(isinstance(value, str) for value in content.values()):
-        raise UserError(f"{path}: expected {{id: id of the same clip with the other object's box}}")
-    return content
-
-
 def check_targets(ids: Sequence[str], other_target: Mapping[str, str], references: References, swap: bool) -> None:
-    """Find out before anything is captioned whether the probes can be judged.
+    """Find out before anything is captioned whether the probes can be asked, and judged where there are references.
 
     Raises:
-        UserError: `swap` is asked for, and no clip has a second object, or one of the two has no references.
+        UserError: `swap` is asked for, and no clip has a second object, or one of the two has no references while
+            others have.
     """
     pairs = {i: other_target[i] for i in ids if i in other_target}
     if swap and not pairs:
-        raise UserError("swap: no clip is known to have a second object; give --other_target, or other --probes")
-    for video_id in sorted({*pairs, *pairs.values()}) if swap else []:
+        raise UserError(
+            "swap: no clip is known to have a second object. Records of the same video with different tracks are found "
+            'by themselves; --other_target FILE names pairs, {"dog-1": "dog-2", "dog-2": "dog-1"}; and --probes null '
+            "jitter shrink absent need no second object"
+        )
+    for video_id in sorted({*pairs, *pairs.values()}) if swap and references else []:
         if video_id not in references:
-            raise UserError(f"{video_id}: has no reference captions, so that swapping its box cannot be judged")
+            raise UserError(
+                f"{video_id}: has no reference captions, so that swapping its box cannot be judged: add them to "
+                "--references, or leave the id out with --ids"
+            )

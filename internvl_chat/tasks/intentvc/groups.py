@@ -9,8 +9,10 @@ import numpy as np
 
 from internvl_chat.boxes import BoxArray, is_absent, load_boxes
 from internvl_chat.constants import BOX_SCALE
-from internvl_chat.contracts import UserError
-from internvl_chat.data.records.annotations import boxes_path_of, category_of, video_path_of
+from internvl_chat.contracts import Sample, UserError
+from internvl_chat.data.records.annotations import DatasetEntry, boxes_path_of, category_of, video_path_of
+from internvl_chat.data.records.record_questions import entries_in, holds_records, question_sample, read_questions
+from internvl_chat.data.records.tracks import every_box_of
 from internvl_chat.files import read_json
 
 Groups = dict[str, dict[str, list[str]]]
@@ -22,21 +24,46 @@ PRESENCE_BOUNDS = {"always": 1.0, "mostly": 0.9, "partly": 0.0}
 NEVER = "never"
 
 
+def clips_of(source: Path, ids: Iterable[str]) -> dict[str, Sample]:
+    """The clips of these ids with their tracks, of those that a data set knows.
+
+    Args:
+        source: a dataset's root in the challenge's layout, a meta JSON or a file of records; a JSON file of boxes shows
+            no clip.
+    Raises:
+        UserError: records that cannot be used.
+    """
+    if source.is_dir():
+        entry = DatasetEntry(source.name, source, source)
+        return {i: question_sample(entry, i, str) for i in ids}
+    if not holds_records(source):
+        return {}
+    questions = read_questions(entries_in(source))
+    return {i: questions[i].sample for i in ids if i in questions}
+
+
 def read_tracks(path: Path, ids: Iterable[str]) -> dict[str, BoxArray]:
     """Box tracks by id.
 
     Args:
-        path: a dataset's root, with `object_bboxes.npy` beside each video, or a JSON file
-            {id: [[x1, y1, x2, y2], ...]} in thousandths.
+        path: a dataset's root, with `object_bboxes.npy` beside each video; records with tracks, as a meta JSON or a
+            file of them; or a JSON file {id: [[x1, y1, x2, y2], ...]} in thousandths.
         ids: whose tracks are wanted.
     Returns:
         id -> [T, 4] int64.
     Raises:
         UserError: a track is missing or not of this form.
     """
+    ids = list(ids)
     if path.is_dir():
         paths = {i: boxes_path_of(video_path_of(path, i)) for i in ids}
         return {i: _not_empty(load_boxes(npy), str(npy)) for i, npy in paths.items()}
+    if holds_records(path):
+        clips = clips_of(path, ids)
+        without = [i for i in ids if i not in clips or not clips[i].tracks]
+        if without:
+            raise UserError(f"{path}: has no track of {without[0]!r}, and of {len(without)} ids in all")
+        return {i: _not_empty(every_box_of(clips[i], clips[i].tracks[0]), clips[i].source) for i in ids}
     content = read_json(path)
     if not isinstance(content, dict):
         raise UserError(f"{path}: expected {{id: [[x1, y1, x2, y2], ...]}} in thousandths")

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from internvl_chat.contracts import Sample, UserError
 from internvl_chat.data.prompts.wordings import wording_named
-from internvl_chat.data.records.annotations import DatasetEntry, load_meta, read_captions, read_samples
-from internvl_chat.data.training_set.packing import group_by_prompt
-from internvl_chat.files import read_json
-from internvl_chat.inference.requests import question_sample
+from internvl_chat.data.records.annotations import DatasetEntry, read_captions
+from internvl_chat.data.records.record_questions import answers_known, entries_in, question_sample, read_questions
 from internvl_chat.scoring.caption_scores import caption_scores
 from internvl_chat.tasks.benchmark import Answers, Benchmark, Scores
 from internvl_chat.tasks.intentvc.ranking import final_scores
@@ -97,18 +95,7 @@ def _of_folder(root: Path) -> CaptionSet:
 
 
 def _of_records(path: Path) -> CaptionSet:
-    """Each question once, whatever the number of captions that answer it."""
-    is_meta = path.suffix == ".json" and isinstance(read_json(path), dict)
-    entries = load_meta(path) if is_meta else [DatasetEntry(path.stem, path.parent, path)]
-    samples: list[Sample] = []
-    references: dict[str, list[str]] = {}
-    for group in group_by_prompt([sample for entry in entries for sample in read_samples(entry)]):
-        first = group[0]
-        is_answered = first.turns[-1].speaker == "gpt"
-        question = replace(first, turns=first.turns[:-1]) if is_answered else first
-        if question.id in references:
-            raise UserError(f"{first.source}: id {first.id!r} asks two different questions, expected one")
-        samples.append(question)
-        references[question.id] = [sample.turns[-1].text for sample in group] if is_answered else []
-    answered = {i: texts for i, texts in references.items() if texts}
-    return CaptionSet(tuple(samples), answered, {"all": [sample.id for sample in samples]})
+    questions = read_questions(entries_in(path))
+    return CaptionSet(
+        tuple(question.sample for question in questions.values()), answers_known(questions), {"all": list(questions)}
+    )

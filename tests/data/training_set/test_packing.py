@@ -11,9 +11,10 @@ import torch
 from internvl_chat.contracts import SharedPrefix, Turn, UserError
 from internvl_chat.data.prompts.encoder import SampleEncoder, SamplePlan
 from internvl_chat.data.records.annotations import DatasetEntry, read_samples
+from internvl_chat.data.records.record_questions import group_by_prompt
 from internvl_chat.data.training_set.collator import PackCollator
 from internvl_chat.data.training_set.dataset import CaptionDataset, PackSampler
-from internvl_chat.data.training_set.packing import group_by_prompt, pack_answers, plan_packs, supervised_weight
+from internvl_chat.data.training_set.packing import pack_answers, plan_packs, supervised_weight
 
 IGNORED = -100
 TILES = {"pixel_values": torch.zeros(2, 3, 4, 4)}

@@ -13,13 +13,13 @@ from internvl_chat.commands.control import PROBES
 from internvl_chat.contracts import Sample, TrackFile, Turn, UserError
 from internvl_chat.inference.requests import Ask, with_tracks
 from internvl_chat.scoring.control_record import OWN, ControlRecord, Probe
+from internvl_chat.tasks.control.pairs import read_other_targets
 from internvl_chat.tasks.control.probes import (
     LEVELS,
     ControlResult,
     check_targets,
     probe_asks,
     probes_of,
-    read_other_targets,
 )
 
 OTHER = {"dog-1": "dog-2", "dog-2": "dog-1", "cat-1": "cup-1", "cup-1": "cat-1"}
@@ -41,7 +41,10 @@ def sample(video_id: str, root: Path = Path("/data")) -> Sample:
 
 def boxes_of(ask: Ask) -> list[list[int]]:
     """The track of the ask's last sample."""
-    return load_boxes(ask.samples[-1].tracks[0].path).tolist()
+    track = ask.samples[-1].tracks[0]
+    if isinstance(track, TrackFile):
+        return load_boxes(track.path).tolist()
+    return (track.corners * 1000).round().astype(int).tolist()
 
 
 def result_of(right: dict[str, str], swapped: dict[str, str], **more: object) -> ControlResult:
@@ -114,7 +117,7 @@ def test_every_probe_asks_the_same_with_another_track(asks: list[Ask], tmp_path:
     probes = probes_of(["swap", "null", "jitter", "swap"])
     assert [p.name for p in probes] == ["own", "swap", "null", *["jitter"] * len(LEVELS["jitter"])]
     other = {"dog-1": asks[1], "cup-1": asks[2]}
-    asked = probe_asks(asks, probes, other, tmp_path / "tracks")
+    asked = probe_asks(asks, probes, other)
     assert [ask.id for ask in asked[SWAP]] == ["dog-1 swap 1", "cup-1 swap 1"]
     assert asked[OWN] == asks
     every = [ask for of_probe in asked.values() for ask in of_probe]
@@ -128,7 +131,7 @@ def test_every_probe_asks_the_same_with_another_track(asks: list[Ask], tmp_path:
 
 def test_an_unreadable_track_is_left_to_be_named_later(asks: list[Ask], tmp_path: Path) -> None:
     asks[2].samples[0].tracks[0].path.unlink()
-    asked = probe_asks(asks, [HALF_GONE], {}, tmp_path / "tracks")[HALF_GONE]
+    asked = probe_asks(asks, [HALF_GONE], {})[HALF_GONE]
     assert asked[2].samples == asks[2].samples
     assert asked[1].samples != asks[1].samples
 

@@ -1,0 +1,66 @@
+"""Which clips a run is about: chosen ids, the challenge's test videos, or whatever the records ask."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from internvl_chat.contracts import UserError
+from internvl_chat.data.records.record_questions import answers_known
+from internvl_chat.inference.requests import Ask
+from internvl_chat.inference.session import PredictionSession
+from internvl_chat.tasks.intentvc.submission import SPLITS, Split, ids_of_split, read_ids
+
+
+@dataclass(frozen=True)
+class AskedClips:
+    """What is asked, clip by clip.
+
+    Args:
+        parts: ids by test split, or under "" where the run is no submission.
+        references: answers that the records give, where all of their questions are asked.
+    """
+
+    asks: Sequence[Ask]
+    parts: Mapping[str, list[str]]
+    references: Mapping[str, Sequence[str]]
+
+    @property
+    def ids(self) -> list[str]:
+        return [video_id for ids in self.parts.values() for video_id in ids]
+
+
+def clips_to_ask(
+    session: PredictionSession, ids_file: Path | None, split: Split | Literal["both"] | None = None
+) -> AskedClips:
+    """The questions of a run.
+
+    Args:
+        ids_file: ask these ids, a record's own or videos in the challenge's layout.
+        split: these test videos. None are both where the dataset holds test videos by the challenge's numbers; the
+            questions of the records, with their own ids and tracks, where it holds none or there are several datasets.
+    Raises:
+        UserError: nothing is asked.
+    """
+    if ids_file is not None:
+        ids = read_ids(ids_file)
+        return AskedClips(session.asks(ids), {"": ids}, {})
+    wanted = SPLITS if split in (None, "both") else (split,)
+    if split is not None or (len(session.entries) == 1 and _holds_test_videos(session.root)):
+        parts: dict[str, list[str]] = {name: ids_of_split(session.root, name) for name in SPLITS if name in wanted}
+        return AskedClips(session.asks_in_layout([i for ids in parts.values() for i in ids]), parts, {})
+    questions = session.questions()
+    asks = [session.ask_of(question.sample) for question in questions.values()]
+    return AskedClips(asks, {"": list(questions)}, answers_known(questions))
+
+
+def _holds_test_videos(root: Path) -> bool:
+    for split in SPLITS:
+        try:
+            ids_of_split(root, split)
+        except UserError:
+            continue
+        return True
+    return False
