@@ -1,8 +1,9 @@
-"""Answer the questions of a file of records, such as a detection set, for score-boxes to score.
+"""Answer the questions of records, such as a detection set, for score-boxes, score or report to take.
 
-Every gpt turn is answered anew, after what the record says before it. The answers, tags of boxes and all, are written
-as JSONL: {"id": ..., "answer": ...}, or "answers": [...] where a record has several gpt turns. Finished answers are
-kept beside it, and the same command goes on where a killed one stopped; under torchrun, ranks share the work.
+Every gpt turn is answered anew, after what the record says before it, and so is a question at a record's end. The
+answers, tags of boxes and all, are written as JSONL: {"id": ..., "answer": ...}, or "answers": [...] where a record has
+several. Finished answers are kept beside it, and the same command goes on where a killed one stopped; under torchrun,
+ranks share the work.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_model_options(parser)
     add_feeding_options(parser)
     add = parser.add_argument
-    add("--records", type=Path, required=True, help="JSONL with the questions")
+    add("--records", "--meta", type=Path, required=True, help="JSONL with the questions, or a meta JSON")
     add("--root", type=Path, help="the folder that its paths are relative to (default: the file's own)")
     add("--out", type=file_to_write, required=True, help="JSONL to write")
     add("--limit", type=positive_int, help="answer so many records, the first ones (default: all)")
@@ -33,8 +34,9 @@ def run(args: argparse.Namespace) -> int:
     from internvl_chat.inference.handle import open_model
     from internvl_chat.inference.predict import BatchLimits, fail_unless_any
     from internvl_chat.inference.ranks import Ranks
+    from internvl_chat.scoring.predictions import run_facts, write_facts
 
-    samples = records_to_answer(args.records, args.root or args.records.parent, args.limit)
+    samples = records_to_answer(args.records, args.root, args.limit)
     opened = open_model(
         args.model,
         base_path=args.base,
@@ -49,6 +51,8 @@ def run(args: argparse.Namespace) -> int:
     predictions = write_answers(opened, asks, decoding, args.num_frames, limits, progress)
     fail_unless_any(predictions)
     if opened.ranks.is_first:
+        frames = args.num_frames or opened.encoder.config.num_frames
+        write_facts(args.out, run_facts(args.model, str(args.records), frames, vars(decoding)))
         written = write_jsonl(args.out, answer_records(samples, predictions.captions))
         sys.stdout.write(f"{args.out}: {written} records, {len(predictions.candidates)} answers\n")
     opened.ranks.leave()

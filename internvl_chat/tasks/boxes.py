@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from internvl_chat.contracts import UserError
-from internvl_chat.inference.answers import answer_records, questions_of, records_to_answer
+from internvl_chat.inference.answers import answer_records, answered_part, questions_of, records_to_answer
 from internvl_chat.scoring.box_records import pair_answers, records_by_id
 from internvl_chat.scoring.box_scores import score_boxes
 from internvl_chat.tasks.benchmark import Answers, Benchmark, Scores
@@ -26,7 +26,10 @@ def read(source: Path) -> Benchmark:
     path = source / _HELD_OUT if source.is_dir() else source
     if not path.is_file():
         raise UserError(f"{path}: not found: expected a file of records, or a folder with {_HELD_OUT}")
-    records = records_to_answer(path, path.parent)
+    records = [answered_part(record) for record in records_to_answer(path)]
+    records = [record for record in records if record.turns]
+    if not records:
+        raise UserError(f"{path}: no record has a gpt turn with boxes to score against")
     asked = [replace(ask.samples[0], id=ask.id) for record in records for ask in questions_of(record)]
 
     def score(answers: Answers) -> Scores:

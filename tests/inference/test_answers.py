@@ -14,6 +14,7 @@ from internvl_chat.__main__ import main
 from internvl_chat.files import write_jsonl
 from internvl_chat.grounding import box_text
 from internvl_chat.inference.chat import Chat
+from internvl_chat.scoring.predictions import read_facts, read_predictions
 
 
 def record(number: int, *exchanges: tuple[str, str], **fields: Any) -> dict[str, Any]:
@@ -34,6 +35,7 @@ def records(tmp_path: Path) -> Path:
         record(7, ("Where?", box), image="a.png"),
         record(8, ("Where is <ref>a</ref>?", box), ("And <ref>b</ref>?", box), image="a.png"),
         record(9, ("Text alone?", "Yes.")),
+        {"id": "asked", "conversations": [{"from": "human", "value": "Text alone?"}]},
     ]
     write_jsonl(tmp_path / "val.jsonl", lines)
     return tmp_path / "val.jsonl"
@@ -48,10 +50,13 @@ def test_every_question_is_answered_alike_in_any_batch(
         argv = ["answer", "--model", captioner_folder, "--records", records, "--out", out, "--num_workers", 0]
         argv += ["--batch_tokens", batch_tokens, "--max_new_tokens", 5]
         assert main([str(word) for word in argv]) == 0
-        assert capsys.readouterr().out == f"{out}: 3 records, 4 answers\n"
+        assert capsys.readouterr().out == f"{out}: 4 records, 5 answers\n"
         written.append([json.loads(line) for line in out.read_text().splitlines()])
     assert written[0] == written[1]
-    assert [line.keys() - {"id"} for line in written[0]] == [{"answer"}, {"answers"}, {"answer"}]
+    assert [line.keys() - {"id"} for line in written[0]] == [{"answer"}, {"answers"}, {"answer"}, {"answer"}]
+    assert written[0][2]["answer"] == written[0][3]["answer"]
+    first = written[0][0]["answer"]
+    assert read_predictions(out)["7"] == first and read_facts(out)["decoding"]["max_new_tokens"] == 5
     assert main(["score-boxes", "--predictions", str(out), "--references", str(records)]) == 0
     said = capsys.readouterr().out
     assert "Precision@1" in said
