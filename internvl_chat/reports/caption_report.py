@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import io
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import groupby
-from pathlib import Path
 
 import numpy as np
 
-from internvl_chat.boxes import BoxArray, is_absent
-from internvl_chat.contracts import UserError
-from internvl_chat.data.media.drawing import Strip, contact_sheet
-from internvl_chat.data.media.sampling import sample_frames
-from internvl_chat.data.media.video import read_frames
+from internvl_chat.boxes import BoxArray
+from internvl_chat.contracts import Sample
 from internvl_chat.data.records.annotations import category_of
 from internvl_chat.reports import plots
-from internvl_chat.reports.html import data_uri, render
+from internvl_chat.reports.clip_pictures import ShownClip
+from internvl_chat.reports.conclusion import concluded, meanings
+from internvl_chat.reports.html import RunFacts, data_uri, render
 from internvl_chat.scoring.caption_scores import CHALLENGE_METRICS, NO_JAVA_SUFFIX, FloatArray
 from internvl_chat.scoring.control_record import ControlRecord
 from internvl_chat.scoring.ptb import tokenize
@@ -28,38 +23,8 @@ from internvl_chat.tasks.intentvc.groups import PRESENCE_BOUNDS, SIZE_BOUNDS
 from internvl_chat.tasks.intentvc.ranking import rank_runs
 
 TEMPLATE = "caption_report.html.j2"
-TRACK_BOXES = 12
-
-
-@dataclass(frozen=True)
-class Track:
-    """A clip's boxes as the sheet draws them.
-
-    `boxes` are x, y, width, height in thousandths and the moment (0 to 1) of a few frames; `paths` the centres of each
-    stretch of frames with a box, as SVG points; `stretches` start, length (in percent of the clip) and presence.
-    """
-
-    boxes: Sequence[tuple[int, int, int, int, float]]
-    paths: Sequence[str]
-    stretches: Sequence[tuple[float, float, bool]]
-
-    @classmethod
-    def of(cls, boxes: BoxArray) -> Track:
-        """The drawing of a track [T, 4]."""
-        present = np.flatnonzero(~is_absent(boxes))
-        chosen = present[np.unique(np.linspace(0, len(present) - 1, TRACK_BOXES).astype(int))] if len(present) else []
-        shown = []
-        for frame in chosen:
-            x1, y1, x2, y2 = (int(v) for v in boxes[frame])
-            shown.append((x1, y1, x2 - x1, y2 - y1, float(frame) / max(1, len(boxes) - 1)))
-        paths, stretches = [], []
-        for is_there, group in groupby(range(len(boxes)), key=lambda t: not is_absent(boxes[t])):
-            frames = list(group)
-            stretches.append((frames[0] / len(boxes) * 100, len(frames) / len(boxes) * 100, bool(is_there)))
-            if is_there:
-                points = frames[:: max(1, len(boxes) // 100)]
-                paths.append(" ".join(f"{boxes[t][::2].mean():.0f},{boxes[t][1::2].mean():.0f}" for t in points))
-        return cls(shown, paths, stretches)
+# Of fewer clips a plot shows less than the table.
+FEWEST_CLIPS_PLOTTED = 10
 
 
 @dataclass(frozen=True)
@@ -73,42 +38,22 @@ class ClipCaption:
 
 
 @dataclass(frozen=True)
-class Picture:
-    """Frames with their boxes as a data URI, and a frame's width over its height."""
-
-    uri: str
-    aspect: float
-
-    @classmethod
-    def of(cls, video: Path, boxes: BoxArray, num_frames: int) -> Picture:
-        """Frames of a video whose track is [T, 4], two or more side by side."""
-        indices = sample_frames(num_frames, len(boxes), "centre")
-        frames = read_frames(video, indices)
-        sheet = contact_sheet([Strip(frames, boxes[indices], [])], 200, frames_per_row=math.ceil(num_frames**0.5))
-        buffer = io.BytesIO()
-        sheet.save(buffer, format="JPEG", quality=70)
-        return cls(data_uri("image/jpeg", buffer.getvalue()), frames.shape[2] / frames.shape[1])
-
-
-@dataclass(frozen=True)
 class Clip:
-    """A card of the sheet; `fault` says why its video has no picture."""
+    """A card of the sheet."""
 
     id: str
     category: str
     references: Sequence[str]
     captions: Sequence[ClipCaption]
-    track: Track | None
-    picture: Picture | None
-    fault: str | None
+    shown: ShownClip
 
 
 @dataclass(frozen=True)
 class ReportInput:
     """What a report is about; the first run is the baseline that the others are compared with.
 
-    `tracks` hold at least the ids that every run was scored on, or are None; `videos` are paths by id, those that are
-    to be shown; `control` is how captions followed the box, where it was measured.
+    `tracks` hold at least the ids that every run was scored on, or are None; `clips` are samples by id, those that are
+    to be shown; `control` is how captions followed the box, where it was measured; `facts` how each run was made.
     """
 
     title: str
@@ -116,12 +61,13 @@ class ReportInput:
     predictions: Mapping[str, Mapping[str, str]]
     references: Mapping[str, Sequence[str]]
     tracks: Mapping[str, BoxArray] | None
-    videos: Mapping[str, Path]
+    clips: Mapping[str, Sample]
     num_clips: int = 100
     num_frames: int = 4
     resamples: int = 1000
     seed: int = 0
     control: ControlRecord | None = None
+    facts: Sequence[RunFacts] = ()
 
 
 def _extremes(ids: Sequence[str], values: FloatArray, number: int) -> list[str]:
@@ -147,14 +93,8 @@ def _clips(source: ReportInput, ids: Sequence[str], metric: str) -> list[Clip]:
             gain = float(table[metric][row] - tables[0][metric][row]) if number else None
             captions.append(ClipCaption(number, words, {name: float(table[name][row]) for name in names}, gain))
         boxes = source.tracks[video_id] if source.tracks else None
-        picture = fault = None
-        if boxes is not None and video_id in source.videos:
-            try:
-                picture = Picture.of(source.videos[video_id], boxes, source.num_frames)
-            except UserError as error:
-                fault = str(error)
-        track = Track.of(boxes) if boxes is not None else None
-        return Clip(video_id, category_of(video_id), references, captions, track, picture, fault)
+        drawn = ShownClip.of(source.clips.get(video_id), source.num_frames, boxes=boxes)
+        return Clip(video_id, category_of(video_id), references, captions, drawn)
 
     return [clip(video_id) for video_id in shown]
 
@@ -168,7 +108,9 @@ def _differences(source: ReportInput) -> dict[str, dict[str, Difference]]:
 
 
 def _drawings(source: ReportInput, ids: Sequence[str], metric: str, metrics: Sequence[str]) -> list[tuple[str, str]]:
-    """Captions and data URIs of the plots."""
+    """Captions and data URIs of the plots; none of a handful of clips."""
+    if len(ids) < FEWEST_CLIPS_PLOTTED:
+        return []
     runs, (baseline, *others) = source.runs, list(source.runs)
     scores = {run: assessment.table.of_ids(ids).per_caption()[metric] for run, assessment in runs.items()}
     drawn = [("Scores with 95 % bootstrap intervals", plots.intervals_plot(runs, metrics))]
@@ -185,9 +127,10 @@ def _drawings(source: ReportInput, ids: Sequence[str], metric: str, metrics: Seq
 
 
 def _shared_groups(runs: Iterable[Assessment]) -> list[str]:
-    """The groupings whose groups all runs have."""
+    """The groupings whose groups all runs have, and that put any two clips together."""
     first, *others = runs
-    return [k for k, groups in first.groups.items() if all(groups.keys() == o.groups[k].keys() for o in others)]
+    shared = [k for k, groups in first.groups.items() if all(groups.keys() == o.groups[k].keys() for o in others)]
+    return [k for k in shared if len(first.groups[k]) < len(first.table.ids)]
 
 
 @dataclass(frozen=True)
@@ -212,6 +155,9 @@ def render_report(source: ReportInput) -> Report:
     html = render(
         TEMPLATE,
         title=source.title,
+        conclusion=concluded(source.runs, differences, metrics[0], len(ids), source.control),
+        facts=[facts for facts in source.facts if facts.is_known],
+        meanings=meanings(first.scores),
         runs=source.runs,
         names=[*metrics, *(name for name in first.scores if name not in metrics)],
         metric=metrics[0],
@@ -229,4 +175,4 @@ def render_report(source: ReportInput) -> Report:
         suffix=NO_JAVA_SUFFIX,
         control=source.control,
     )
-    return Report(html, {clip.id: clip.fault for clip in clips if clip.fault})
+    return Report(html, {clip.id: clip.shown.fault for clip in clips if clip.shown.fault})

@@ -1,9 +1,36 @@
-"""What the HTML reports share: one template folder, and pictures inside the page."""
+"""What the HTML reports share: one template folder, pictures inside the page, and how runs were made."""
 
 from __future__ import annotations
 
 import base64
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
+
+
+@dataclass(frozen=True)
+class RunFacts:
+    """How a run was made, as a table's row: what its `run.json` says, empty where it does not."""
+
+    run: str
+    model: str = ""
+    data: str = ""
+    sampling: str = ""
+    date: str = ""
+    command: str = ""
+
+    @classmethod
+    def of(cls, run: str, facts: Mapping[str, Any]) -> RunFacts:
+        """The row of a run; what others wrote into the file is taken as text."""
+        decoding = facts.get("decoding")
+        words = [f"{facts['num_frames']} frames"] if "num_frames" in facts else []
+        words += [f"{name} {value}" for name, value in decoding.items()] if isinstance(decoding, dict) else []
+        model, data, date, command = (str(facts.get(key, "")) for key in ("model", "data", "date", "command"))
+        return cls(run, model, data, ", ".join(words), date, command)
+
+    @property
+    def is_known(self) -> bool:
+        return bool(self.model or self.data or self.command)
 
 
 def data_uri(kind: str, content: bytes) -> str:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from internvl_chat.contracts import UserError
 from internvl_chat.files import read_json
@@ -51,11 +52,12 @@ class Point:
 
 @dataclass(frozen=True)
 class ControlRecord:
-    """What `ControlResult.to_json` wrote: the outcome of every probe, and the captions by probe and level."""
+    """What `control --out` wrote: the outcome of every probe, captions by probe and level, and how they were made."""
 
     metric: str
     points: Sequence[Point]
     captions: Mapping[str, Captions]
+    facts: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
     def read(cls, path: Path) -> ControlRecord:
@@ -66,7 +68,9 @@ class ControlRecord:
         """
         held = read_json(path)
         try:
-            record = cls(held["metric"], [Point(**point) for point in held["points"]], held["captions"])
+            record = cls(
+                held["metric"], [Point(**point) for point in held["points"]], held["captions"], held.get("run", {})
+            )
             numbers = [value for point in record.points for name, value in vars(point).items() if name != "probe"]
             is_ours = all(value is None or isinstance(value, (int, float)) for value in numbers)
             is_ours &= all(isinstance(text, str) for texts in record.captions.values() for text in texts.values())

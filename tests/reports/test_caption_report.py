@@ -13,9 +13,10 @@ import pytest
 from PIL import Image
 
 from internvl_chat.data.records.annotations import DatasetEntry, read_captions, video_path_of
-from internvl_chat.reports.caption_report import ReportInput, Track, render_report
+from internvl_chat.reports.caption_report import ReportInput, render_report
+from internvl_chat.reports.clip_pictures import Track
 from internvl_chat.tasks.intentvc.assessment import assess
-from internvl_chat.tasks.intentvc.groups import read_tracks
+from internvl_chat.tasks.intentvc.groups import known_clips, read_tracks
 
 Captions = dict[str, list[str]]
 
@@ -53,10 +54,10 @@ def report_of(
     captions: Captions, said: dict[str, dict[str, str]], root: Path | None = None, num_clips: int = 100
 ) -> str:
     tracks = read_tracks(root, captions) if root else None
-    videos = {i: video_path_of(root, i) for i in captions} if root else {}
+    clips = known_clips(root, captions)[0] if root else {}
     runs = {name: assess(texts, captions, tracks, java=False, resamples=40) for name, texts in said.items()}
     report = render_report(
-        ReportInput("A <title>", runs, said, captions, tracks, videos, num_clips=num_clips, num_frames=3, resamples=40)
+        ReportInput("A <title>", runs, said, captions, tracks, clips, num_clips=num_clips, num_frames=3, resamples=40)
     )
     assert not report.faults
     return report.html
@@ -73,8 +74,9 @@ def test_one_file_with_plots_tracks_and_frames(shapes_entry: DatasetEntry, shape
     shifted = {i: right[other] for i, other in zip(ids, ids[1:] + ids[:1], strict=True)}
     text = report_of(shapes, {"shifted": shifted, "right": right}, shapes_entry.root)
     page = Page(text)
-    assert page.links and all(link.startswith("data:image/") for link in page.links)
-    assert sum(link.startswith("data:image/svg+xml;base64,") for link in page.links) == 5
+    assert page.links and all(link.startswith(("data:image/", "#clip-")) for link in page.links)
+    # Six clips are too few to plot.
+    assert not any(link.startswith("data:image/svg+xml") for link in page.links) and "<h2>Plots" not in text
     frames = [link for link in page.links if link.startswith("data:image/jpeg;base64,")]
     assert len(frames) == len(ids)
     picture = Image.open(io.BytesIO(base64.b64decode(frames[0].split(",")[1])))
@@ -94,8 +96,8 @@ def test_a_video_that_cannot_be_decoded_costs_its_picture_alone(shapes: Captions
     said = {i: texts[0] for i, texts in shapes.items()}
     tracks = read_tracks(own_entry.root, shapes)
     runs = {"mine": assess(said, shapes, tracks, java=False, resamples=40)}
-    videos = {i: video_path_of(own_entry.root, i) for i in shapes}
-    report = render_report(ReportInput("t", runs, {"mine": said}, shapes, tracks, videos, num_frames=2, resamples=40))
+    clips, _ = known_clips(own_entry.root, shapes)
+    report = render_report(ReportInput("t", runs, {"mine": said}, shapes, tracks, clips, num_frames=2, resamples=40))
     assert list(report.faults) == [first] and str(path) in report.faults[first]
     frames = [link for link in Page(report.html).links if link.startswith("data:image/jpeg;base64,")]
     assert len(frames) == len(shapes) - 1 and report.html.count("No picture: ") == 1
@@ -112,6 +114,7 @@ def test_a_single_run_is_sorted_by_its_score(captions: Captions) -> None:
     scores = [float(card["data-score0"]) for card in page.cards]
     assert len(scores) == 5 and scores == sorted(scores, reverse=True)
     assert "Difference from" not in text and "place" not in text.split("<h2>Plots")[0].split("<body>")[1]
+    assert sum(link.startswith("data:image/svg+xml;base64,") for link in page.links) == 3
 
 
 def test_the_sheet_shows_both_ends_of_the_order(captions: Captions) -> None:

@@ -11,7 +11,13 @@ from internvl_chat.boxes import BoxArray, is_absent, load_boxes
 from internvl_chat.constants import BOX_SCALE
 from internvl_chat.contracts import Sample, UserError
 from internvl_chat.data.records.annotations import DatasetEntry, boxes_path_of, category_of, video_path_of
-from internvl_chat.data.records.record_questions import entries_in, holds_records, question_sample, read_questions
+from internvl_chat.data.records.record_questions import (
+    answers_known,
+    entries_in,
+    holds_records,
+    question_sample,
+    read_questions,
+)
 from internvl_chat.data.records.tracks import every_box_of
 from internvl_chat.files import read_json
 
@@ -24,8 +30,8 @@ PRESENCE_BOUNDS = {"always": 1.0, "mostly": 0.9, "partly": 0.0}
 NEVER = "never"
 
 
-def clips_of(source: Path, ids: Iterable[str]) -> dict[str, Sample]:
-    """The clips of these ids with their tracks, of those that a data set knows.
+def known_clips(source: Path, ids: Iterable[str]) -> tuple[dict[str, Sample], dict[str, list[str]]]:
+    """The clips of these ids with their tracks, and the answers that are known to them, of those that a data set has.
 
     Args:
         source: a dataset's root in the challenge's layout, a meta JSON or a file of records; a JSON file of boxes shows
@@ -33,13 +39,22 @@ def clips_of(source: Path, ids: Iterable[str]) -> dict[str, Sample]:
     Raises:
         UserError: records that cannot be used.
     """
+    ids = list(ids)
     if source.is_dir():
         entry = DatasetEntry(source.name, source, source)
-        return {i: question_sample(entry, i, str) for i in ids}
+        return {i: sample for i in ids if (sample := _in_layout(entry, i))}, {}
     if not holds_records(source):
-        return {}
-    questions = read_questions(entries_in(source))
-    return {i: questions[i].sample for i in ids if i in questions}
+        return {}, {}
+    entries = entries_in(source)
+    questions = read_questions(entries, set(ids))
+    laid_out = {i: sample for i in ids if i not in questions and (sample := _in_layout(entries[0], i))}
+    return {**laid_out, **{i: question.sample for i, question in questions.items()}}, answers_known(questions)
+
+
+def _in_layout(entry: DatasetEntry, video_id: str) -> Sample | None:
+    """A video in the challenge's layout, where it lies there."""
+    sample = question_sample(entry, video_id, str)
+    return sample if sample.video_path and sample.video_path.is_file() else None
 
 
 def read_tracks(path: Path, ids: Iterable[str]) -> dict[str, BoxArray]:
@@ -59,7 +74,7 @@ def read_tracks(path: Path, ids: Iterable[str]) -> dict[str, BoxArray]:
         paths = {i: boxes_path_of(video_path_of(path, i)) for i in ids}
         return {i: _not_empty(load_boxes(npy), str(npy)) for i, npy in paths.items()}
     if holds_records(path):
-        clips = clips_of(path, ids)
+        clips, _ = known_clips(path, ids)
         without = [i for i in ids if i not in clips or not clips[i].tracks]
         if without:
             raise UserError(f"{path}: has no track of {without[0]!r}, and of {len(without)} ids in all")
