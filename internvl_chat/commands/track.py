@@ -151,7 +151,7 @@ def _rows_of_flags(flags: list[BoxFlag], default_frame: int) -> list[TrackRows]:
 
 def _write(path: Path, objects: list[GivenObject], followed: FollowedObjects) -> None:
     from internvl_chat.files import json_text, write_text
-    from internvl_chat.trackers.lists import rounded, tracks_as_json
+    from internvl_chat.trackers.lists import rounded, track_text, tracks_as_json
 
     confidence = [rounded(row, 3) for row in followed.confidence]
     if path.suffix == ".json":
@@ -159,7 +159,7 @@ def _write(path: Path, objects: list[GivenObject], followed: FollowedObjects) ->
         tracks = {"tracks": tracks_as_json(names, followed), "track_confidence": confidence}
         write_text(path, json_text(tracks) + "\n")
         return
-    write_text(path, "".join(",".join(map(str, rounded(box, 1))) + "\n" for box in followed.boxes_px[0]))
+    write_text(path, track_text(followed.boxes_px[0]))
     write_text(path.with_suffix(".confidence.txt"), "".join(f"{value}\n" for value in confidence[0]))
 
 

@@ -5,9 +5,10 @@ Shape letters: N objects, T frames of the video. Boxes are x y w h in pixels.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
+from typing import Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +16,10 @@ import numpy.typing as npt
 from internvl_chat.contracts import TrackRows, UserError
 from internvl_chat.trackers.frames import Footage
 from internvl_chat.trackers.protocol import BoxPx, Frame, Tracker, TrackerFactory
+
+# The directions of time in which objects are followed from where they are given.
+Way = Literal["forwards", "backwards"]
+WAYS: tuple[Way, ...] = get_args(Way)
 
 
 @dataclass(frozen=True)
@@ -76,6 +81,7 @@ def follow(
     make: TrackerFactory,
     min_confidence: float,
     on_frame: Callable[[], object] = lambda: None,
+    ways: Collection[Way] = WAYS,
 ) -> FollowedObjects:
     """Follow objects through a whole video: forwards from where each is first given, and backwards from there.
 
@@ -83,7 +89,8 @@ def follow(
 
     Args:
         min_confidence: below it the object counts as absent; its confidence is kept.
-        on_frame: called after each frame of either direction, `num_steps` times in all.
+        on_frame: called after each frame of either direction, `num_steps` times in all. What it raises ends the pass.
+        ways: with one of them, the frames that lie the other way have no boxes and no confidence.
     """
     boxes_px = np.zeros((len(objects), footage.num_frames, 4))
     confidence = np.zeros((len(objects), footage.num_frames))
@@ -95,32 +102,34 @@ def follow(
         confidence[wanted, number] = seen.confidence[wanted]
         on_frame()
 
-    tracker = make(len(objects))
-    for number, frame in zip(count(int(firsts.min())), footage.forwards(int(firsts.min())), strict=False):
-        given = {k: one.boxes_px[number] for k, one in enumerate(objects) if one.boxes_px.get(number, _NOWHERE).any()}
-        note(number, tracker, frame, given, firsts <= number)
-    if firsts.max() > 0:
+    if "forwards" in ways:
+        tracker = make(len(objects))
+        for number, frame in zip(count(int(firsts.min())), footage.forwards(int(firsts.min())), strict=False):
+            boxes = {k: one.boxes_px.get(number, _NOWHERE) for k, one in enumerate(objects)}
+            note(number, tracker, frame, {k: box for k, box in boxes.items() if box.any()}, firsts <= number)
+    if "backwards" in ways and firsts.max() > 0:
         tracker = make(len(objects))
         for number, frame in zip(count(int(firsts.max()), -1), footage.backwards(int(firsts.max())), strict=False):
             given = {k: one.boxes_px[number] for k, one in enumerate(objects) if one.first == number}
-            note(number, tracker, frame, given, firsts > number)
+            note(number, tracker, frame, given, firsts >= number)
     boxes_px[confidence < min_confidence] = 0
     for k, one in enumerate(objects):
-        for start, stop in _spans_without(one, footage.num_frames):
+        for start, stop in spans_without(one, footage.num_frames):
             boxes_px[k, start:stop], confidence[k, start:stop] = 0, 0
     return FollowedObjects(boxes_px, confidence)
 
 
-def num_steps(footage: Footage, objects: Sequence[GivenObject]) -> int:
-    """How many frames `follow` goes over, those of both directions counted."""
+def num_steps(footage: Footage, objects: Sequence[GivenObject], ways: Collection[Way] = WAYS) -> int:
+    """How many frames `follow` goes over, those of each direction counted."""
     firsts = [one.first for one in objects]
-    return footage.num_frames - min(firsts) + (max(firsts) + 1 if max(firsts) else 0)
+    forwards = footage.num_frames - min(firsts) if "forwards" in ways else 0
+    return forwards + (max(firsts) + 1 if "backwards" in ways and max(firsts) else 0)
 
 
 _NOWHERE = np.zeros(4)
 
 
-def _spans_without(one: GivenObject, num_frames: int) -> Iterator[tuple[int, int]]:
+def spans_without(one: GivenObject, num_frames: int) -> Iterator[tuple[int, int]]:
     """First frame and the one after the last of each span in which an object was said not to be seen.
 
     One before the first box ends there to the left: towards frame 0 it is followed backwards only down to it.

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 
 from internvl_chat.contracts import TrackRows, UserError
@@ -113,6 +114,11 @@ def tracks_as_json(names: Sequence[str], followed: FollowedObjects) -> list[dict
         {"name": name, "boxes": [rounded(box, 1) for box in boxes], "by": "frame", "unit": "pixels", "order": "xywh"}
         for name, boxes in zip(names, followed.boxes_px, strict=True)
     ]
+
+
+def track_text(boxes_px: npt.NDArray[np.float64]) -> str:
+    """Boxes [T, 4] as the lines of `object_bboxes.txt`."""
+    return "".join(",".join(map(str, rounded(box, 1))) + "\n" for box in boxes_px)
 
 
 def rounded(values: npt.NDArray, digits: int) -> list[float | int]:

@@ -15,7 +15,7 @@ from internvl_chat.__main__ import main
 from internvl_chat.contracts import TrackRows, UserError
 from internvl_chat.data.checking.check import Budget, check_meta
 from internvl_chat.trackers.choosing import choose_tracker
-from internvl_chat.trackers.following import GivenObject, follow, given_of_track, num_steps
+from internvl_chat.trackers.following import GivenObject, Way, follow, given_of_track, num_steps
 from internvl_chat.trackers.frames import Footage
 from internvl_chat.trackers.lists import TrackerSettings, complete_records, videos_to_track
 from internvl_chat.trackers.protocol import BoxPx, Frame, Sighting
@@ -74,6 +74,20 @@ def test_each_object_goes_both_ways_from_where_it_is_first_given(
     assert followed.boxes_px[0, :, 0].tolist() == [12, 11, 10, 11, 12, 13, 14, 15, 16]
     assert followed.boxes_px[1, :, 0].tolist() == [8, 7, 6, 5, 4, 3, 4, 20, 21]
     assert len(calls) == num_steps(numbered, objects) == 13
+
+
+@pytest.mark.parametrize(("way", "steps"), [("forwards", 5), ("backwards", 5)])
+def test_one_way_leaves_the_other_side_alone(numbered: Footage, way: Way, steps: int) -> None:
+    calls: list[int] = []
+    one = given("a", f4=[10, 5, 8, 9])
+    both = follow(numbered, [one], Recorder, 0.5)
+    side = follow(numbered, [one], Recorder, 0.5, lambda: calls.append(1), [way])
+    kept = slice(4, 9) if way == "forwards" else slice(0, 5)
+    expected = np.zeros_like(both.boxes_px)
+    expected[:, kept] = both.boxes_px[:, kept]
+    assert np.array_equal(side.boxes_px, expected)
+    assert side.confidence[0].astype(bool).tolist() == expected[0].any(axis=1).tolist()
+    assert len(calls) == num_steps(numbered, [one], [way]) == steps
 
 
 def test_what_is_given_as_absent_stays_so_until_the_next_box(numbered: Footage) -> None:
