@@ -9,7 +9,7 @@ export MAKE_STARTED := $(shell date +%s)
 
 venv: .venv/.complete
 
-.venv/.complete: requirements/internvl_chat.txt requirements/track.txt requirements/judge.txt requirements/a2d.txt requirements/dev.txt requirements/constraints.txt pyproject.toml
+.venv/.complete: $(wildcard requirements/*.txt) pyproject.toml
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --requirement requirements/dev.txt --constraint requirements/constraints.txt
 	$(BIN)/python -m pip install --quiet --no-deps --editable .

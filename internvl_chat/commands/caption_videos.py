@@ -43,6 +43,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--txt", action="store_true", help="also OUT/txt: a text file a video")
     add("--layout", choices=("cogvideox",), help="also prompts.txt and videos.txt, line by line")
     add("--parquet", action="store_true", help="also captions.parquet")
+    add(
+        "--quantize",
+        type=int,
+        choices=(8, 4),
+        help="bits a number of the language model's matrices (default: as they are); needs requirements/quantize.txt",
+    )
     add_decoding_options(parser)
     add_feeding_options(parser)
 
@@ -75,6 +81,7 @@ def run(args: argparse.Namespace) -> int:
         conv_style=args.template and style_called(args.template, family_in(folder)),
         video_backend=args.video_backend,
         ranks=Ranks.join(),
+        quantize_bits=args.quantize,
     )
     shown = opened.encoder.config
     choice = choice or FrameChoice.named(shown.frame_choice or f"uniform{shown.num_frames}")

@@ -7,11 +7,12 @@
 --from llamafactory and ms-swift read message lists (JSON or JSONL), coco a detection file, refcoco phrases with a
 region each ("sent", "bbox" x1 y1 x2 y2 in pixels), lasot and got10k folders of tracked videos; llava (Video-ChatGPT's
 too), sharegemini, videoinstruct, minicpm-v and idefics3 go both ways. Described objects with tracks: hcstvg (HC-STVG
-v2), mevis (a split's folder; masks become boxes), vid-sentence, a2d-sentences, videoref (VideoRef45K's lists); and
-what annotation tools export: mot, cvat (for video), boxes-csv (named columns), label-studio, yolo-tracks, coco-vid. With
---to minicpm-v and idefics3 a video is a folder of frames, whose frames become images. Paths are relative to --root,
-which no file may leave. `annotate` reads the challenge's own train.json. artemis reads the lists of Artemis' three
-stages; its questions about objects are one fixed form, or with --question_seed the lists' own, or else drawn ones.
+v2), mevis (a split's folder; masks become boxes), vid-sentence, a2d-sentences, videoref (VideoRef45K's lists). artemis
+reads the lists of Artemis' three stages; its questions about objects are one fixed form, or with --question_seed the
+lists' own, or else drawn ones. cogvlm2 reads a folder with images or videos and a label each, as CogVLM2's fine-tuning
+demo has it. And what annotation tools export: mot, cvat (for video), boxes-csv (named columns), label-studio,
+yolo-tracks, coco-vid. With --to minicpm-v and idefics3 a video is a folder of frames, whose frames become images. Paths
+are relative to --root, which no file may leave. `annotate` reads the challenge's own train.json.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ CSV_UNITS = ("pixels", "unit", "percent", "thousandths")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("source", type=Path, help="the file; the folder of lasot, got10k, mevis, vid-sentence, mot, yolo-tracks")
+    add("source", type=Path, help="the file; the folder of lasot, got10k, mevis, vid-sentence, mot, yolo-tracks, cogvlm2")
     way = parser.add_mutually_exclusive_group(required=True)
     way.add_argument("--from", dest="format", choices=CONVERTERS, help="what the source is; records are written")
     way.add_argument("--to", choices=CONVERTERS_BOTH_WAYS, help="what is written; the source holds records")

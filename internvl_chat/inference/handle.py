@@ -14,19 +14,23 @@ from internvl_chat.data.prompts.prompt_config import PROMPT_CONFIG_NAME, PromptC
 from internvl_chat.data.prompts.tokenizer import load_tokenizer
 from internvl_chat.families import check_style, family_of
 from internvl_chat.inference.ranks import ALONE, Ranks
-from internvl_chat.inference.weights import file_marks, load_weights
+from internvl_chat.inference.weights import check_quantizer, file_marks, load_quantized, load_weights
 from internvl_chat.model.loading import load_config, resolve_folder, tower_of
 
 
 @dataclass(frozen=True)
 class ModelHandle:
-    """A model's folder and how it is asked; `load` reads its weights, with LoRA folded in unless it is to be kept."""
+    """A model's folder and how it is asked; `load` reads its weights, with LoRA folded in unless it is to be kept.
+
+    `quantize_bits` are those of a number of the language model's matrices, 8 or 4; None leaves them as they are.
+    """
 
     folder: Path
     base_path: str | None
     encoder: SampleEncoder
     ranks: Ranks = ALONE
     keep_lora: bool = False
+    quantize_bits: int | None = None
 
     def load(self) -> PreTrainedModel:
         """The model in eval mode, on this rank's device.
@@ -34,11 +38,14 @@ class ModelHandle:
         Raises:
             UserError: its weights, or those of its base, cannot be used.
         """
+        if self.quantize_bits is not None:
+            return load_quantized(self.folder, self.base_path, self.ranks, self.quantize_bits)
         return load_weights(self.folder, self.base_path, self.ranks, self.keep_lora)
 
     def identity(self) -> Any:
         """What tells this model from others: its files as they lie there, and its precision."""
-        return [file_marks(self.folder), self.base_path, str(self.ranks.dtype)]
+        quantized = [] if self.quantize_bits is None else [f"{self.quantize_bits} bits"]
+        return [file_marks(self.folder), self.base_path, str(self.ranks.dtype), *quantized]
 
 
 def open_model(
@@ -50,6 +57,7 @@ def open_model(
     video_backend: VideoBackend = "pyav",
     ranks: Ranks = ALONE,
     keep_lora: bool = False,
+    quantize_bits: int | None = None,
 ) -> ModelHandle:
     """Find a model, and the prompts that it was trained with; no weights are read yet.
 
@@ -61,9 +69,12 @@ def open_model(
         conv_style: conversation template, where the files do not tell.
         max_dynamic_patch: most tiles of an image; 1 never cuts one. None is what the model was trained with.
         keep_lora: leave LoRA's matrices beside the weights, as in training.
+        quantize_bits: see `ModelHandle`.
     Raises:
-        UserError: nothing is there, or it is of no known family, or has no tokenizer.
+        UserError: nothing is there, or it is of no known family, or has no tokenizer; or bitsandbytes is needed.
     """
+    if quantize_bits is not None:
+        check_quantizer(quantize_bits)
     folder = resolve_folder(model)
     saved = PromptConfig.load(folder) if (folder / PROMPT_CONFIG_NAME).is_file() else None
     model_config = load_config(folder)
@@ -82,7 +93,7 @@ def open_model(
             max_dynamic_patch=max_dynamic_patch,
         )
     encoder = SampleEncoder(load_tokenizer(folder), config, video_backend, tower=tower_of(folder, base_path))
-    return ModelHandle(folder, base_path, encoder, ranks, keep_lora)
+    return ModelHandle(folder, base_path, encoder, ranks, keep_lora, quantize_bits)
 
 
 def prompt_config_of(config: PreTrainedConfig) -> PromptConfig:

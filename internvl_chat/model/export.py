@@ -85,6 +85,21 @@ def merge_checkpoint(
     Raises:
         UserError: the folder is no checkpoint, its base is not found, or the two do not fit.
     """
+    config, tensors = complete_model(checkpoint, base_path, dtype)
+    return _write(target, config, tensors, "hf", checkpoint, max_shard_bytes)
+
+
+def complete_model(
+    checkpoint: Path, base_path: str | None = None, dtype: torch.dtype | None = None
+) -> tuple[PreTrainedConfig, dict[str, LazyTensor]]:
+    """Configuration and native tensors of a checkpoint with what was trained folded in; none is read yet.
+
+    Args:
+        base_path: where the base lies now, if it was moved since training.
+        dtype: of the floating point tensors; None keeps each as it is stored.
+    Raises:
+        UserError: the folder is no checkpoint, its base is not found, or the two do not fit.
+    """
     config = load_config(checkpoint)
     if is_training_checkpoint(checkpoint):
         base = base_of(checkpoint, config, base_path)
@@ -98,7 +113,7 @@ def merge_checkpoint(
         tensors = fold_lora(_cast(open_native(checkpoint, base_path), dtype))
     _without_lora(config)
     check_weights(checkpoint, config, tensors)
-    return _write(target, config, tensors, "hf", checkpoint, max_shard_bytes)
+    return config, tensors
 
 
 def _trained_lora(checkpoint: Path) -> dict[str, LazyTensor]:

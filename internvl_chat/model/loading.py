@@ -154,11 +154,13 @@ def load_weights(
     dtype: torch.dtype,
     added_may_lack: bool = False,
     attn_implementation: str | None = None,
+    **settings: Any,
 ) -> PreTrainedModel:
     """Build the model of `config` from the native `tensors` of `folder`, one tensor at a time.
 
     Args:
         added_may_lack: added modules that the files do not have are initialised.
+        settings: of transformers' `from_pretrained`, such as where the weights go and how they are quantized.
     Raises:
         UserError: tensors are missing, unknown, or of another shape than the configuration says.
     """
@@ -171,7 +173,7 @@ def load_weights(
     _check_fit(tensors, expected, folder, config, tied, added_may_lack)
     with _without_load_report():
         model = family_of(config).model.Captioner.from_pretrained(
-            None, config=config, state_dict=tensors, dtype=dtype, attn_implementation=attn_implementation
+            None, config=config, state_dict=tensors, dtype=dtype, attn_implementation=attn_implementation, **settings
         )
     if (folder / "generation_config.json").is_file():
         model.generation_config = GenerationConfig.from_pretrained(folder)

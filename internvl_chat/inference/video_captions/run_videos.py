@@ -29,6 +29,7 @@ from internvl_chat.inference.video_captions.caption_files import (
     write_texts,
 )
 from internvl_chat.inference.video_captions.clips_shown import Clip, Failure, Request, clips_together
+from internvl_chat.inference.weights import language_model_bytes
 
 RUN_NAME, PROGRESS_NAME, CAPTIONS_NAME = "run.json", "progress", "captions.jsonl"
 
@@ -139,7 +140,11 @@ def _predict(
 
     def load() -> Captioners:
         ends = caption_ends(opened.encoder)
-        return Captioners(Ensemble([opened.load()]), [0], opened.encoder.tokenizer, ends, decoding)
+        model = opened.load()
+        if opened.quantize_bits is not None and opened.ranks.is_first:
+            mib = language_model_bytes(model) / 2**20
+            sys.stderr.write(f"language model in {opened.quantize_bits} bits: {mib:.2f} MiB of weights\n")
+        return Captioners(Ensemble([model]), [0], opened.encoder.tokenizer, ends, decoding)
 
     return predict(
         [clip.ask for clip in clips],

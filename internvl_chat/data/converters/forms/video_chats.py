@@ -121,7 +121,7 @@ def turns_of(record: Mapping[str, Any], where: str) -> list[dict[str, str]]:
     Raises:
         UserError: there are none, or one is not of this form.
     """
-    return [_turn(turn, where) for turn in _list(record, "conversations", where)]
+    return [turn_of(turn, where) for turn in _list(record, "conversations", where)]
 
 
 def _media(value: Any, root: Path, where: str) -> str | list[str]:
@@ -137,7 +137,12 @@ def _list(record: Mapping[str, Any], key: str, where: str) -> list[Any]:
     return value
 
 
-def _turn(turn: Any, where: str) -> dict[str, str]:
+def turn_of(turn: Any, where: str) -> dict[str, str]:
+    """A turn of another project's chat as this project has it.
+
+    Raises:
+        UserError: it has no speaker or no text.
+    """
     renamed = renamed_turn(turn) if isinstance(turn, dict) else {}
     speaker, text = renamed.get("from"), renamed.get("value")
     if not isinstance(speaker, str) or not isinstance(text, str):
