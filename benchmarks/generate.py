@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.workloads import IMAGE_TOKEN_ID, W1, Workload, build_model
+from benchmarks.workloads import W1, Workload, build_model
 from internvl_chat.inference.decoding import Decoding
 from internvl_chat.inference.ensemble import Ensemble
 from internvl_chat.inference.generation import Captioners
@@ -49,8 +49,8 @@ def make_clips(workload: Workload, count: int) -> list[EncodedClip]:
     generator = torch.Generator().manual_seed(0)
     clips = []
     for number in range(count):
-        places = [IMAGE_TOKEN_ID] * (workload.frames * workload.tokens_per_frame)
-        words = rng.integers(10, 150_000, workload.text_tokens - int(rng.integers(0, 16))).tolist()
+        places = [workload.image_token_id] * (workload.frames * workload.tokens_per_frame)
+        words = rng.integers(10, workload.num_words, workload.text_tokens - int(rng.integers(0, 16))).tolist()
         corners = rng.integers(0, 400, (workload.frames, 2))
         boxes = torch.from_numpy(np.concatenate([corners, corners + 300], axis=1))
         prompt = ViewedPrompt([*words[:20], *places, *words[20:]], {"boxes": boxes})

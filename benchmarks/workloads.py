@@ -20,7 +20,6 @@ from internvl_chat.model.shared_prefix import use_shared_prefix_attention
 from internvl_chat.model.trainable import TrainablePart, lora_target_pattern
 from internvl_chat.vision import Vision
 
-IMAGE_TOKEN_ID = 151667
 LORA_RANK = 128
 
 
@@ -44,6 +43,17 @@ class Workload:
     caption_tokens: int = 20
     num_adapter_layers: int = 5
     recomputed_layers: int = 0
+    vocab_size: int = 151_674
+
+    @property
+    def image_token_id(self) -> int:
+        """Among the marks, which are the last in the vocabulary."""
+        return self.vocab_size - 7
+
+    @property
+    def num_words(self) -> int:
+        """Token ids below are words."""
+        return self.vocab_size - 1_674
 
     @property
     def tokens_per_frame(self) -> int:
@@ -86,9 +96,9 @@ W2 = Workload(
 )
 
 
-def build_model(workload: Workload, device: str, dtype: torch.dtype = torch.bfloat16) -> nn.Module:
-    """Random weights with LoRA and box adapters; trained is what the training script trains."""
-    config = IntentVCNetConfig(
+def config_of(workload: Workload) -> IntentVCNetConfig:
+    """The geometry as a model's configuration."""
+    return IntentVCNetConfig(
         vision_config={
             **workload.vision,
             "image_size": [workload.tile_px, workload.tile_px],
@@ -100,15 +110,20 @@ def build_model(workload: Workload, device: str, dtype: torch.dtype = torch.bflo
         text_config={
             "model_type": "qwen2",
             **workload.text,
-            "vocab_size": 151_674,
+            "vocab_size": workload.vocab_size,
             "max_position_embeddings": 32_768,
             "tie_word_embeddings": False,
         },
-        image_token_id=IMAGE_TOKEN_ID,
+        image_token_id=workload.image_token_id,
         image_seq_length=workload.tokens_per_frame,
         downsample_ratio=0.5,
         tie_word_embeddings=False,
     )
+
+
+def build_model(workload: Workload, device: str, dtype: torch.dtype = torch.bfloat16) -> nn.Module:
+    """Random weights with LoRA and box adapters; trained is what the training script trains."""
+    config = config_of(workload)
     torch.manual_seed(0)
     default_dtype = torch.get_default_dtype()
     torch.set_default_dtype(dtype)
@@ -135,9 +150,9 @@ def _plans(workload: Workload) -> tuple[list[SamplePlan], Vision]:
     rng = np.random.default_rng(0)
 
     def text(length: int) -> list[int]:
-        return rng.integers(0, 150_000, length).tolist()
+        return rng.integers(0, workload.num_words, length).tolist()
 
-    places = [IMAGE_TOKEN_ID] * (workload.frames * workload.tokens_per_frame)
+    places = [workload.image_token_id] * (workload.frames * workload.tokens_per_frame)
     prompt = text(20) + places + text(workload.text_tokens - 20)
     corners = rng.integers(0, 400, (workload.frames, 2))
     boxes = np.concatenate([corners, corners + 300], axis=1)

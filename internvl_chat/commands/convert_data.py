@@ -36,7 +36,7 @@ CSV_UNITS = ("pixels", "unit", "percent", "thousandths")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("source", type=Path, help="the file; the folder of lasot, got10k, mevis, vid-sentence, mot, yolo-tracks, cogvlm2")
+    add("source", type=Path, help="the file; of those that are folders, the folder")
     way = parser.add_mutually_exclusive_group(required=True)
     way.add_argument("--from", dest="format", choices=CONVERTERS, help="what the source is; records are written")
     way.add_argument("--to", choices=CONVERTERS_BOTH_WAYS, help="what is written; the source holds records")

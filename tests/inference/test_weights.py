@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
 from peft import PeftModel, get_peft_model
-from torch.utils._python_dispatch import TorchDispatchMode
 
+from benchmarks.counting import Launches
 from internvl_chat.inference import batch_limits
 from internvl_chat.inference.batch_limits import STEP_TOKENS, default_batch_tokens, default_workers
 from internvl_chat.inference.predict import BatchLimits
@@ -27,24 +26,6 @@ from tests.helpers import LLM_WIDTH, randomise, tiny_config
 PROMPT = torch.tensor([[20, 21, 22, 23, 24]])
 # Of a token in a layer of the language model, in decoding.
 MOST_KERNELS = 60
-# Operators that only look at memory in another way.
-VIEWS = (
-    "view _unsafe_view transpose permute expand slice select unsqueeze squeeze t detach alias split split_with_sizes "
-    "unbind as_strided unflatten reshape empty_like lift_fresh"
-).split()
-
-
-class Kernels(TorchDispatchMode):
-    """How many operators touch data."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.count = 0
-
-    def __torch_dispatch__(self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        name = func._schema.name.partition("::")[2]  # type: ignore[attr-defined]
-        self.count += name not in VIEWS
-        return func(*args, **(kwargs or {}))
 
 
 def with_lora(layers: int = 2) -> PeftModel:
@@ -83,14 +64,14 @@ def test_folding_rounds_a_half_precision_weight_once() -> None:
 def kernels_of_a_token(model: Any) -> int:
     use_shared_prompts(model)
     prompts = read_prompts(model, [ViewedClip({}, (ViewedPrompt(PROMPT[0].tolist(), {}),))], 4)
-    with Kernels() as kernels:
+    with Launches() as launches:
         model.model.language_model(
             inputs_embeds=torch.randn(1, 1, LLM_WIDTH),
             position_ids=prompts.next_positions[:, None],
             prompts=prompts,
             use_cache=True,
         )
-    return kernels.count
+    return launches.kernels
 
 
 def test_a_decoded_token_launches_few_kernels_a_layer() -> None:

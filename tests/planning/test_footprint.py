@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import weakref
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
 from peft import get_peft_model
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
+from benchmarks.counting import AllocatedBytes
 from internvl_chat.contracts import SharedPrefix
 from internvl_chat.model.families.internvl.configuration import IntentVCNetConfig
 from internvl_chat.model.families.internvl.model import IntentVCNetForConditionalGeneration
@@ -36,35 +33,6 @@ UPPER_VIT = TrainablePart(
     unfreeze_lm_head=True,
 )
 FULL = TrainablePart(0, freeze_llm=False, freeze_mlp=False, freeze_backbone=False)
-
-
-class AllocatedBytes(TorchDispatchMode):
-    """The most bytes that tensors made under this mode take at a time."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.now = self.peak = 0
-        self.alive: set[int] = set()
-
-    def __torch_dispatch__(self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        out = func(*args, **(kwargs or {}))
-        for leaf in tree_leaves(out):
-            if isinstance(leaf, torch.Tensor):
-                self._count(leaf.untyped_storage())
-        return out
-
-    def _count(self, storage: torch.UntypedStorage) -> None:
-        if storage._cdata in self.alive:
-            return
-        size, key = storage.nbytes(), storage._cdata
-        self.alive.add(key)
-        self.now += size
-        self.peak = max(self.peak, self.now)
-        weakref.finalize(storage, self._forget, key, size)
-
-    def _forget(self, key: int, size: int) -> None:
-        self.alive.discard(key)
-        self.now -= size
 
 
 def config() -> IntentVCNetConfig:

@@ -1,0 +1,192 @@
+"""A training step at full size in every way that it can be taken: seconds, share of the peak, memory, launches."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from benchmarks import workloads
+from benchmarks.counting import AllocatedBytes, Launches
+from benchmarks.gpu_proof.scale import (
+    TRAINED,
+    Row,
+    Scale,
+    finish,
+    free_memory,
+    peak_flops,
+    seconds_of,
+)
+from internvl_chat.contracts import UserError
+from internvl_chat.model.recomputation import recompute_layers
+from internvl_chat.planning.inspection import GIB
+from internvl_chat.planning.plan import Choices, Machine, plan_run
+from internvl_chat.planning.plan import Workload as Epoch
+from internvl_chat.vision import moved
+
+# Where there is no GPU to plan for.
+_PLANNED_GIB, _PLANNED_FLOPS = 79.2, 989e12
+
+
+@dataclass(frozen=True)
+class Way:
+    """How a step is taken: layers computed again, parts compiled or not, one caption a pass or all."""
+
+    name: str
+    recomputed_layers: int
+    compiled: bool = False
+    one_a_pass: bool = False
+    around: AbstractContextManager[Any] = nullcontext()
+
+
+def steps(scale: Scale) -> Iterator[Row]:
+    """Each way in turn, in one process: what does not fit is said, and the next is tried."""
+    model = scale.model()
+    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-5)
+    for way in _ways(scale, model):
+        try:
+            yield {"measure": way.name, **_step(way, model, optimizer, scale)}
+        except RuntimeError as error:
+            # Out of memory, or no compiler on this machine: the other ways go on.
+            yield {"measure": way.name, "failed": str(error).strip().splitlines()[0]}
+        optimizer.zero_grad(set_to_none=True)
+        free_memory()
+
+
+def _ways(scale: Scale, model: nn.Module) -> list[Way]:
+    layers = scale.workload.text["num_hidden_layers"]
+    planned = planned_layers(scale, model.config)
+    ways = [
+        Way("default: all layers computed again", layers),
+        Way(f"auto: {planned} layers computed again", planned),
+        Way("one caption a pass, all layers computed again", layers, one_a_pass=True),
+        Way("none computed again", 0),
+    ]
+    if scale.device.type == "cuda":
+        ways.append(Way("auto, token-wise parts compiled", planned, compiled=True))
+    return ways
+
+
+def planned_layers(scale: Scale, config: Any) -> int:
+    """What the planner has computed again of this pass on one such GPU."""
+    memory, peak = int(_PLANNED_GIB * GIB), peak_flops() or _PLANNED_FLOPS
+    if scale.device.type == "cuda":
+        memory = torch.cuda.get_device_properties(scale.device).total_memory
+    work = scale.workload
+    epoch = Epoch(1, work.captions, work.caption_tokens, True, work.frames, work.frames, 1, 1)
+    try:
+        plan = plan_run(
+            config, TRAINED, work.num_adapter_layers, epoch, Machine(1, memory, peak, 0.4), Choices(1, None, 1)
+        )
+    except UserError:
+        return int(work.text["num_hidden_layers"])
+    return plan.settings.recomputed_layers
+
+
+def _batches(scale: Scale, one_a_pass: bool) -> Sequence[dict[str, Any]]:
+    work = scale.workload
+    given: Sequence[Any] = workloads.separate_batches(work) if one_a_pass else [workloads.shared_batch(work)]
+
+    def on_device(batch: dict[str, Any]) -> dict[str, Any]:
+        tensors = {k: v.to(scale.device) if isinstance(v, torch.Tensor) else v for k, v in batch.items()}
+        return {**tensors, "vision": moved(batch["vision"], scale.device, torch.bfloat16)}
+
+    return [on_device(batch) for batch in given]
+
+
+def _step(way: Way, model: nn.Module, optimizer: torch.optim.Optimizer, scale: Scale) -> Row:
+    core: Any = model.get_base_model()  # type: ignore[operator]
+    core.gradient_checkpointing_disable()
+    recompute_layers(core, way.recomputed_layers)
+    token_wise = [
+        part
+        for layer in core.model.language_model.layers
+        for part in (layer.mlp, layer.input_layernorm, layer.post_attention_layernorm)
+    ]
+    for part in token_wise if way.compiled else ():
+        part.compile(dynamic=True)
+    batches = _batches(scale, way.one_a_pass)
+
+    def step() -> None:
+        for batch in batches:
+            (model(**batch).loss / len(batches)).backward()
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+
+    with way.around:
+        started = time.perf_counter()
+        step()
+        finish()
+        row: Row = {"first_step_s": time.perf_counter() - started}
+        row |= _memory(model, batches[0], way, scale)
+        optimizer.zero_grad(set_to_none=True)
+        seconds = seconds_of(step, scale)
+    footprint = scale.footprint(core.config)
+    flops = sum(footprint.flops(scale.shape).values())
+    row |= {"step_s": seconds, "s_per_caption": seconds / scale.workload.captions}
+    row["tflops"] = flops / seconds / 1e12
+    if peak := peak_flops():
+        row["mfu"] = flops / seconds / peak
+        row["hfu"] = (flops + footprint.recomputed_flops(scale.shape, way.recomputed_layers)) / seconds / peak
+    for part in token_wise:
+        part._compiled_call_impl = None
+    return row
+
+
+def _memory(model: nn.Module, batch: dict[str, Any], way: Way, scale: Scale) -> Row:
+    """Of one pass, gradients included, beside what the planner says of it."""
+    trained_bytes = sum(p.nbytes for p in model.parameters() if p.requires_grad)
+    free_memory()
+    if scale.device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        model(**batch).loss.backward()
+        pass_bytes = torch.cuda.max_memory_allocated() - before
+        row = {"peak_gib": torch.cuda.max_memory_allocated() / GIB}
+        row["reserved_gib"] = torch.cuda.max_memory_reserved() / GIB
+    else:
+        with AllocatedBytes() as allocated:
+            model(**batch).loss.backward()
+        pass_bytes, row = allocated.peak, {}
+    if way.one_a_pass:
+        return row
+    footprint = scale.footprint(model.config)
+    planned = footprint.peak_activation_bytes(scale.shape, way.recomputed_layers) + trained_bytes
+    return {**row, "pass_gib": pass_bytes / GIB, "planned_gib": planned / GIB, "planned_ratio": planned / pass_bytes}
+
+
+def launches(scale: Scale) -> Iterator[Row]:
+    """Kernels and waits of a pass: counted operator by operator, and on a GPU those that the profiler saw."""
+    model = scale.model()
+    (batch,) = _batches(scale, one_a_pass=False)
+    for name in ("counted", "profiled"):
+        if name == "counted":
+            with Launches() as forward:
+                loss = model(**batch).loss
+            with Launches() as backward:
+                loss.backward()
+            kernels, waits = forward.kernels + backward.kernels, forward.waits + backward.waits
+        elif scale.device.type == "cuda":
+            kernels, waits = profiled(lambda: model(**batch).loss.backward())
+        else:
+            continue
+        model.zero_grad(set_to_none=True)
+        yield {"measure": f"a training pass, {name}", "kernels": kernels, "waits": waits}
+
+
+def profiled(work: Any) -> tuple[int, int]:
+    """Kernels that the device ran, and how often the host waited for it."""
+    activities = [torch.profiler.ProfilerActivity.CPU, torch.profiler.ProfilerActivity.CUDA]
+    with torch.profiler.profile(activities=activities) as profile:
+        work()
+        finish()
+    events = profile.events() or []
+    kernels = sum(e.device_type == torch.autograd.DeviceType.CUDA and "Mem" not in e.name for e in events)
+    # The last one is that of `finish`.
+    waits = sum(e.name in ("cudaStreamSynchronize", "cudaDeviceSynchronize") for e in events) - 1
+    return kernels, waits
