@@ -65,6 +65,7 @@ lmms-eval:
 	.venv-lmms-eval/bin/python -m pip install --quiet --requirement requirements/internvl_chat.txt --requirement requirements/lmms_eval.txt pytest
 	.venv-lmms-eval/bin/python -m pip install --quiet --no-deps --editable .
 	.venv-lmms-eval/bin/python -m pytest tests/lmms
+
 # Eight minutes on one GPU, with the Python that is at hand: needs torch, transformers, peft, accelerate, timm, no network.
 gpu-proof:
 	$(PYTHON) -m benchmarks.gpu_proof --out work_dirs/gpu_proof
