@@ -3,7 +3,7 @@
     python -m benchmarks.gpu_proof --out work_dirs/gpu_proof
 
 Needs torch, torchvision, transformers, peft, accelerate, timm and safetensors, but no network and no weights: they are
-drawn at the geometry of InternVL3-8B. Each part runs in a process of its own, for as long as it may; what it measured is
+drawn at the geometry of InternVL3-8B. Each part runs in a process of its own, as long as it may; what it measured is
 in gpu_proof.jsonl at once, and as a table in gpu_proof.md.
 """
 

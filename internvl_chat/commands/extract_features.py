@@ -34,9 +34,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from internvl_chat.contracts import UserError
     from internvl_chat.data.records.frame_folders import find_videos
+    from internvl_chat.inference.features.extraction import Extracted, extract_features
     from internvl_chat.inference.handle import open_model
     from internvl_chat.inference.ranks import Ranks
-    from internvl_chat.inference.video_features import Extracted, extract_features
 
     if args.pickles:
         sources = sorted(args.videos.rglob("*.pkl"))

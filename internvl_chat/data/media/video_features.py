@@ -36,7 +36,10 @@ class VideoFeatures:
 
     def save(self, path: Path) -> None:
         """Write them in half precision."""
-        arrays = {_FEATURES: self.tokens_NC.astype(np.float16), _TOWER: np.array(self.tower, dtype=np.float32)}
+        arrays: dict[str, npt.NDArray[np.floating]] = {
+            _FEATURES: self.tokens_NC.astype(np.float16),
+            _TOWER: np.array(self.tower, dtype=np.float32),
+        }
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as temporary:
             save_file(arrays, temporary, metadata={_FRAMES: str(self.num_frames)})

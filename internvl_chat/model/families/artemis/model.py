@@ -131,8 +131,8 @@ class ArtemisModel(_FanInInitialised, LlavaModel):
             if seen
             else [torch.empty(0, config.image_seq_length, config.vision_config.hidden_size, device=device)]
         )
-        pictures, videos = patches[place[: len(shown)]].flatten(0, 1), self._videos(vision, patches[len(used) :])
-        videos = torch.cat(videos) if videos else pictures[:0]
+        pictures = patches[place[: len(shown)]].flatten(0, 1)
+        videos = torch.cat([pictures[:0], *self._videos(vision, patches[len(used) :])])
         dtype = self.multi_modal_projector.linear_1.weight.dtype
         projected = self.multi_modal_projector(torch.cat([pictures.to(dtype), videos.to(dtype)]))
         tokens = {"picture": projected[: len(pictures)], "video": projected[len(pictures) :]}
@@ -145,7 +145,7 @@ class ArtemisModel(_FanInInitialised, LlavaModel):
 
     def _videos(self, vision: Vision, patches_FNC: torch.Tensor) -> list[torch.Tensor]:
         """Each video's features [100 + N, C]: as they are stored, or pooled from the patches of its frames."""
-        features = vision.get("video_features", ())
+        features = vision.get("video_features", patches_FNC[:0])
         stored = list(features.split(self.config.video_seq_length)) if len(features) else []
         pooled = []
         if len(patches_FNC):

@@ -1,0 +1,1 @@
+"""Features of whole collections of videos, behind `extract-features`."""
