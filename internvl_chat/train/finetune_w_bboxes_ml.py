@@ -122,6 +122,20 @@ def write_run_record(folder: Path, run: RunArguments, prompt_config: PromptConfi
     )
 
 
+def sizes_of(model: torch.nn.Module) -> dict[str, int]:
+    """How many parameters there are, and how many are trained.
+
+    Raises:
+        UserError: none is.
+    """
+    # Under ZeRO-3 a parameter's local shard is empty; `ds_numel` is its true size.
+    sizes = [(p.requires_grad, getattr(p, "ds_numel", p.numel())) for p in model.parameters()]
+    trained = sum(size for is_trained, size in sizes if is_trained)
+    if not trained:
+        raise UserError(NOTHING_TRAINED)
+    return {"parameters": sum(size for _, size in sizes), "parameters_trained": trained}
+
+
 def check_flags(run: RunArguments, family: Family, config: PreTrainedConfig) -> None:
     """Hold the flags that must be the base's own against it.
 
@@ -196,16 +210,11 @@ def train(run: RunArguments) -> None:
         max_bad_fraction=data_args.max_bad_fraction,
         callbacks=[EarlyStop(args.early_stopping_patience)] if args.early_stopping_patience else None,
     )
-    # Under ZeRO-3 a parameter's local shard is empty; `ds_numel` is its true size.
-    sizes = [(p.requires_grad, getattr(p, "ds_numel", p.numel())) for p in model.parameters()]
-    if not any(is_trained for is_trained, _ in sizes):
-        raise UserError(NOTHING_TRAINED)
     facts: dict[str, int] = {
         "samples": len(samples),
         "passes": len(dataset),
         "recomputed_layers": recomputed_layers,
-        "parameters": sum(size for _, size in sizes),
-        "parameters_trained": sum(size for is_trained, size in sizes if is_trained),
+        **sizes_of(model),
         "world_size": args.world_size,
         "lora": isinstance(model, PeftModel),
     }
