@@ -36,8 +36,8 @@ def run(args: argparse.Namespace) -> int:
     from dataclasses import replace
 
     from internvl_chat.contracts import UserError
-    from internvl_chat.data.prompts.tokenizer import read_tokenizer
     from internvl_chat.data.checking.selection import BOUNDS, judge_records, reasons
+    from internvl_chat.data.prompts.tokenizer import read_tokenizer
     from internvl_chat.files import write_jsonl
 
     names = ("max_frames", "tokens_per_frame", "max_tokens", "max_question_words")

@@ -12,8 +12,8 @@ from transformers import PreTrainedTokenizerFast
 from internvl_chat.__main__ import main
 from internvl_chat.commands.select_records import MODELS
 from internvl_chat.contracts import UserError
-from internvl_chat.data.records.annotations import DatasetEntry, load_meta, read_mix, read_samples
 from internvl_chat.data.checking.selection import BOUNDS
+from internvl_chat.data.records.annotations import DatasetEntry, load_meta, read_mix, read_samples
 from tests.helpers import ROOT
 
 
