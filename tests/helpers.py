@@ -109,14 +109,20 @@ def randomise(parameters: Any, std: float = 0.3, seed: int = 5) -> None:
             parameter.copy_(torch.randn(parameter.shape, generator=generator) * std)
 
 
-def package_with_example(page: str, folder: Path) -> Path:
-    """A folder with this package in it, and the example file of a page of docs/adding; other files are links."""
+def linked_package(folder: Path) -> Path:
+    """A folder with this package in it, all its files links."""
     package = folder / "with_example"
     for path in (ROOT / "internvl_chat").rglob("*"):
         if path.is_file() and "__pycache__" not in path.parts:
             link = package / path.relative_to(ROOT)
             link.parent.mkdir(parents=True, exist_ok=True)
             link.symlink_to(path)
+    return package
+
+
+def package_with_example(page: str, folder: Path) -> Path:
+    """A folder with this package in it, and the example file of a page of docs/adding; other files are links."""
+    package = linked_package(folder)
     text = (ROOT / page).read_text(encoding="utf-8")
     example = re.search(r"`(internvl_chat/[\w/]+\.py)`:\n\n```python\n(.+?)```", text, re.DOTALL)
     assert example is not None
