@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,11 @@ from safetensors.torch import save_file
 from internvl_chat.__main__ import main
 from internvl_chat.contracts import UserError
 from internvl_chat.files import write_jsonl
-from internvl_chat.inference.answers import records_to_answer
+from internvl_chat.inference.answers import questions_of, records_to_answer, write_answers
 from internvl_chat.inference.chat import Chat
+from internvl_chat.inference.decoding import Decoding
 from internvl_chat.inference.handle import open_model
+from internvl_chat.inference.predict import BatchLimits
 from internvl_chat.model.checkpoint import load_base, load_captioner
 from internvl_chat.model.conversion.weight_files import open_safetensors
 from internvl_chat.model.families.artemis.model import ArtemisForConditionalGeneration
@@ -123,6 +126,31 @@ def test_records_that_differ_in_their_track_alone_are_read_apart(stage_3: Path, 
         with torch.no_grad():
             logits.append(model(input_ids=ids, vision=features["vision"]).logits[0, -1])
     assert (logits[0] - logits[1]).abs().max() > 0.01
+
+
+def test_sampled_candidates_of_a_killed_run_are_those_of_an_undisturbed_one(
+    stage_3: Path, records: Path, tmp_path: Path
+) -> None:
+    opened = open_model(stage_3)
+    asks = [ask for sample in records_to_answer(records, records.parent) for ask in questions_of(sample)]
+    decoding = Decoding(temperature=0.7, num_candidates=3, max_new_tokens=5)
+
+    def answered(folder: Path) -> dict[str, list[str]]:
+        predictions = write_answers(opened, asks, decoding, 4, BatchLimits(num_workers=0), folder)
+        assert not predictions.failures
+        return predictions.candidates
+
+    calm = answered(tmp_path / "calm")
+    assert [len(texts) for texts in calm.values()] == [3] * 5
+    assert any(len(set(texts)) > 1 for texts in calm.values())
+    killed = tmp_path / "killed"
+    shutil.copytree(tmp_path / "calm", killed)
+    (progress,) = killed.glob("rank-*.jsonl")
+    lines = progress.read_bytes().splitlines(keepends=True)
+    # Two answers and a half: what was cut off is written anew, the others are not.
+    progress.write_bytes(b"".join(lines[:2]) + lines[2][:20])
+    assert answered(killed) == calm
+    assert progress.read_bytes().startswith(b"".join(lines[:2]))
 
 
 def test_verify_holds_and_inspect_knows_the_parts(stage_3: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -20,6 +20,7 @@ from internvl_chat.constants import (
     IMG_START,
     REF_END,
     REF_START,
+    REGION_PLACEHOLDER,
     VIDEO_PLACEHOLDER,
 )
 from internvl_chat.contracts import Turn
@@ -99,8 +100,13 @@ def renamed_turn(turn: Mapping[str, Any]) -> dict[str, Any]:
     return renamed
 
 
-def examine_conversation(content: Any, num_images: int, num_videos: int, record_id: str, notes: Notes) -> TextFacts:
-    """Note every fault of `conversations`, for a record that names so many pictures and videos."""
+def examine_conversation(
+    content: Any, num_images: int, num_videos: int, record_id: str, notes: Notes, has_tracks: bool = False
+) -> TextFacts:
+    """Note every fault of `conversations`, for a record that names so many pictures and videos.
+
+    A question of a record with tracks may say `<bbox>` once, where a region's token is to stand.
+    """
     if not isinstance(content, list) or not content:
         notes.add("record-keys", f"'conversations' is {shortened(content)}", "a list of at least two turns")
         return TextFacts()
@@ -114,7 +120,8 @@ def examine_conversation(content: Any, num_images: int, num_videos: int, record_
     _check_placeholders(turns, num_images, num_videos, notes)
     boxes: list[tuple[float, ...]] = []
     for number, turn in enumerate(turns, start=1):
-        _check_text(turn, number, record_id, notes)
+        mentions = has_tracks and turn.speaker == "human"
+        _check_text(turn, number, record_id, notes, REGION_PLACEHOLDER if mentions else "")
         boxes += _read_boxes(turn.text, number, notes)
     return TextFacts(
         tuple(turns),
@@ -179,7 +186,7 @@ def _check_placeholders(turns: Sequence[Turn], num_images: int, num_videos: int,
         notes.add("placeholder-break", "'<video>' is followed by text", "a line break after it")
 
 
-def _check_text(turn: Turn, number: int, record_id: str, notes: Notes) -> None:
+def _check_text(turn: Turn, number: int, record_id: str, notes: Notes, mention: str = "") -> None:
     bare = turn.text.replace(IMAGE_PLACEHOLDER, "").replace(VIDEO_PLACEHOLDER, "").strip()
     if turn.speaker == "gpt":
         if not bare:
@@ -191,7 +198,7 @@ def _check_text(turn: Turn, number: int, record_id: str, notes: Notes) -> None:
     tokens = [token for token in _CONTROL_TOKENS if token in turn.text]
     if tokens:
         notes.add("text-token", f"turn {number} holds {', '.join(tokens)}", "text without control tokens")
-    if mark := FOREIGN_MARKS.search(turn.text):
+    if mark := FOREIGN_MARKS.search(turn.text.replace(mention, "", 1)):
         expected = "<ref>name</ref><box>[[x1, y1, x2, y2]]</box>"
         notes.add("text-foreign", f"turn {number} holds {mark.group()}", expected)
     if damage := _DAMAGE.search(turn.text):

@@ -77,7 +77,9 @@ class LineExaminer:
         text = TextFacts()
         if "conversations" in record:
             num_images, num_videos = kinds.count("image"), kinds.count("video")
-            text = examine_conversation(record["conversations"], num_images, num_videos, record_id, notes)
+            text = examine_conversation(
+                record["conversations"], num_images, num_videos, record_id, notes, "tracks" in record
+            )
         media, boxes_path = self._find_files(written, text, notes)
         tracks = read_tracks(record["tracks"], notes) if "tracks" in record else ()
         clip_s, size_px = _read_clip(record, notes), _read_size(record, notes)
