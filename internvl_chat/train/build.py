@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -60,9 +61,14 @@ class TextProcessing(NamedTuple):
     num_added: int
 
     def new_tokens(self, config: PreTrainedConfig) -> range:
-        """The ids that a base of this configuration has never seen, whether or not it has rows to spare for them."""
-        num_tokens = len(self.tokenizer)
-        return range(min(num_tokens - self.num_added, config.text_config.vocab_size), num_tokens)
+        """The ids that a base of this configuration has never seen, whether or not it has rows to spare for them.
+
+        None, if all of them only mark the places of embeddings: what their rows hold is never read.
+        """
+        num_tokens, family, named = len(self.tokenizer), family_of(config), copy.deepcopy(config)
+        new = range(min(num_tokens - self.num_added, config.text_config.vocab_size), num_tokens)
+        named.image_token_id = self.tokenizer.convert_tokens_to_ids(family.data.IMAGE_TOKEN)
+        return range(0) if set(new) <= set(family.parts.placeholder_ids(named)) else new
 
 
 def load_text_processing(args: ModelArguments) -> TextProcessing:
