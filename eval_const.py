@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from internvl_chat.choices import CONSENSUS_UTILITIES
+from internvl_chat.commands.next_steps import tell_newest, tell_next
 from internvl_chat.commands.options import Parser, add_prediction_options, add_sheet_options, quieten, save_png
 
 
@@ -67,6 +68,7 @@ def run(args: argparse.Namespace) -> int:
     # A file that cannot be read is told now, not after hours of captioning.
     references = read_references(args.references) if args.references else None
     session = open_session(args, Ranks.join())
+    tell_newest(args, session.members[0].folder)
     asked = clips_to_ask(session, args.ids, args.split)
     if args.consensus not in (None, "BLEU-4") and len(asked.asks) == 1:
         raise UserError(f"--consensus {args.consensus} weighs words by how few videos have them: take BLEU-4 for one")
@@ -236,6 +238,8 @@ def main() -> None:
     except KeyboardInterrupt:
         sys.stderr.write("\ninterrupted: the same command goes on from the captions that are finished\n")
         sys.exit(INTERRUPTED)
+    if code == 0:
+        tell_next("eval_const.py", args)
     sys.exit(code)
 
 

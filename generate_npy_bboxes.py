@@ -17,6 +17,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from internvl_chat.commands.next_steps import tell_next
 from internvl_chat.commands.options import DEFAULT_META, Parser
 from internvl_chat.contracts import UserError
 from internvl_chat.data.records.annotations import load_roots
@@ -87,7 +88,10 @@ def main() -> int:
     sys.stdout.write(
         f"{len(report.written)} written, {len(report.skipped)} skipped (up to date), {len(report.failed)} failed\n"
     )
-    return 1 if report.failed else 0
+    if report.failed:
+        return 1
+    tell_next("generate_npy_bboxes.py", args)
+    return 0
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import sys
 from importlib import import_module
 
 from internvl_chat import __version__
+from internvl_chat.commands.next_steps import tell_next
 from internvl_chat.commands.options import Parser, as_declared, keep_inputs, meant, program, quieten
 from internvl_chat.constants import INTERRUPTED
 
@@ -89,13 +90,16 @@ def main(argv: list[str] | None = None) -> int:
 
     try:
         keep_inputs(args)
-        return int(args.run(args))
+        code = int(args.run(args))
     except UserError as error:
         sys.stderr.write(f"error: {error}\n")
         return 1
     except KeyboardInterrupt:
         sys.stderr.write("\ninterrupted\n")
         return INTERRUPTED
+    if code == 0:
+        tell_next(args.command, args)
+    return code
 
 
 if __name__ == "__main__":

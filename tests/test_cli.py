@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import re
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +16,10 @@ import eval_const
 import generate_npy_bboxes
 from internvl_chat.__main__ import COMMANDS, build_parser, main
 from internvl_chat.choices import PROMPT_FORMS
+from internvl_chat.commands.next_steps import NEXT
 from internvl_chat.commands.options import as_declared
 from internvl_chat.data.prompts.wordings import wording_named
-from internvl_chat.data.records.annotations import DatasetEntry
+from internvl_chat.data.records.annotations import DatasetEntry, read_captions
 from tests.helpers import run_python
 
 pytestmark = pytest.mark.process
@@ -53,6 +55,28 @@ def test_shapes_writes_a_dataset(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert len(list((tmp_path / "set").glob("*/*/*.mp4"))) == 6
     assert main(argv) == 1
     assert "not empty" in capsys.readouterr().err
+
+
+def test_every_command_ends_with_what_now(
+    shapes_meta: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On stderr, so that what is printed can be parsed; of several ranks the first one says it."""
+    assert set(NEXT) >= {*COMMANDS, "eval_const.py", "generate_npy_bboxes.py"}
+    captions = shapes_meta.parent / "data" / "references_test.json"
+    candidates = tmp_path / "a file.json"
+    candidates.write_text(json.dumps({i: [*texts, texts[0]] for i, texts in read_captions(captions).items()}))
+    argv = ["consensus", "--candidates", str(candidates), "--out", str(tmp_path / "my choice.json")]
+    assert main(argv) == 0
+    out, err = capsys.readouterr()
+    chosen = f"'{tmp_path}/my choice.json'"
+    assert err == f"next: python -m internvl_chat score --predictions {chosen} --references REFERENCES\n"
+    assert "next" not in out
+    words = shlex.split(err.removeprefix("next: python -m internvl_chat "))
+    assert main([*words[:-1], str(captions), "--no_java", "--resamples", "2"]) == 0
+    assert capsys.readouterr().err.startswith(f"next: python -m internvl_chat report {chosen} --references ")
+    monkeypatch.setenv("RANK", "1")
+    assert main(argv) == 0
+    assert capsys.readouterr().err == ""
 
 
 @pytest.mark.parametrize("form", PROMPT_FORMS)

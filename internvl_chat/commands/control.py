@@ -27,6 +27,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+from internvl_chat.commands.next_steps import tell_newest
 from internvl_chat.commands.options import add_prediction_options, add_sheet_options, file_to_write, save_png
 
 PROBES = ("swap", "null", "jitter", "shrink", "absent")
@@ -59,6 +60,7 @@ def run(args: argparse.Namespace) -> int:
     from internvl_chat.tasks.intentvc.asked import clips_to_ask
 
     session = open_session(args, Ranks.join())
+    tell_newest(args, session.members[0].folder)
     asked_clips = clips_to_ask(session, args.ids)
     ids, asks = asked_clips.ids, asked_clips.asks
     others, truth = args.other_target or session.root / _PAIRS, args.references or session.root / _REFERENCES

@@ -1,0 +1,142 @@
+"""What is said beside a command's result, on stderr, so that what is parsed stays as it is: above all, what now."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from argparse import Namespace
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from internvl_chat.commands.options import program
+
+_RUN, _EVAL, _NPY = program(), "python eval_const.py", "python generate_npy_bboxes.py"
+_TRAINS = "train with META_PATH={} sh shell/internvl3.0/2nd_finetune/roiattention_ml.sh (--dry_run first)"
+
+
+def tell_next(command: str, args: Namespace) -> None:
+    """Write, last of all, what is usually done next with what `command` made; of torchrun's ranks the first does."""
+    step = NEXT.get(command)
+    if step is not None and os.environ.get("RANK", "0") == "0":
+        sys.stderr.write(f"next: {step(args)}\n")
+
+
+def tell_newest(args: Namespace, checkpoint: Path) -> None:
+    """Say which checkpoint is taken where nobody named one."""
+    if not (args.model or args.ensemble) and os.environ.get("RANK", "0") == "0":
+        sys.stderr.write(f"model: {checkpoint}, the newest under {args.work_dirs}; --model names another\n")
+
+
+def _q(path: object) -> str:
+    return shlex.quote(str(path))
+
+
+def _of_data(args: Namespace) -> str:
+    """A file of records: its meta JSON is checked, or one is needed."""
+    if args.meta_out:
+        return f"{_RUN} check {_q(args.meta_out)} finds what is wrong with it"
+    return f"name {_q(args.out)} as 'annotation' in a meta JSON (--meta_out writes one), then {_RUN} check META.json"
+
+
+def _after_check(args: Namespace) -> str:
+    return f"{_RUN} picture --meta {_q(args.meta)} --line 1 draws what the model sees; {_TRAINS.format(_q(args.meta))}"
+
+
+def _after_track(args: Namespace) -> str:
+    if args.records:
+        return _of_data(args)
+    if Path(args.out).suffix == ".txt":
+        return f"{_NPY} --root ROOT makes the boxes of a dataset's folder ready; chat --tracks takes the file as it is"
+    return f"{_RUN} chat --model CKPT --video {_q(args.video)} --tracks {_q(args.out)} --prompt_form coordinates"
+
+
+def _after_boxes(args: Namespace) -> str:
+    root = args.root or "DATA"
+    return (
+        f"{_RUN} annotate --captions CAPTIONS.json --out data.jsonl --meta_out data.json --root {_q(root)} writes what "
+        "training reads"
+    )
+
+
+def _after_captions(args: Namespace) -> str:
+    out = _q(args.out) if args.out else "results/RUN"
+    return (
+        f"{_RUN} report {out} --out report.html shows the captions (with --references, their scores); "
+        f"{_RUN} control --meta {_q(args.meta)} says whether they follow the box"
+    )
+
+
+def _after_evaluation(args: Namespace) -> str:
+    return (
+        f"{_RUN} score {args.task} --data {_q(args.data)} --predictions {_q(args.out)} scores the answers again; "
+        f"{_RUN} report {_q(args.out)} --out report.html shows them"
+    )
+
+
+def _after_answers(args: Namespace) -> str:
+    pair = f"--predictions {_q(args.out)} --references {_q(args.records)}"
+    return f"{_RUN} score-boxes {pair} scores boxes, {_RUN} score {pair} captions"
+
+
+def _after_control(args: Namespace) -> str:
+    if args.out:
+        return f"{_RUN} report --control {_q(args.out)} --out report.html shows the clips; with --references, scores"
+    return "--out FILE keeps rates and captions, for report --control FILE; --sheet PNG draws them"
+
+
+def _after_score(args: Namespace) -> str:
+    if args.task:
+        return f"{_RUN} evaluate {args.task} --data {_q(args.data)} --model OTHER --out OUT for another model"
+    pair = f"{_q(args.predictions)} --references {_q(args.references)}"
+    return f"{_RUN} report {pair} --out report.html shows them clip by clip; --baseline FILE compares two runs"
+
+
+def _after_videos(args: Namespace) -> str:
+    return f"{_RUN} report {_q(args.out / 'captions.jsonl')} --out report.html shows the captions"
+
+
+def _after_inspection(args: Namespace) -> str:
+    return f"{_RUN} plan --model {_q(args.checkpoint)} --meta META.json says what training it takes"
+
+
+NEXT: Mapping[str, Callable[[Namespace], str]] = {
+    "shapes": lambda args: f"{_NPY} --root {_q(args.out)} writes the boxes beside the videos",
+    "flowchart": lambda args: (
+        f"{_RUN} check {_q(args.out / 'meta.json')}; then {_TRAINS.format(_q(args.out / 'meta.json'))}"
+    ),
+    "render-texts": lambda args: f"{_RUN} check {_q(args.out / 'meta.json')} finds what is wrong with it",
+    "extract-frames": lambda args: (
+        f"{_RUN} select-records RECORDS --tokenizer MODEL --root {_q(args.out)} --out OUT.jsonl"
+    ),
+    "extract-features": lambda args: "name the files as 'video', or as 'features' beside a 'video', in the records",
+    "annotate": _of_data,
+    "track": _after_track,
+    "convert-data": lambda args: "train with the other project's own script" if args.to else _of_data(args),
+    "select-records": lambda args: f"name {_q(args.out)} as 'annotation' in a meta JSON, then {_RUN} check META.json",
+    "check": _after_check,
+    "picture": lambda args: _TRAINS.format(_q(args.meta)),
+    "train": lambda _: f"{_EVAL} --meta META.json --out results captions with the newest checkpoint",
+    "chat": lambda args: f"{_EVAL} --model {_q(args.model)} --meta META.json captions a whole data set",
+    "answer": _after_answers,
+    "evaluate": _after_evaluation,
+    "caption-videos": _after_videos,
+    "control": _after_control,
+    "score": _after_score,
+    "score-boxes": lambda _: "--html FILE and --sheet PNG, with --root, draw predictions over truth",
+    "score-answers": lambda _: "give the answers of another model to the same command, and compare the intervals",
+    "consensus": lambda args: f"{_RUN} score --predictions {_q(args.out)} --references REFERENCES",
+    "validate-submission": lambda _: "hand the file in, if it is valid",
+    "rank": lambda _: f"{_RUN} report A.json B.json --references REFERENCES --out report.html shows where runs differ",
+    "report": lambda args: f"open {_q(args.out)} in a browser; it can be sent as it is",
+    "ablation": lambda args: f"the folders of {_q(args.out)} hold each row's checkpoint and captions, for report",
+    "inspect": _after_inspection,
+    "plan": lambda args: _TRAINS.format(_q(args.meta) if args.meta else "META.json"),
+    "convert": lambda args: f"{_RUN} inspect {_q(args.target)}",
+    "merge": lambda args: f"{_RUN} chat --model {_q(args.target)} --video VIDEO asks it; it needs no base any more",
+    "verify": lambda _: "a model that holds can be trained, captioned with and merged; one that does not is a bug",
+    "eval": _after_captions,
+    "eval_const.py": _after_captions,
+    "npy": _after_boxes,
+    "generate_npy_bboxes.py": _after_boxes,
+}
