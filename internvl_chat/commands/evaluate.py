@@ -1,8 +1,10 @@
 """Ask a model the questions of a task, and score its answers: one command from a checkpoint to a table.
 
-OUT gets answers.jsonl ({"id": ..., "answer": ..., and "candidates" where there are several}) and scores.json, which
-says what was asked of which model and how. Finished answers are kept in OUT/progress: the same command goes on where a
-killed one stopped; under torchrun, ranks share the work. `score NAME` scores the answers again, or anybody's.
+OUT gets answers.jsonl ({"id": ..., "answer": ..., and "candidates" where there are several}), scores.json and
+report.html: scores with intervals, how many questions are answered and how many replies could not be read, which model
+was asked how, and what others published on the same test set. Finished answers are kept in OUT/progress: the same
+command goes on where a killed one stopped; under torchrun, ranks share the work. `score NAME` scores the answers again,
+or anybody's.
 """
 
 from __future__ import annotations
@@ -11,9 +13,14 @@ import argparse
 import json
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from internvl_chat.choices import TASKS
 from internvl_chat.commands.options import add_feeding_options, add_model_options, add_search_options
+
+if TYPE_CHECKING:
+    from internvl_chat.inference.predict import Predictions
+    from internvl_chat.tasks.benchmark import Benchmark, Scores
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -30,12 +37,14 @@ def run(args: argparse.Namespace) -> int:
     from internvl_chat.inference.decoding import Decoding
 
     decoding = Decoding.from_arguments(args)
-    from internvl_chat.files import write_json
+    from internvl_chat.files import write_json, write_text
     from internvl_chat.inference.answers import write_answers
     from internvl_chat.inference.handle import open_model
     from internvl_chat.inference.predict import BatchLimits, fail_unless_any
     from internvl_chat.inference.ranks import Ranks
     from internvl_chat.inference.requests import Ask
+    from internvl_chat.reports.benchmark_report import BenchmarkInput, render_benchmark_report
+    from internvl_chat.reports.html import RunFacts
     from internvl_chat.scoring.predictions import ANSWERS_NAME, run_facts, write_facts, write_predictions
     from internvl_chat.tasks.benchmark import task_named
 
@@ -56,17 +65,39 @@ def run(args: argparse.Namespace) -> int:
     fail_unless_any(predictions)
     if opened.ranks.is_first:
         write_predictions(args.out / ANSWERS_NAME, predictions.candidates)
-        scores = benchmark.score(predictions.candidates)
         frames = args.num_frames or opened.encoder.config.num_frames
         facts = run_facts(str(args.model), str(args.data), frames, vars(decoding)) | {"task": args.task}
         write_facts(args.out / ANSWERS_NAME, facts)
-        facts |= {
-            "questions": len(asks),
-            "answered": len(predictions.candidates),
-            "failures": predictions.failures,
-        }
-        write_json(args.out / "scores.json", {**facts, "scores": scores.values, "details": scores.details})
+        scores = benchmark.score(predictions.candidates)
+        write_json(args.out / "scores.json", {**facts, **_result(benchmark, scores, predictions)})
+        page = BenchmarkInput(
+            args.task,
+            RunFacts.of(args.task, facts),
+            scores,
+            benchmark.samples,
+            predictions.candidates,
+            predictions.failures,
+            benchmark.published,
+        )
+        write_text(args.out / "report.html", render_benchmark_report(page))
         sys.stdout.write(f"{scores.text}{len(predictions.candidates)} of {len(asks)} questions answered: {args.out}\n")
         sys.stdout.write(json.dumps(scores.values) + "\n")
     opened.ranks.leave()
     return 1 if predictions.failures else 0
+
+
+def _result(benchmark: Benchmark, scores: Scores, predictions: Predictions) -> dict[str, Any]:
+    """What scores.json says beside how the answers were made."""
+    from dataclasses import asdict
+
+    asked, answered = len(benchmark.samples), len(predictions.candidates)
+    return {
+        "questions": asked,
+        "answered": answered,
+        "coverage": answered / asked,
+        "failures": predictions.failures,
+        "scores": scores.values,
+        "rows": [asdict(row) for row in scores.rows],
+        "published": [asdict(other) for other in benchmark.published],
+        "details": scores.details,
+    }

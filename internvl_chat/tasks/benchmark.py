@@ -15,9 +15,29 @@ from typing import Any, Protocol, cast
 from internvl_chat.choices import TASKS
 from internvl_chat.contracts import Sample, UserError
 from internvl_chat.scoring.predictions import read_texts
+from internvl_chat.scoring.significance import Interval
 
 # By the id of a question; the answer first, then other candidates. A question that was not answered is not there.
 Answers = Mapping[str, Sequence[str]]
+
+
+@dataclass(frozen=True)
+class ScoreRow:
+    """A line of a table of scores.
+
+    Args:
+        count: answers that it is about; those that were not given count as wrong, where a task says so.
+        interval: where the value lies with 95 %; None where it is not known.
+        unread: replies that name no answer.
+        is_whole: it is about all of the test set, and not about a part.
+    """
+
+    name: str
+    value: float
+    count: int
+    interval: Interval | None = None
+    unread: int = 0
+    is_whole: bool = True
 
 
 @dataclass(frozen=True)
@@ -28,11 +48,22 @@ class Scores:
         values: each measure by its name; None where there was nothing to measure.
         text: the same for people, in lines.
         details: what else belongs into a file of results.
+        rows: the same for a table, with intervals; what speaks for all comes first.
     """
 
     values: Mapping[str, float | int | None]
     text: str
     details: Mapping[str, Any] = field(default_factory=dict)
+    rows: Sequence[ScoreRow] = ()
+
+
+@dataclass(frozen=True)
+class Published:
+    """What others published on a test set: measures by the names that `Scores.values` has, and how they were made."""
+
+    model: str
+    values: Mapping[str, float]
+    conditions: str
 
 
 @dataclass(frozen=True)
@@ -43,11 +74,13 @@ class Benchmark:
         samples: each a conversation that ends with a question; their ids differ.
         score: from the answers, of which some may lack, to what they are worth.
         keep_tags: answers are scored with the tags of boxes in them.
+        published: numbers of others on this test set.
     """
 
     samples: Sequence[Sample]
     score: Callable[[Answers], Scores]
     keep_tags: bool = False
+    published: Sequence[Published] = ()
 
 
 class Task(Protocol):

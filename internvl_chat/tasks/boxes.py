@@ -9,7 +9,8 @@ from internvl_chat.contracts import UserError
 from internvl_chat.inference.answers import answer_records, answered_part, questions_of, records_to_answer
 from internvl_chat.scoring.box_records import pair_answers, records_by_id
 from internvl_chat.scoring.box_scores import score_boxes
-from internvl_chat.tasks.benchmark import Answers, Benchmark, Scores
+from internvl_chat.scoring.significance import share_interval
+from internvl_chat.tasks.benchmark import Answers, Benchmark, ScoreRow, Scores
 
 # What `flowchart` holds out.
 _HELD_OUT = "val.jsonl"
@@ -37,11 +38,18 @@ def read(source: Path) -> Benchmark:
         given = {line["id"]: ("the answers", line) for line in answer_records(records, first)}
         report = score_boxes(pair_answers(records_by_id(path), given, path))
         values: dict[str, float | int | None] = {}
+        rows: list[ScoreRow] = []
         if report.detection is not None:
             overall = report.detection.overall
             values |= {"AP50": overall.ap50, "AP": overall.ap50_95, "F1": overall.f1}
+            measured = {name: value for name, value in values.items() if value is not None}
+            unread = report.malformed + report.without_box
+            rows += [ScoreRow(name, value, report.detection.images, None, unread) for name, value in measured.items()]
         if report.referring is not None:
-            values["P@1"] = report.referring.precision_at_1
-        return Scores(values, report.as_text(), report.as_dict())
+            referring = report.referring
+            values["P@1"] = referring.precision_at_1
+            interval = share_interval(referring.correct, referring.answers)
+            rows.append(ScoreRow("P@1", referring.precision_at_1, referring.answers, interval))
+        return Scores(values, report.as_text(), report.as_dict(), rows)
 
     return Benchmark(asked, score, keep_tags=True)

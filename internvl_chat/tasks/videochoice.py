@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from internvl_chat.constants import VIDEO_PLACEHOLDER
@@ -11,9 +12,24 @@ from internvl_chat.contracts import Sample, UserError
 from internvl_chat.data.records.reader import RecordReader
 from internvl_chat.files import parse_json, raise_faults, read_text, split_records
 from internvl_chat.scoring.multiple_choice import ChoiceItem, ChoiceScores, chosen_letter, options_of, score_choices
-from internvl_chat.tasks.benchmark import Answers, Benchmark, Scores
+from internvl_chat.tasks.benchmark import Answers, Benchmark, Published, ScoreRow, Scores
 
 _KEYS = ("video", "prompt", "GT")
+# Source: T2Vid's README; the test set's name, then each model's accuracy on it.
+_CONDITIONS = "T2Vid, 24 frames; replies that no rule read went to a language model"
+_MODELS = (
+    "MiniCPM-V 2.5, zero-shot",
+    "MiniCPM-V 2.5 after 200K videos",
+    "MiniCPM-V 2.5 after 20K videos and 10K texts as videos",
+    "Idefics3, zero-shot",
+    "Idefics3 after 200K videos",
+    "Idefics3 after 20K videos and 10K texts as videos",
+)
+_PUBLISHED = {
+    "videomme": (48.2, 50.8, 53.0, 51.2, 53.3, 56.3),
+    "mvbench": (42.9, 48.0, 48.4, 49.6, 50.7, 51.6),
+    "tempcompass": (49.1, 54.7, 56.8, 55.9, 62.9, 62.3),
+}
 
 
 def read(source: Path) -> Benchmark:
@@ -55,9 +71,24 @@ def read(source: Path) -> Benchmark:
         named = {name: scores for name, scores in by_category.items() if name}
         values = {"accuracy": overall.accuracy, "unparsed": overall.unparsed}
         details = {**asdict(overall), "categories": {name: asdict(scores) for name, scores in named.items()}}
-        return Scores(values, "".join(_line(name, s) for name, s in [*named.items(), ("all", overall)]), details)
+        text = "".join(_line(name, s) for name, s in [*named.items(), ("all", overall)])
+        rows = [_row("accuracy", overall), *(replace(_row(name, s), is_whole=False) for name, s in named.items())]
+        return Scores(values, text, details, rows)
 
-    return Benchmark(samples, score)
+    return Benchmark(samples, score, published=_published_on(path))
+
+
+def _published_on(path: Path) -> list[Published]:
+    """What was published on the test set that a file is called after."""
+    called = re.sub("[^a-z]", "", f"{path.parent.name} {path.stem}".lower())
+    shares = next((shares for name, shares in _PUBLISHED.items() if name in called), ())
+    return [
+        Published(model, {"accuracy": share / 100}, _CONDITIONS) for model, share in zip(_MODELS, shares, strict=False)
+    ]
+
+
+def _row(name: str, scores: ChoiceScores) -> ScoreRow:
+    return ScoreRow(name, scores.accuracy, scores.questions, scores.interval, scores.unparsed)
 
 
 def _file_of(source: Path) -> Path:

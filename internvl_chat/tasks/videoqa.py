@@ -14,7 +14,7 @@ from internvl_chat.data.records.reader import RecordReader
 from internvl_chat.data.records.video_lists import VIDEO_SUFFIXES
 from internvl_chat.files import raise_faults, read_json
 from internvl_chat.scoring.significance import share_interval
-from internvl_chat.tasks.benchmark import Answers, Benchmark, Scores
+from internvl_chat.tasks.benchmark import Answers, Benchmark, ScoreRow, Scores
 
 _QUESTIONS, _ANSWERS = "test_q.json", "test_a.json"
 _ARTICLES = frozenset(("a", "an", "the"))
@@ -65,7 +65,11 @@ def read(source: Path) -> Benchmark:
         unanswered = len(right) - sum(i in answers for i in right)
         details = {name: {"accuracy": sum(row) / len(row), **asdict(shares[name])} for name, row in rows.items()}
         values = {"exact": sum(is_right.values()) / len(is_right), "unanswered": unanswered}
-        return Scores(values, text, {"shares": details})
+        table = [
+            ScoreRow("exact" if name == "all" else name, sum(row) / len(row), len(row), shares[name], 0, name == "all")
+            for name, row in rows.items()
+        ]
+        return Scores(values, text, {"shares": details}, sorted(table, key=lambda row: not row.is_whole))
 
     return Benchmark(list(samples.values()), score)
 

@@ -147,6 +147,12 @@ def test_from_a_checkpoint_to_a_table_and_again_from_the_answers(
     held = read_json(out / "scores.json")
     assert held["scores"] == printed and held["answered"] == held["questions"] == 12
     assert held["num_frames"] == 3 and held["decoding"]["max_new_tokens"] == 5
+    assert held["coverage"] == 1 and held["published"] == []
+    changed = next(row for row in held["rows"] if row["name"] == "null: captions changed")
+    assert changed["count"] == 4 and changed["interval"]["low"] <= changed["value"] <= changed["interval"]["high"]
+    page = (out / "report.html").read_text()
+    assert "12 of 12 questions are answered (100%)" in page and page.count("<article") == 12
+    assert "3 frames" in page and "Beside what was published" not in page
     again = ["score", "control", "--data", own_records, "--predictions", out / "answers.jsonl"]
     assert main(list(map(str, again))) == 0
     assert json.loads(capsys.readouterr().out.splitlines()[-1]) == printed

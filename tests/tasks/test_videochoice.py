@@ -69,7 +69,7 @@ def test_a_checkpoint_is_asked_and_scored(
     for number, video in enumerate(videos):
         (tmp_path / f"v{number}.mp4").write_bytes(video.read_bytes())
     items = [{"question_id": n, "video": f"v{n}.mp4", "prompt": PROMPT, "GT": "A"} for n in range(3)]
-    path = tmp_path / "questions.jsonl"
+    path = tmp_path / "mvbench.jsonl"
     path.write_text("".join(json.dumps(item) + "\n" for item in items))
     argv = ["evaluate", "videochoice", "--model", captioner_folder, "--data", path, "--out", tmp_path / "out"]
     argv += ["--num_frames", 2, "--max_new_tokens", 3, "--num_workers", 0]
@@ -77,3 +77,14 @@ def test_a_checkpoint_is_asked_and_scored(
     scores = json.loads((tmp_path / "out" / "scores.json").read_text())
     assert (scores["questions"], scores["answered"], scores["details"]["questions"]) == (3, 3, 3)
     assert json.loads(capsys.readouterr().out.splitlines()[-1]) == scores["scores"]
+    (row,) = scores["rows"]
+    assert (row["count"], row["value"], row["unread"]) == (
+        3,
+        scores["scores"]["accuracy"],
+        scores["scores"]["unparsed"],
+    )
+    # What others published on this test set stands beside it, with its conditions.
+    assert [other["values"]["accuracy"] for other in scores["published"]] == [0.429, 0.48, 0.484, 0.496, 0.507, 0.516]
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "Idefics3, zero-shot" in page and "T2Vid, 24 frames" in page and "replies could not be read" in page
+    assert task_named("videochoice").read(write(tmp_path, [])).published == []

@@ -12,7 +12,8 @@ from internvl_chat.contracts import Sample, TrackRows
 from internvl_chat.inference.requests import with_tracks
 from internvl_chat.scoring.caption_scores import score_captions
 from internvl_chat.scoring.control_record import OWN, Probe
-from internvl_chat.tasks.benchmark import Answers, Benchmark, Scores
+from internvl_chat.scoring.significance import share_interval
+from internvl_chat.tasks.benchmark import Answers, Benchmark, ScoreRow, Scores
 from internvl_chat.tasks.control.pairs import pairs_of, read_other_targets
 from internvl_chat.tasks.control.probes import METRIC, ControlResult
 from internvl_chat.tasks.intentvc.questions import read_caption_set
@@ -50,9 +51,26 @@ def read(source: Path) -> Benchmark:
             METRIC,
             lambda texts, truth: score_captions(texts, truth, java=False).corpus()[METRIC],
         )
-        return Scores(result.rates(), result.table(), result.to_json())
+        return Scores(result.rates(), result.table(), result.to_json(), _rows(result))
 
     return Benchmark(tuple(_named(questions)), score)
+
+
+def _rows(result: ControlResult) -> list[ScoreRow]:
+    """The share of captions that each probe changes, and where truth is known of those that obey the box."""
+    rows: list[ScoreRow] = []
+    for point in result.points():
+        shares: dict[str, float | None] = {"changed": point.changed}
+        if point.probe == OWN.name:
+            shares = {"that are right": point.own}
+        if point.probe == SWAP.name:
+            shares["that are the other object's"] = point.other
+        rows += [
+            ScoreRow(f"{point.probe}: captions {what}", share, point.clips, share_interval(round(share * n), n))
+            for what, share in shares.items()
+            if share is not None and (n := point.clips)
+        ]
+    return rows
 
 
 def _without_box(sample: Sample) -> Sample:

@@ -10,13 +10,20 @@ from internvl_chat.contracts import Sample, UserError
 from internvl_chat.data.prompts.wordings import wording_named
 from internvl_chat.data.records.annotations import DatasetEntry, read_captions
 from internvl_chat.data.records.record_questions import answers_known, entries_in, question_sample, read_questions
-from internvl_chat.scoring.caption_scores import caption_scores
-from internvl_chat.tasks.benchmark import Answers, Benchmark, Scores
+from internvl_chat.scoring.caption_scores import CHALLENGE_METRICS, ScoreTable, score_captions
+from internvl_chat.scoring.significance import confidence_intervals
+from internvl_chat.tasks.benchmark import Answers, Benchmark, Published, ScoreRow, Scores
 from internvl_chat.tasks.intentvc.ranking import final_scores
 from internvl_chat.tasks.intentvc.submission import SPLITS, ids_of_split
 
 # The challenge's folders may hold the test set's captions, or one's own.
 _REFERENCES = ("references_test.json", "captions.json")
+# Source: benchmarks/leaderboard_scores.py.
+_PEOPLE = Published(
+    "people",
+    {"CIDEr": 2.31529, "METEOR": 0.34376, "BLEU-4": 0.43489, "ROUGE-L": 0.61377},
+    "one caption of each of the challenge's 980 training videos against the four others, measured here",
+)
 
 
 @dataclass(frozen=True)
@@ -47,18 +54,33 @@ def read(source: Path) -> Benchmark:
 
     def score(answers: Answers) -> Scores:
         first = {i: texts[0] for i, texts in answers.items() if i in asked.references}
-        by_part = {
-            part: caption_scores({i: first[i] for i in ids if i in first}, asked.references)
-            for part, ids in asked.parts.items()
-            if any(i in first for i in ids)
-        }
-        if not by_part:
+        said = {part: {i: first[i] for i in ids if i in first} for part, ids in asked.parts.items()}
+        tables = {part: score_captions(texts, asked.references) for part, texts in said.items() if texts}
+        if not tables:
             return Scores({}, f"no answer has a reference: nothing is scored of {len(asked.samples)} questions\n")
+        by_part = {part: table.corpus() for part, table in tables.items()}
         values = final_scores(by_part)
         text = "".join(f"{name:16}{value:.4f}\n" for name, value in values.items())
-        return Scores(values, text, {"parts": by_part, "scored": len(first)})
+        return Scores(values, text, {"parts": by_part, "scored": len(first)}, _rows(values, tables))
 
-    return Benchmark(asked.samples, score)
+    # The challenge's own captions say what people reach, whoever's videos are asked.
+    return Benchmark(asked.samples, score, published=[_PEOPLE] if set(asked.parts) & set(SPLITS) else [])
+
+
+def _rows(values: Mapping[str, float], tables: Mapping[str, ScoreTable]) -> list[ScoreRow]:
+    """The final scores in the challenge's order, then those of each part where there are several."""
+    names = sorted(values, key=lambda name: name not in CHALLENGE_METRICS)
+    intervals = {part: confidence_intervals(table) for part, table in tables.items()}
+    if len(tables) == 1:
+        ((part, table),) = tables.items()
+        return [ScoreRow(name, values[name], len(table.ids), intervals[part][name]) for name in names]
+    scored = sum(len(table.ids) for table in tables.values())
+    rows = [ScoreRow(f"{name}, mean of {' and '.join(tables)}", values[name], scored) for name in names]
+    return rows + [
+        ScoreRow(f"{name}, {part}", table.corpus()[name], len(table.ids), intervals[part][name], is_whole=False)
+        for part, table in tables.items()
+        for name in names
+    ]
 
 
 def read_caption_set(source: Path) -> CaptionSet:
