@@ -29,7 +29,14 @@ from typing import Any
 
 from internvl_chat.choices import CONSENSUS_UTILITIES
 from internvl_chat.commands.next_steps import tell_newest, tell_next
-from internvl_chat.commands.options import Parser, add_prediction_options, add_sheet_options, quieten, save_png
+from internvl_chat.commands.options import (
+    Parser,
+    add_prediction_options,
+    add_sheet_options,
+    counted,
+    quieten,
+    save_png,
+)
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -138,15 +145,15 @@ def write(
         # What failed was named, and is told below.
         expected = {part: [i for i in ids if i not in failures or i in captions] for part, ids in parts.items()}
         problems = [*validate_submission(archive, expected), *missing_of_challenge(parts)]
-    sys.stdout.write(f"{len(captions)} captions written to {folder}\n")
+    sys.stdout.write(f"{counted(len(captions), 'caption')} written to {folder}\n")
     for problem in problems:
         sys.stderr.write(f"warning: {problem}\n")
     if stale := left_from_before(folder, parts, args.num_candidates):
         sys.stderr.write(f"warning: {folder} holds files of an earlier run: {', '.join(stale)}\n")
     if failures:
         write_json(folder / "failures.json", failures)
-        given = "got the fallback caption" if args.fallback_caption is not None else "have no caption"
-        sys.stdout.write(f"{len(failures)} videos {given}: see {folder / 'failures.json'}\n")
+        given = "with the fallback caption" if args.fallback_caption is not None else "without a caption"
+        sys.stdout.write(f"{counted(len(failures), 'video')} {given}: see {folder / 'failures.json'}\n")
     else:
         (folder / "failures.json").unlink(missing_ok=True)
     if references:

@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 from internvl_chat.choices import PROMPT_FORMS
-from internvl_chat.commands.options import file_to_write
+from internvl_chat.commands.options import counted, file_to_write
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -43,5 +43,5 @@ def run(args: argparse.Namespace) -> int:
         named = {"object_names": names} if names else {}
         settings = {"data_augment": False, "repeat_time": 1, "length": count, **named}
         write_meta(args.meta_out, "captions", args.root, args.out, **settings)
-    sys.stdout.write(f"{args.out}: {count} captions\n")
+    sys.stdout.write(f"{args.out}: {counted(count, 'caption')}\n")
     return 0

@@ -12,7 +12,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from internvl_chat.commands.options import add_feeding_options, add_model_options, file_to_write, positive_int
+from internvl_chat.commands.options import add_feeding_options, add_model_options, counted, file_to_write, positive_int
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -54,6 +54,8 @@ def run(args: argparse.Namespace) -> int:
         frames = args.num_frames or opened.encoder.config.num_frames
         write_facts(args.out, run_facts(args.model, str(args.records), frames, vars(decoding)))
         written = write_jsonl(args.out, answer_records(samples, predictions.captions))
-        sys.stdout.write(f"{args.out}: {written} records, {len(predictions.candidates)} answers\n")
+        sys.stdout.write(
+            f"{args.out}: {counted(written, 'record')}, {counted(len(predictions.candidates), 'answer')}\n"
+        )
     opened.ranks.leave()
     return 1 if predictions.failures else 0

@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 
 from internvl_chat.choices import CONSENSUS_UTILITIES
-from internvl_chat.commands.options import file_to_write
+from internvl_chat.commands.options import counted, file_to_write
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -45,5 +45,5 @@ def run(args: argparse.Namespace) -> int:
     chosen = sum(choice.utilities[choice.index] for choice in choices.values()) / len(choices)
     any_one = sum(choice.utilities.mean() for choice in choices.values()) / len(choices)
     gain = f"expected {args.metric} {chosen:.4f}, a random candidate's {any_one:.4f}"
-    sys.stdout.write(f"{args.out}: {len(choices)} captions; {gain}\n")
+    sys.stdout.write(f"{args.out}: {counted(len(choices), 'caption')}; {gain}\n")
     return 0

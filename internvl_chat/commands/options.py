@@ -93,6 +93,11 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, f"usage: {usage}; '{self.prog} --help' explains them\nerror: {message}\n")
 
 
+def counted(number: int, noun: str) -> str:
+    """`1 clip`, `2 clips`."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
 def positive_int(text: str) -> int:
     """An argparse type: a whole number from 1."""
     value = int(text)

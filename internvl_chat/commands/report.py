@@ -24,7 +24,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from internvl_chat.commands.options import add_scoring_options, file_to_write, positive_int, run_file
+from internvl_chat.commands.options import add_scoring_options, counted, file_to_write, positive_int, run_file
 
 if TYPE_CHECKING:
     from internvl_chat.reports.html import RunFacts
@@ -83,7 +83,7 @@ def run(args: argparse.Namespace) -> int:
     write_text(args.out, html)
     for video_id, reason in faults.items():
         sys.stderr.write(f"error: {video_id} is not shown: {reason}\n")
-    sys.stdout.write(f"{args.out}: {len(predictions)} runs, {len(html.encode()) / 2**20:.1f} MiB\n")
+    sys.stdout.write(f"{args.out}: {counted(len(predictions), 'run')}, {len(html.encode()) / 2**20:.1f} MiB\n")
     # A text browser would take over the terminal.
     if args.open and (sys.platform in ("darwin", "win32") or any(os.environ.get(name) for name in _DISPLAYS)):
         webbrowser.open(args.out.resolve().as_uri())

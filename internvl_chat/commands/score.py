@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from internvl_chat.choices import TASKS
-from internvl_chat.commands.options import add_scoring_options
+from internvl_chat.commands.options import add_scoring_options, counted
 
 if TYPE_CHECKING:
     from internvl_chat.scoring.significance import Difference
@@ -136,7 +136,7 @@ def _as_text(result: Assessment, differences: Mapping[str, Difference], by_categ
         [name, f"{score:.4f}", f"{result.intervals[name].low:.4f} to {result.intervals[name].high:.4f}"]
         for name, score in result.scores.items()
     ]
-    text = f"{len(result.table.ids)} captions\n\n" + _table(["", "score", "95 % interval"], rows)
+    text = f"{counted(len(result.table.ids), 'caption')}\n\n" + _table(["", "score", "95 % interval"], rows)
     if differences:
         rows = [
             [name, f"{d.value:+.4f}", f"{d.interval.low:+.4f} to {d.interval.high:+.4f}", f"{d.p_value:.4f}"]

@@ -11,7 +11,9 @@ import pytest
 from internvl_chat.__main__ import main
 from internvl_chat.commands.options import run_file
 from internvl_chat.data.records.annotations import read_captions
+from internvl_chat.data.records.record_questions import read_references
 from internvl_chat.scoring.control_record import OWN, Probe
+from internvl_chat.scoring.predictions import read_predictions, write_predictions
 from internvl_chat.tasks.control.probes import ControlResult
 from internvl_chat.tasks.intentvc.submission import challenge_ids, write_results
 from tests.helpers import run_python
@@ -112,6 +114,29 @@ def test_score_says_what_it_leaves_out(runs: Path, capsys: pytest.CaptureFixture
     assert "2 predictions have no references, such as tram-1" in err
     content = json.loads(out)
     assert (content["captions"], content["without_prediction"], content["without_references"]) == (10, 1, 2)
+
+
+def test_records_are_references_and_tracks_of_every_scorer(
+    shapes_meta: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """From one run's candidates to a choice, its scores by size, and a ranking: the meta JSON that trained is all."""
+    truth = read_references(shapes_meta)
+    out = tmp_path / "run" / "answers.jsonl"
+    write_predictions(out, {i: [*texts[1:3], texts[2]] for i, texts in truth.items()})
+    chosen = tmp_path / "chosen.jsonl"
+    assert call("consensus", "--candidates", out.parent, "--out", chosen) == 0
+    assert read_predictions(chosen) == {i: texts[2] for i, texts in truth.items()}
+    argv = ["score", "--predictions", chosen, "--references", shapes_meta, "--tracks", shapes_meta, "--no_java"]
+    capsys.readouterr()
+    assert call(*argv, "--json", "--resamples", 3) == 0
+    content = json.loads(capsys.readouterr().out)
+    assert content["captions"] == len(truth) == sum(g["captions"] for g in content["groups"]["size"].values())
+    assert call("rank", f"a={out}", chosen, "--references", shapes_meta, "--no_java") == 0
+    assert len(capsys.readouterr().out.splitlines()) == 2
+    write(tmp_path / "other.json", {"nobody": "nothing"})
+    argv[2] = tmp_path / "other.json"
+    assert call(*argv) == 1
+    assert f"share no id, such as 'nobody' and {next(iter(truth))!r}" in capsys.readouterr().err
 
 
 def test_consensus_writes_one_of_each_videos_candidates(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:

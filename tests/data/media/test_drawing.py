@@ -5,7 +5,14 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image
 
-from internvl_chat.data.media.drawing import BOX_COLOUR, GAP_PX, Strip, contact_sheet
+from internvl_chat.data.media.drawing import (
+    BOX_COLOUR,
+    DIM_COLOUR,
+    GAP_PX,
+    TEXT_COLOUR,
+    Strip,
+    contact_sheet,
+)
 
 BOXES = np.array([[250, 250, 750, 750], [0, 0, 0, 0], [0, 0, 1000, 500]])
 
@@ -48,3 +55,14 @@ def test_strips_stand_one_under_the_other() -> None:
 def test_long_text_is_wrapped_into_more_lines() -> None:
     short, long = (contact_sheet([strip(3, [text])]) for text in ("words", "many more words " * 20))
     assert long.width == short.width and long.height > short.height
+
+
+def test_a_wrapped_line_keeps_the_colour_it_begins_in() -> None:
+    """A question is marked by its bracket; a caption's line that happens to begin with one is none."""
+
+    def text_colours(line: str) -> set[tuple[int, ...]]:
+        pixels = np.asarray(contact_sheet([strip(2, [line])]))[120 + 2 * GAP_PX :].reshape(-1, 3)
+        return {colour for colour in (TEXT_COLOUR, DIM_COLOUR) if (pixels == colour).all(-1).any()}
+
+    assert text_colours("[human] what does it do, " * 8) == {DIM_COLOUR}
+    assert text_colours("it does [this and that] " * 12) == {TEXT_COLOUR}
