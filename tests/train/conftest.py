@@ -6,7 +6,7 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -53,7 +53,9 @@ def shapes_meta(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def start_script(shapes_meta: Path) -> StartScript:
     """Start a training script as a user would; returns the running process."""
 
-    def start(output_dir: Path, *flags: str, **settings: str) -> subprocess.Popen[str]:
+    def start(
+        output_dir: Path, *flags: str, script: Path = SCRIPT, small: Sequence[str] = SMALL_RUN, **settings: str
+    ) -> subprocess.Popen[str]:
         environment = {
             **os.environ,
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
@@ -68,7 +70,7 @@ def start_script(shapes_meta: Path) -> StartScript:
             **settings,
         }
         return subprocess.Popen(
-            ["sh", str(SCRIPT), *SMALL_RUN, *flags],
+            ["sh", str(script), *small, *flags],
             cwd=REPOSITORY,
             env=environment,
             text=True,
