@@ -39,10 +39,16 @@ class BatchLimits:
     Args:
         batch_tokens: keys and values that a batch may keep, of all its beams or samples; None: what there is room for.
         num_workers: processes that decode videos; None: this rank's share of the cores.
+        video_timeout_s: a video that is waited for longer counts as unreadable; None waits for ever.
     """
 
     batch_tokens: int | None = None
     num_workers: int | None = None
+    video_timeout_s: float | None = None
+
+    @property
+    def workers(self) -> int:
+        return default_workers() if self.num_workers is None else self.num_workers
 
     def beside(self, configs: Sequence[Any], ranks: Ranks) -> BatchLimits:
         """Settled for models of these configurations."""
@@ -87,18 +93,80 @@ def predict(
     Returns:
         On every rank, the predictions of all.
     """
+    work = plan_work(asks, views, decoding, identity, folder, limits, ranks)
+    mine = work.left[ranks.rank :: ranks.size]
+    todo = work.todo(mine)
+    new: dict[str, list[str]] = {}
+    failed: dict[str, str] = {}
+    if mine:
+        # Before the weights are read: it is now that another run in this folder is told of.
+        with ProgressFile(folder, ranks.rank) as file:
+            write_candidates = load()
+            num_done = sum(key in work.done for key in work.key_of.values())
+            with progress_bar(num_done, len(todo), ranks) as bar:
+                decoded = decoded_ahead(mine, views, limits.workers, limits.video_timeout_s)
+                for finished in written(decoded, write_candidates, todo, file):
+                    if isinstance(finished, Unreadable):
+                        unread = dict.fromkeys(finished.ids, finished.reason)
+                        name_failures(unread)
+                        failed |= unread
+                        continue
+                    new |= {todo[i]: texts for i, texts in finished.items()}
+                    bar.update(len(finished))
+    for theirs, their_failures in ranks.gathered((new, failed)):
+        work.done.update(theirs)
+        work.failures.update(their_failures)
+    return work.predictions(asks)
+
+
+@dataclass(frozen=True)
+class Work:
+    """What there is to do of a list of asks.
+
+    Args:
+        key_of: by ask id, under which key its candidates are kept.
+        left: the batches in which at least one ask has none yet.
+        done: candidates by key.
+        failures: by ask id, why it cannot be answered.
+    """
+
+    key_of: dict[str, str]
+    left: list[list[tuple[Ask, ...]]]
+    done: dict[str, list[str]]
+    failures: dict[str, str]
+
+    def todo(self, batches: Iterable[Sequence[tuple[Ask, ...]]]) -> dict[str, str]:
+        """Key by id of the asks in some batches that have no candidates yet."""
+        ids = (ask.id for batch in batches for clip in batch for ask in clip)
+        return {i: self.key_of[i] for i in ids if self.key_of[i] not in self.done}
+
+    def predictions(self, asks: Sequence[Ask]) -> Predictions:
+        """What is known of the asks; each has candidates or a reason."""
+        found = {ask.id: self.done[self.key_of[ask.id]] for ask in asks if self.key_of.get(ask.id) in self.done}
+        return Predictions(found, {ask.id: self.failures[ask.id] for ask in asks if ask.id not in found})
+
+
+def plan_work(
+    asks: Sequence[Ask],
+    views: Sequence[Viewpoint],
+    decoding: Decoding,
+    identity: Any,
+    folder: Path,
+    limits: BatchLimits = _DEFAULT_LIMITS,
+    ranks: Ranks = ALONE,
+) -> Work:
+    """Read headers and what is finished in `folder`; the same on all ranks. Arguments are those of `predict`."""
     planned = _planned_together(asks, views, ranks)
     readable = [item for item in planned if isinstance(item, PlannedAsk)]
     failures = {i: item.reason for item in planned if isinstance(item, Unreadable) for i in item.ids}
     if ranks.is_first:
-        _name_failures(failures)
+        name_failures(failures)
     # What the first rank says holds for all, so that they agree on who does what.
     settings = ranks.gathered(json.dumps([identity, asdict(decoding)], sort_keys=True))[0]
     key_of = {item.ask.id: hashlib.sha256(f"{settings} {item.digest}".encode()).hexdigest()[:16] for item in readable}
     done: dict[str, list[str]] = {}
     for kept in ranks.gathered(read_progress(folder)):
         done |= kept
-
     batches = plan_batches(
         readable,
         rows=decoding.rows,
@@ -107,31 +175,23 @@ def predict(
         num_parts=ranks.size,
     )
     left = [batch for batch in batches if any(key_of[ask.id] not in done for clip in batch for ask in clip)]
-    mine = left[ranks.rank :: ranks.size]
-    todo = {ask.id: key_of[ask.id] for batch in mine for clip in batch for ask in clip if key_of[ask.id] not in done}
-    new: dict[str, list[str]] = {}
-    failed: dict[str, str] = {}
-    if mine:
-        # Before the weights are read: it is now that another run in this folder is told of.
-        with ProgressFile(folder, ranks.rank) as file:
-            write_candidates = load()
-            workers = default_workers() if limits.num_workers is None else limits.num_workers
-            with _bar(sum(key in done for key in key_of.values()), len(todo), ranks) as bar:
-                for finished in _write_all(decoded_ahead(mine, views, workers), write_candidates):
-                    if isinstance(finished, Unreadable):
-                        unread = dict.fromkeys(finished.ids, finished.reason)
-                        _name_failures(unread)
-                        failed |= unread
-                        continue
-                    fresh = {ask_id: texts for ask_id, texts in finished.items() if ask_id in todo}
-                    file.append({"key": todo[i], "id": i, "candidates": texts} for i, texts in fresh.items())
-                    new |= {todo[i]: texts for i, texts in fresh.items()}
-                    bar.update(len(fresh))
-    for theirs, their_failures in ranks.gathered((new, failed)):
-        done |= theirs
-        failures |= their_failures
-    found = {ask.id: done[key_of[ask.id]] for ask in asks if key_of.get(ask.id) in done}
-    return Predictions(found, {ask.id: failures[ask.id] for ask in asks if ask.id not in found})
+    return Work(key_of, left, done, failures)
+
+
+def written(
+    batches: Iterable[Sequence[EncodedClip | Unreadable]],
+    write_candidates: WriteCandidates,
+    todo: Mapping[str, str],
+    file: ProgressFile,
+) -> Iterator[dict[str, list[str]] | Unreadable]:
+    """The candidates by id of the asks in `todo` (key by id), on the disk before they are given."""
+    for finished in _write_all(batches, write_candidates):
+        if isinstance(finished, Unreadable):
+            yield finished
+            continue
+        fresh = {ask_id: texts for ask_id, texts in finished.items() if ask_id in todo}
+        file.append({"key": todo[i], "id": i, "candidates": texts} for i, texts in fresh.items())
+        yield fresh
 
 
 def _planned_together(asks: Sequence[Ask], views: Sequence[Viewpoint], ranks: Ranks) -> list[PlannedAsk | Unreadable]:
@@ -144,7 +204,7 @@ def _planned_together(asks: Sequence[Ask], views: Sequence[Viewpoint], ranks: Ra
     return [item for part in ranks.gathered(mine) for item in part]
 
 
-def _bar(num_done: int, num_todo: int, ranks: Ranks) -> tqdm:
+def progress_bar(num_done: int, num_todo: int, ranks: Ranks) -> tqdm:
     """Progress with the time that is left, of the first rank: the others have as much to do."""
     return tqdm(
         total=num_done + num_todo,
@@ -157,7 +217,8 @@ def _bar(num_done: int, num_todo: int, ranks: Ranks) -> tqdm:
     )
 
 
-def _name_failures(failures: Mapping[str, str]) -> None:
+def name_failures(failures: Mapping[str, str]) -> None:
+    """Tell of asks that cannot be answered, without disturbing the progress bar."""
     for ask_id, reason in failures.items():
         tqdm.write(f"error: {ask_id}: {reason}", file=sys.stderr)
 

@@ -120,8 +120,9 @@ class Ranks:
         return everyones
 
     def leave(self) -> None:
-        """Part from the other ranks."""
+        """Part from the other ranks when all are done: torchrun ends the others where one exits with a fault's code."""
         if self.size > 1:
+            self.gathered(None)
             distributed.destroy_process_group()
 
 

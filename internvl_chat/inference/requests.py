@@ -221,16 +221,45 @@ def _as_it_is(clip: _T) -> _T:
 
 
 def decoded_ahead(
-    batches: Sequence[Sequence[tuple[Ask, ...]]], views: Sequence[Viewpoint], num_workers: int
+    batches: Sequence[Sequence[tuple[Ask, ...]]],
+    views: Sequence[Viewpoint],
+    num_workers: int,
+    timeout_s: float | None = None,
 ) -> Iterator[list[EncodedClip | Unreadable]]:
     """The batches as tensors, in order; `num_workers` processes decode the next clips meanwhile.
 
     A process takes a clip at a time, so that all of them work on the batch that is waited for.
+
+    Args:
+        timeout_s: a clip that is waited for longer is unreadable; None waits for ever. Needs a process.
     """
-    clips = _Clips([clip for batch in batches for clip in batch], views)
-    loader = DataLoader(
-        clips, batch_size=None, num_workers=num_workers, collate_fn=_as_it_is, worker_init_fn=keep_inherited
-    )
-    decoded = iter(loader)
+    clips = [clip for batch in batches for clip in batch]
+    decoded = _decoded(clips, views, max(1, num_workers) if timeout_s else num_workers, timeout_s)
     for batch in batches:
         yield list(islice(decoded, len(batch)))
+
+
+def _decoded(
+    clips: Sequence[tuple[Ask, ...]], views: Sequence[Viewpoint], num_workers: int, timeout_s: float | None
+) -> Iterator[EncodedClip | Unreadable]:
+    """The clips in order; behind one that took too long, new processes go on."""
+    first = 0
+    while first < len(clips):
+        loader = DataLoader(
+            _Clips(clips[first:], views),
+            batch_size=None,
+            num_workers=num_workers,
+            collate_fn=_as_it_is,
+            worker_init_fn=keep_inherited,
+            timeout=timeout_s or 0,
+        )
+        try:
+            for clip in loader:
+                first += 1
+                yield clip
+        except RuntimeError as error:
+            # The loader's own message: the error has no type of its own.
+            if "timed out after" not in str(error):
+                raise
+            yield Unreadable(tuple(ask.id for ask in clips[first]), f"was not decoded within {timeout_s:g} s")
+            first += 1

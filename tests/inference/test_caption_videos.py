@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -125,6 +126,37 @@ def test_a_list_may_ask_several_questions_of_one_video(run: Run, clips: Path, tm
     assert [record["question"] for record in lines(tmp_path / "captions.jsonl")] == ["What?", "Where?", "Who?"]
 
 
+def test_each_tracked_object_gets_a_caption_of_its_own(run: Run, tmp_path: Path) -> None:
+    """By tracks of a list's record, of a file of the video's name, and of the box file of its folder."""
+    for place in ("a/cup-1.mp4", "b/two.mp4", "c/none.mp4"):
+        (tmp_path / place).parent.mkdir()
+        write_clip(tmp_path / place, 25)
+    boxes = {"cup": [[10 + 2 * n, 8, 30 + 2 * n, 28] for n in range(25)], "lid": [[0, 0, 50, 40]] * 25}
+    tracks = [{"name": name, "boxes": rows, "unit": "pixels", "order": "xyxy"} for name, rows in boxes.items()]
+    (tmp_path / "a" / "object_bboxes.txt").write_text("".join(f"{10 + n},8,20,20\n" for n in range(25)))
+    (tmp_path / "b" / "two.json").write_text(json.dumps({"tracks": tracks}))
+    listed = [{"video": "c/none.mp4", "tracks": tracks[1:]}, {"video": "b/two.mp4"}, {"video": "a/cup-1.mp4"}]
+    (tmp_path / "list.jsonl").write_text("".join(json.dumps(row) + "\n" for row in listed))
+    assert run(tmp_path / "list.jsonl", "--out", tmp_path / "listed", "--objects")[0] == 0
+    records = lines(tmp_path / "listed" / "captions.jsonl")
+    assert [(record["video"], record["object"]) for record in records] == [
+        ("c/none.mp4", "lid"),
+        ("b/two.mp4", "cup"),
+        ("b/two.mp4", "lid"),
+        ("a/cup-1.mp4", "cup"),
+    ]
+    asked = "Describe this video in one sentence, and focus on cup located in the coordinate list."
+    assert records[1]["question"] == records[3]["question"] == asked
+    # Same clip and question; the box alone differs.
+    assert records[1]["caption"] != records[3]["caption"] and records[1]["frames"] == records[3]["frames"]
+
+    code, _, complained = run(tmp_path / "a", tmp_path / "c", "--out", tmp_path / "folders", "--objects")
+    assert code == 1 and "none.mp4: no tracks: expected 'tracks' in its list, or one of none.json" in complained
+    (found,) = lines(tmp_path / "folders" / "captions.jsonl")
+    assert (found["object"], found["caption"]) == ("cup", records[3]["caption"])
+    assert run(tmp_path / "a", "--out", tmp_path / "layout", "--objects", "--layout", "cogvideox")[0] == 1
+
+
 def test_candidates_and_other_forms_are_written_beside(run: Run, clips: Path, tmp_path: Path) -> None:
     parquet = pytest.importorskip("pyarrow.parquet")
     forms = ["--txt", "--layout", "cogvideox", "--parquet", "--num_beams", 3, "--num_candidates", 2]
@@ -155,6 +187,10 @@ def test_candidates_and_other_forms_are_written_beside(run: Run, clips: Path, tm
         (["a.mp4", "--num_candidates", "3"], "--num_candidates 3"),
         (["a.mp4", "--model", "nowhere"], "nowhere: is neither a checkpoint folder"),
         (["a.mp4", "--model", "empty"], "empty: is no checkpoint"),
+        (["a.mp4", "--model", "bert"], "bert: is a 'bert' model, expected one of"),
+        (["a.mp4", "--video_timeout", "0"], "--video_timeout 0: expected more than 0"),
+        (["a.mp4", "--actors", "2"], "--actors 2: belongs to --engine ray"),
+        (["a.mp4", "--engine", "ray"], "--engine ray: install requirements/ray.txt"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
@@ -164,6 +200,9 @@ def test_what_cannot_be_done_is_one_message_and_writes_nothing(
     monkeypatch.chdir(tmp_path)
     write_clip(tmp_path / "a.mp4", 3)
     (tmp_path / "empty").mkdir()
+    (tmp_path / "bert").mkdir()
+    (tmp_path / "bert" / "config.json").write_text('{"model_type": "bert"}')
+    monkeypatch.setitem(sys.modules, "ray", None)
     (tmp_path / "missing.txt").write_text("a.mp4\nb.mp4\n")
     (tmp_path / "bare.csv").write_text("a.mp4\n")
     (tmp_path / "odd.jsonl").write_text('{"video": 7}\n')

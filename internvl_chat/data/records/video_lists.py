@@ -5,12 +5,17 @@ from __future__ import annotations
 import csv
 import io
 import os
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from internvl_chat.contracts import UserError
+from internvl_chat.boxes import BOX_TEXT_NAME
+from internvl_chat.contracts import Track, UserError
+from internvl_chat.data.records.intentvc import boxes_path_of, category_of, object_name_of
+from internvl_chat.data.records.reader import read_tracks
+from internvl_chat.data.records.track_files import tracks_of_file
 from internvl_chat.files import parse_json, read_text, split_records
 
 VIDEO_SUFFIXES = frozenset(
@@ -22,11 +27,30 @@ _COLUMNS = ("video", "question")
 
 @dataclass(frozen=True)
 class ListedVideo:
-    """A video file; `name` is what results call it, `question` what is asked about it alone."""
+    """A video file; `name` is what results call it, `question` and `tracks` are its own where a list gives some."""
 
     name: str
     path: Path
     question: str | None = None
+    tracks: tuple[Track, ...] = ()
+
+    def objects(self) -> tuple[Track, ...]:
+        """The tracks of its list; else those beside it: `STEM.json`, or the folder's `object_bboxes.npy` or `.txt`.
+
+        Raises:
+            UserError: there are none, they cannot be read, or two have one name.
+        """
+        beside = [self.path.with_suffix(".json"), boxes_path_of(self.path), self.path.with_name(BOX_TEXT_NAME)]
+        file = next((path for path in beside if path.is_file()), None)
+        if not self.tracks and file is None:
+            names = ", ".join(path.name for path in beside)
+            raise UserError(f"{self.path}: no tracks: expected 'tracks' in its list, or one of {names} beside it")
+        name = object_name_of(category_of(self.path.stem))
+        tracks = self.tracks if file is None or self.tracks else tracks_of_file(file, name)
+        twice = [name for name, count in Counter(track.name for track in tracks).items() if count > 1]
+        if twice:
+            raise UserError(f"{self.path}: two tracks are called {twice[0]!r}: give them names of their own")
+        return tracks
 
 
 def list_videos(sources: Sequence[Path]) -> list[ListedVideo]:
@@ -80,7 +104,8 @@ def _listed(source: Path, where: str, row: Mapping[str, Any]) -> ListedVideo:
     path = source.parent / name
     if not path.is_file():
         raise UserError(f"{where}: video not found: {path}")
-    return ListedVideo(name, path, question or None)
+    tracks = read_tracks(row, False, where) if row.get("tracks") else ()
+    return ListedVideo(name, path, question or None, tuple(tracks))
 
 
 def _read_lines(source: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:

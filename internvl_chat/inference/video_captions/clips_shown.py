@@ -9,26 +9,30 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from internvl_chat.constants import VIDEO_PLACEHOLDER
-from internvl_chat.contracts import Sample, Turn, UserError
+from internvl_chat.contracts import Sample, Track, UserError
 from internvl_chat.data.media.video import read_header
 from internvl_chat.data.prompts.frame_choice import FrameChoice, ShownTimes
+from internvl_chat.data.prompts.wordings import question_turn, wording_named
 from internvl_chat.data.records.video_lists import ListedVideo
 from internvl_chat.inference.ranks import Ranks
 from internvl_chat.inference.requests import Ask
 
+# As CogVLM2-Caption is asked.
+DEFAULT_QUESTION = "Please describe this video in detail."
 # Headers that are read side by side: this waits for disks, and not for processors.
 _READERS = 8
 
 
 @dataclass(frozen=True)
 class Clip:
-    """A video, or one window of it, that gets a caption.
+    """A video, one window of it, or one object in either, that gets a caption.
 
     Args:
         frames, times_s: numbers of the frames shown, and when they are, in seconds from the video's first frame.
         seconds: from when to when the caption speaks of it.
         unseen_s: the part of that which no frame was taken of; None where frames lie all over it.
         is_window: whether it is one window of several.
+        track: of the object that the caption is about; None is all of the video.
     """
 
     video: ListedVideo
@@ -38,6 +42,7 @@ class Clip:
     seconds: tuple[float, float]
     unseen_s: tuple[float, float] | None
     is_window: bool
+    track: Track | None = None
 
     @property
     def id(self) -> str:
@@ -47,13 +52,16 @@ class Clip:
             words.append(json.dumps(self.question))
         if self.is_window:
             words.append(f"at {self.seconds[0]:g} s")
+        if self.track is not None:
+            words.append(json.dumps(self.track.name))
         return " ".join(words)
 
     @property
     def ask(self) -> Ask:
-        turn = Turn("human", f"{VIDEO_PLACEHOLDER}\n{self.question}")
-        path = self.video.path
-        return Ask(self.id, (Sample(self.id, (turn,), str(path), video_path=path, frame_numbers=self.frames),))
+        turn = question_turn(f"{VIDEO_PLACEHOLDER}\n{self.question}")
+        path, tracks = self.video.path, () if self.track is None else (self.track,)
+        sample = Sample(self.id, (turn,), str(path), video_path=path, tracks=tracks, frame_numbers=self.frames)
+        return Ask(self.id, (sample,))
 
 
 @dataclass(frozen=True)
@@ -69,28 +77,31 @@ class Request:
     """What is asked of every video, and what of it is shown.
 
     Args:
-        question: where a list has none of its own.
+        question: where a list has none of its own; None is the usual one about a video, or about an object.
         window_s: captions are written of so many seconds each; None is one caption a video.
+        per_object: a caption is written of each tracked object.
     """
 
-    question: str
+    question: str | None
     choice: FrameChoice
     window_s: float | None = None
+    per_object: bool = False
 
     def clips(self, video: ListedVideo) -> list[Clip]:
         """What is to be captioned of a video; no frame is decoded.
 
         Raises:
-            UserError: it is no video, or says nothing of time.
+            UserError: it is no video, or says nothing of time; or its tracks are needed and cannot be used.
         """
         try:
             shown = ShownTimes.of(read_header(video.path).timeline)
         except UserError as error:
             raise UserError(f"{video.path}: {str(error).removeprefix(f'{video.path}: ')}") from error
         parts = [shown] if self.window_s is None else shown.windows(self.window_s)
-        return [self._clip(video, shown, part) for part in parts]
+        tracks: Sequence[Track | None] = video.objects() if self.per_object else (None,)
+        return [self._clip(video, shown, part, track) for part in parts for track in tracks]
 
-    def _clip(self, video: ListedVideo, shown: ShownTimes, part: ShownTimes) -> Clip:
+    def _clip(self, video: ListedVideo, shown: ShownTimes, part: ShownTimes, track: Track | None) -> Clip:
         frames = self.choice.frames(part)
         begin, end = part.from_s, part.until_s
         if self.window_s is not None:
@@ -98,13 +109,18 @@ class Request:
             end = min(begin + self.window_s, shown.until_s)
         return Clip(
             video,
-            video.question or self.question,
+            video.question or self.question or _usual_question(track),
             tuple(frames.tolist()),
             tuple(shown.times_s[frames].round(6).tolist()),
             (round(begin, 6), round(end, 6)),
             self.choice.unseen_s(part),
             self.window_s is not None,
+            track,
         )
+
+
+def _usual_question(track: Track | None) -> str:
+    return DEFAULT_QUESTION if track is None else wording_named("coordinates").asks(track.name)
 
 
 def clips_of(videos: Sequence[ListedVideo], request: Request) -> tuple[list[Clip], list[Failure]]:

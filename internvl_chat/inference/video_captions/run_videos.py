@@ -6,8 +6,9 @@ import hashlib
 import json
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from internvl_chat.inference.ensemble import Ensemble
 from internvl_chat.inference.generation import Captioners, caption_ends
 from internvl_chat.inference.handle import ModelHandle
 from internvl_chat.inference.ledger import read_progress
-from internvl_chat.inference.predict import BatchLimits, Predictions, predict
+from internvl_chat.inference.predict import BatchLimits, Predictions, plan_work, predict
 from internvl_chat.inference.requests import Viewpoint
 from internvl_chat.inference.video_captions.caption_files import (
     write_failures,
@@ -32,6 +33,22 @@ from internvl_chat.inference.video_captions.clips_shown import Clip, Failure, Re
 from internvl_chat.inference.weights import language_model_bytes
 
 RUN_NAME, PROGRESS_NAME, CAPTIONS_NAME = "run.json", "progress", "captions.jsonl"
+
+
+@dataclass(frozen=True)
+class Engine:
+    """Who writes the captions.
+
+    Args:
+        on_ray: actors of a Ray cluster, and not this process or its ranks.
+        num_actors: of them; None is one a GPU, or one a node where there are none.
+    """
+
+    on_ray: bool = False
+    num_actors: int | None = None
+
+
+_HERE = Engine()
 
 
 def claim_folder(out: Path, opened: ModelHandle, model: str) -> None:
@@ -103,6 +120,7 @@ def caption_videos(
     limits: BatchLimits,
     out: Path,
     model: str,
+    engine: Engine = _HERE,
 ) -> CaptionedVideos:
     """Write the captions of all videos, or find them in `out`, where every finished one is kept.
 
@@ -118,7 +136,7 @@ def caption_videos(
         sys.stderr.write("".join(f"error: {json.dumps(f.video)}: {f.reason}\n" for f in failures))
     before = read_progress(out / PROGRESS_NAME).keys()
     opened.ranks.gathered(None)  # no rank writes before all have looked
-    predictions = _predict(opened, clips, decoding, limits, out / PROGRESS_NAME)
+    predictions = _predict(opened, clips, decoding, limits, out / PROGRESS_NAME, engine)
     new = {key: texts for key, texts in read_progress(out / PROGRESS_NAME).items() if key not in before}
     tokens = opened.encoder.tokenizer([text for texts in new.values() for text in texts])["input_ids"] if new else []
     failures += [
@@ -134,28 +152,50 @@ def caption_videos(
 
 
 def _predict(
-    opened: ModelHandle, clips: Sequence[Clip], decoding: Decoding, limits: BatchLimits, folder: Path
+    opened: ModelHandle,
+    clips: Sequence[Clip],
+    decoding: Decoding,
+    limits: BatchLimits,
+    folder: Path,
+    engine: Engine,
 ) -> Predictions:
-    view = Viewpoint(opened.encoder, opened.encoder.config.num_frames)
+    view = _view_of(opened)
+    asks, identity = [clip.ask for clip in clips], ["captions", opened.identity()]
+    if not engine.on_ray:
+        load = partial(_load, opened, decoding)
+        return predict(
+            asks,
+            [view],
+            load,
+            decoding=decoding,
+            identity=identity,
+            folder=folder,
+            limits=limits,
+            ranks=opened.ranks,
+        )
+    from internvl_chat.inference.video_captions.ray_engine import caption_on_ray
 
-    def load() -> Captioners:
-        ends = caption_ends(opened.encoder)
-        model = opened.load()
-        if opened.quantize_bits is not None and opened.ranks.is_first:
-            mib = language_model_bytes(model) / 2**20
-            sys.stderr.write(f"language model in {opened.quantize_bits} bits: {mib:.2f} MiB of weights\n")
-        return Captioners(Ensemble([model]), [0], opened.encoder.tokenizer, ends, decoding)
+    work = plan_work(asks, [view], decoding, identity, folder, limits)
+    caption_on_ray(work, partial(_open_there, opened, decoding), limits, folder, engine.num_actors)
+    return work.predictions(asks)
 
-    return predict(
-        [clip.ask for clip in clips],
-        [view],
-        load,
-        decoding=decoding,
-        identity=["captions", opened.identity()],
-        folder=folder,
-        limits=limits,
-        ranks=opened.ranks,
-    )
+
+def _view_of(opened: ModelHandle) -> Viewpoint:
+    return Viewpoint(opened.encoder, opened.encoder.config.num_frames)
+
+
+def _load(opened: ModelHandle, decoding: Decoding) -> Captioners:
+    """The model as what writes captions; of one in fewer bits the memory is told."""
+    model = opened.load()
+    if opened.quantize_bits is not None and opened.ranks.is_first:
+        mib = language_model_bytes(model) / 2**20
+        sys.stderr.write(f"language model in {opened.quantize_bits} bits: {mib:.2f} MiB of weights\n")
+    return Captioners(Ensemble([model]), [0], opened.encoder.tokenizer, caption_ends(opened.encoder), decoding)
+
+
+def _open_there(opened: ModelHandle, decoding: Decoding) -> tuple[Viewpoint, Callable[[], Captioners]]:
+    """What an actor needs of a model whose files its node sees too."""
+    return _view_of(opened), partial(_load, opened, decoding)
 
 
 def _records(
@@ -175,6 +215,8 @@ def _records(
             "times": clip.times_s,
             "seconds": clip.seconds,
         }
+        if clip.track is not None:
+            record["object"] = clip.track.name
         if clip.unseen_s is not None:
             record["unseen"] = clip.unseen_s
         if len(texts) > 1:
