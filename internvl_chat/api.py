@@ -94,6 +94,33 @@ class Following:
         return "\n".join(lines)
 
 
+@dataclass(frozen=True, eq=False)
+class Shown:
+    """What a model sees of a sample: the numbers [F] of its pictures, and the boxes [F, 4] of each track there.
+
+    Boxes are x1 y1 x2 y2 in thousandths, zeros where the object is absent. `seconds` [F] say when frames are shown;
+    there are none of images, and of videos that state no rate.
+    """
+
+    frames: tuple[int, ...]
+    seconds: tuple[float, ...]
+    boxes: tuple[BoxArray, ...]
+
+    @classmethod
+    def of(cls, sample: Sample, view: Viewpoint) -> Shown:
+        """What this view shows of the sample; no frame is decoded.
+
+        Raises:
+            UserError: its files or tracks cannot be used.
+        """
+        frames = view.encoder.choose_frames(sample, view.num_frames, "centre")
+        header = read_media_header(sample)
+        boxes = tuple(boxes_at(track, frames, header, sample.source) for track in sample.tracks)
+        has_times = sample.video_path is not None and header.frames_per_second > 0
+        seconds = header.timeline.seconds_of(frames).tolist() if has_times else ()
+        return cls(tuple(frames.tolist()), tuple(seconds), boxes)
+
+
 class Captioner:
     """A model with the prompts that it was trained with; its weights are read when they are first needed.
 
@@ -223,11 +250,9 @@ class Captioner:
         return [self._told(sample, texts) for sample, texts in zip(samples, write([clip]), strict=True)]
 
     def _told(self, sample: Sample, candidates: Sequence[str]) -> Caption:
-        frames = self.encoder.choose_frames(sample, self.view.num_frames, "centre")
-        boxes: BoxArray = np.zeros((len(frames), 4), dtype=np.int64)
-        if sample.tracks:
-            boxes = boxes_at(sample.tracks[0], frames, read_media_header(sample), sample.source)
-        return Caption(candidates[0], tuple(candidates), sample, tuple(frames.tolist()), boxes)
+        shown = Shown.of(sample, self.view)
+        boxes = shown.boxes[0] if shown.boxes else np.zeros((len(shown.frames), 4), dtype=np.int64)
+        return Caption(candidates[0], tuple(candidates), sample, shown.frames, boxes)
 
 
 def _sample(video: str | Path, tracks: tuple[Track, ...], question: str | None) -> Sample:

@@ -54,6 +54,18 @@ class Answer:
     plan: SamplePlan
 
 
+def below_images(question: str, count: int, num_before: int = 0) -> str:
+    """A question with the placeholders of its images before it, numbered where the conversation has several.
+
+    Args:
+        num_before: images that the conversation showed already.
+    """
+    if count == 1 and not num_before:
+        return f"{IMAGE_PLACEHOLDER}\n{question}"
+    lines = (f"Image-{num_before + number}: {IMAGE_PLACEHOLDER}" for number in range(1, count + 1))
+    return "\n".join([*lines, question])
+
+
 class Chat:
     """Questions and answers one after another; the model sees all of them.
 
@@ -166,12 +178,7 @@ class Chat:
         if video is not None:
             question = f"{VIDEO_PLACEHOLDER}\n{question}"
         elif images and IMAGE_PLACEHOLDER not in question:
-            first = len(before.image_paths) + 1
-            is_only = len(images) == first == 1
-            lines = (
-                IMAGE_PLACEHOLDER if is_only else f"Image-{first + i}: {IMAGE_PLACEHOLDER}" for i in range(len(images))
-            )
-            question = "\n".join([*lines, question])
+            question = below_images(question, len(images), len(before.image_paths))
         sample = replace(
             before,
             turns=(*before.turns, question_turn(question)),

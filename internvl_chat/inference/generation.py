@@ -6,7 +6,10 @@ Shape letters: A asks, R rows (asks times samples), T tokens of a caption, V voc
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,6 +20,8 @@ from transformers import (
     LogitsProcessorList,
     PreTrainedModel,
     PreTrainedTokenizerBase,
+    StoppingCriteria,
+    StoppingCriteriaList,
     TemperatureLogitsWarper,
     TopPLogitsWarper,
 )
@@ -109,6 +114,32 @@ def caption_plainly(model: PreTrainedModel, view: Viewpoint, sample: Sample, max
     return view.encoder.tokenizer.decode(out[0, ids.shape[1] :], skip_special_tokens=True).strip()
 
 
+@dataclass(frozen=True)
+class Candidate:
+    """One answer to an ask: its text, its tokens up to the one that ends it, and whether that one came."""
+
+    text: str
+    num_tokens: int
+    is_whole: bool
+
+
+# Called after every token with the ids of the asks and their rows [R, T] so far, as many for each; says of every ask
+# whether nothing more of it is wanted.
+Watch = Callable[[Sequence[str], torch.Tensor], Sequence[bool]]
+
+
+class _Watched(StoppingCriteria):
+    """Shows what is written to a watch, and ends the rows of asks of which it wants no more."""
+
+    def __init__(self, ids: Sequence[str], watch: Watch) -> None:
+        self.ids, self.watch = ids, watch
+
+    def __call__(self, input_ids: torch.Tensor, scores: Any, **_: Any) -> torch.Tensor:
+        # The prompt is one token, see `Ensemble`.
+        unwanted = torch.tensor(self.watch(self.ids, input_ids[:, 1:]), device=input_ids.device)
+        return unwanted.repeat_interleave(len(input_ids) // len(unwanted))
+
+
 class Captioners:
     """Models that write captions in step, each from its own view of the asks.
 
@@ -131,20 +162,26 @@ class Captioners:
         self.end_ids, self.decoding, self.keep_tags = list(end_ids), decoding, keep_tags
         self.limits = [RotaryLimit.of(model.config) for model in models.members]
 
-    @torch.inference_mode()
     def __call__(self, clips: Sequence[EncodedClip]) -> list[list[str]]:
+        """The texts of the candidates of each ask of the clips, see `write`."""
+        return [[candidate.text for candidate in candidates] for candidates in self.write(clips)]
+
+    @torch.inference_mode()
+    def write(self, clips: Sequence[EncodedClip], watch: Watch | None = None) -> list[list[Candidate]]:
         """The candidates of each ask of the clips, in order: the best beams first, then the samples.
 
+        Args:
+            watch: sees what is written, and may end an ask; its candidates then stop where they are.
         Raises:
             UserError: a prompt is longer than what a model attends to.
         """
-        found: dict[str, list[str]] = {}
+        found: dict[str, list[Candidate]] = {}
         for together in apart(clips, self.limits, self.views, self.decoding.max_new_tokens):
             ids = [ask_id for clip in together for ask_id in clip.ids]
-            found |= zip(ids, self._candidates(together), strict=True)
+            found |= zip(ids, self._candidates(together, watch), strict=True)
         return [found[ask_id] for clip in clips for ask_id in clip.ids]
 
-    def _candidates(self, clips: Sequence[EncodedClip]) -> list[list[str]]:
+    def _candidates(self, clips: Sequence[EncodedClip], watch: Watch | None) -> list[list[Candidate]]:
         prompts = [
             read_prompts(model, [clip.views[view] for clip in clips], self.decoding.max_new_tokens)
             for model, view in zip(self.models.members, self.views, strict=True)
@@ -154,11 +191,13 @@ class Captioners:
             device=self.models.device,
         )
         ids = [ask_id for clip in clips for ask_id in clip.ids]
-        candidates: list[list[str]] = [[] for _ in ids]
+        watched = None if watch is None else StoppingCriteriaList([_Watched(ids, watch)])
+        candidates: list[list[Candidate]] = [[] for _ in ids]
         if self.decoding.num_best:
             found = self._generate(
                 last_ids,
                 prompts,
+                watched,
                 num_beams=self.decoding.num_beams,
                 num_return_sequences=self.decoding.num_best,
             )
@@ -168,6 +207,7 @@ class Captioners:
             drawn = self._generate(
                 last_ids.repeat_interleave(times, dim=0),
                 prompts,
+                watched,
                 logits_processor=self._sampling(ids),
             )
             self._hand_out(drawn, candidates)
@@ -186,6 +226,7 @@ class Captioners:
         self,
         last_ids: torch.Tensor,
         prompts: Sequence[SharedPrompts],
+        watched: StoppingCriteriaList | None,
         logits_processor: LogitsProcessorList | None = None,
         **settings: int,
     ) -> torch.Tensor:
@@ -202,14 +243,23 @@ class Captioners:
             past_key_values=EnsembleCache(prompts),
             generation_config=config,
             logits_processor=logits_processor,
+            stopping_criteria=watched,
         )
         return ids[:, 1:]
 
-    def _hand_out(self, ids: torch.Tensor, candidates: Sequence[list[str]]) -> None:
+    def texts(self, ids: torch.Tensor) -> list[str]:
+        """What rows of tokens [R, T] say."""
         if self.keep_tags:
-            texts = [answer_text(self.tokenizer, row) for row in ids.tolist()]
-        else:
-            texts = [text.strip() for text in self.tokenizer.batch_decode(ids, skip_special_tokens=True)]
-        each = len(texts) // len(candidates)
-        for number, mine in enumerate(candidates):
-            mine += texts[number * each : (number + 1) * each]
+            return [answer_text(self.tokenizer, row) for row in ids.tolist()]
+        return [text.strip() for text in self.tokenizer.batch_decode(ids, skip_special_tokens=True)]
+
+    def _hand_out(self, ids: torch.Tensor, candidates: Sequence[list[Candidate]]) -> None:
+        is_end = torch.isin(ids, torch.tensor(self.end_ids, device=ids.device))
+        # A row that a watch ended has no mark of its end, only what fills it up.
+        is_over = nnf.pad(is_end | (ids == self.tokenizer.pad_token_id), (0, 1), value=True)
+        lengths = is_over.int().argmax(1)
+        whole = nnf.pad(is_end, (0, 1)).gather(1, lengths[:, None])[:, 0]
+        written = map(Candidate, self.texts(ids), (lengths + whole).tolist(), whole.tolist())
+        each = len(ids) // len(candidates)
+        for mine in candidates:
+            mine += islice(written, each)

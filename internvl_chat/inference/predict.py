@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from tqdm import tqdm
@@ -29,6 +29,7 @@ from internvl_chat.inference.requests import (
     plan_batches,
 )
 
+_T = TypeVar("_T")
 WriteCandidates = Callable[[Sequence[EncodedClip]], list[list[str]]]
 
 
@@ -185,7 +186,7 @@ def written(
     file: ProgressFile,
 ) -> Iterator[dict[str, list[str]] | Unreadable]:
     """The candidates by id of the asks in `todo` (key by id), on the disk before they are given."""
-    for finished in _write_all(batches, write_candidates):
+    for finished in written_as_fits(batches, write_candidates):
         if isinstance(finished, Unreadable):
             yield finished
             continue
@@ -223,10 +224,13 @@ def name_failures(failures: Mapping[str, str]) -> None:
         tqdm.write(f"error: {ask_id}: {reason}", file=sys.stderr)
 
 
-def _write_all(
-    batches: Iterable[Sequence[EncodedClip | Unreadable]], write_candidates: WriteCandidates
-) -> Iterator[dict[str, list[str]] | Unreadable]:
-    """Candidates by id, as they are finished; a batch that does not fit in memory is halved, and so are the next."""
+def written_as_fits(
+    batches: Iterable[Sequence[EncodedClip | Unreadable]], write: Callable[[Sequence[EncodedClip]], list[_T]]
+) -> Iterator[dict[str, _T] | Unreadable]:
+    """What is written of each ask, by its id, as it is finished.
+
+    A batch that does not fit in memory is halved, and so are the next.
+    """
     most_asks = None
     for batch in batches:
         yield from (clip for clip in batch if isinstance(clip, Unreadable))
@@ -239,9 +243,9 @@ def _write_all(
             if most_asks is not None and num_asks > most_asks:
                 waiting[:0] = _halves(clips)
                 continue
-            texts = _candidates_or_none(clips, write_candidates)
-            if texts is not None:
-                yield dict(zip((ask_id for clip in clips for ask_id in clip.ids), texts, strict=True))
+            written = _written_or_none(clips, write)
+            if written is not None:
+                yield dict(zip((ask_id for clip in clips for ask_id in clip.ids), written, strict=True))
             elif num_asks > 1:
                 most_asks = num_asks // 2
                 tqdm.write(f"out of memory with {num_asks} captions at a time: going on with {most_asks}", sys.stderr)
@@ -250,10 +254,12 @@ def _write_all(
                 yield Unreadable(clips[0].ids, "does not fit in memory alone: lower --num_frames, beams or candidates")
 
 
-def _candidates_or_none(clips: Sequence[EncodedClip], write_candidates: WriteCandidates) -> list[list[str]] | None:
+def _written_or_none(
+    clips: Sequence[EncodedClip], write: Callable[[Sequence[EncodedClip]], list[_T]]
+) -> list[_T] | None:
     """None if memory ran out; what the failed call held is free again by then."""
     try:
-        return write_candidates(clips)
+        return write(clips)
     except torch.OutOfMemoryError:
         pass
     except RuntimeError as error:

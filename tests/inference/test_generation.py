@@ -134,6 +134,36 @@ def test_all_asks_together_are_answered_as_each_alone(
     assert len({texts[0] for texts in alone}) == len(alone)
 
 
+@pytest.mark.parametrize("num_beams", [1, 3])
+def test_a_watch_sees_what_is_written_and_ends_what_nobody_wants(
+    num_beams: int,
+    model: IntentVCNetForConditionalGeneration,
+    tokenizer: PreTrainedTokenizerFast,
+    views: list[Viewpoint],
+    samples: list[list[Sample]],
+) -> None:
+    clips = clips_of(samples, views[:1])
+    write = captioners([model], tokenizer, num_beams=num_beams)
+    whole = write.write(clips)
+    assert all(c.is_whole == (c.num_tokens < NEW_TOKENS) or c.num_tokens == NEW_TOKENS for (c,) in whole)
+    seen: list[list[str]] = []
+
+    def watch(ids: Sequence[str], rows: torch.Tensor) -> list[bool]:
+        assert ids == ["0.0", "0.1", "0.2", "0.3", "1.0"]
+        seen.append(write.texts(rows[:: len(rows) // len(ids)]))
+        assert len(seen) == rows.shape[1]
+        return [ask_id == "0.1" and len(seen) > 2 for ask_id in ids]
+
+    ended = write.write(clips, watch)
+    assert ended[:1] + ended[2:] == whole[:1] + whole[2:]
+    (candidate,) = ended[1]
+    # A beam may end by itself meanwhile.
+    assert candidate.num_tokens <= 3 + (num_beams > 1) < whole[1][0].num_tokens
+    if num_beams == 1:
+        assert not candidate.is_whole and candidate.text == seen[2][1]
+        assert seen[-1][0] == whole[0][0].text
+
+
 class NumbersAsText:
     """What is needed of a tokenizer: ids as they are."""
 

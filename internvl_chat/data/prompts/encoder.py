@@ -237,9 +237,11 @@ class SampleEncoder:
     def _header(self, sample: Sample) -> MediaHeader:
         """The header of what a sample shows; samples of one video follow one another, so the last one is kept."""
         key = (sample.image_paths, sample.video_path, sample.root)
-        if self._last_header is None or self._last_header[0] != key:
-            self._last_header = (key, read_media_header(sample))
-        return self._last_header[1]
+        # Taken once: a thread beside this one may put another in its place.
+        last = self._last_header
+        if last is None or last[0] != key:
+            self._last_header = last = (key, read_media_header(sample))
+        return last[1]
 
     def _views_of_pictures(
         self, sample: Sample, header: MediaHeader, frame_indices: npt.NDArray[np.integer]
