@@ -33,6 +33,7 @@ COMMAND_GROUPS = {
         "evaluate",
         "caption-videos",
         "control",
+        "serve",
     ),
     "score": (
         "score",

@@ -41,12 +41,13 @@ FLOOR_OF_ROOM = {
     "tasks": 3,
     "reports": 3,
     "lmms": 3,
+    "serving": 3,
     "commands": 4,
     "__main__": 4,
 }
 TOP_FLOOR = 4
 # Rooms of one floor that never meet.
-APART = ({"data", "model", "scoring"}, {"inference", "planning", "trackers"}, {"train", "tasks", "reports"})
+APART = ({"data", "model", "scoring"}, {"inference", "planning", "trackers"}, {"train", "tasks", "reports", "serving"})
 # What a higher room of the same floor may use of another: reports show what tasks measured.
 MAY_MEET = {("reports", "tasks")}
 # Doors of the same name as what they open: a family, or a control, has a half in data/ and one in model/.

@@ -1,0 +1,115 @@
+"""A request's body to a question that can wait: files opened, tracks read, its prompt laid out, no picture decoded."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+from internvl_chat.api import Captioner, Shown
+from internvl_chat.constants import IMAGE_PLACEHOLDER, VIDEO_PLACEHOLDER
+from internvl_chat.contracts import Sample
+from internvl_chat.data.prompts.tokenizer import hidden_ids
+from internvl_chat.inference.decoding import Decoding
+from internvl_chat.inference.requests import Ask, PlannedAsk, Unreadable, ViewedPrompt, Viewpoint, plan_ask
+from internvl_chat.serving.bodies import Body
+from internvl_chat.serving.chat_requests import ChatRequest, parse_request
+from internvl_chat.serving.chat_samples import QuestionReader, decoding_of
+from internvl_chat.serving.media.request_files import FileSources
+from internvl_chat.serving.refusals import Refusal
+from internvl_chat.serving.server_limits import ServerLimits
+
+
+@dataclass(frozen=True)
+class Answering:
+    """Under which name a model answers, with how many tokens at most, and the temperature of requests without one."""
+
+    name: str
+    max_new_tokens: int
+    temperature: float
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is asked, how it is answered, and what the reply says of the pictures; nothing of the request's bulk."""
+
+    planned: PlannedAsk
+    prompt: ViewedPrompt
+    view: Viewpoint
+    decoding: Decoding
+    keep_tags: bool
+    shown: dict[str, Any]
+    is_streamed: bool
+    tells_usage: bool
+
+
+class Preparer:
+    """Understands requests to one model."""
+
+    def __init__(self, captioner: Captioner, sources: FileSources, limits: ServerLimits, answering: Answering) -> None:
+        self.view, self.sources, self.limits, self.answering = captioner.view, sources, limits, answering
+        tokenizer = captioner.encoder.tokenizer
+        hidden = tokenizer.convert_ids_to_tokens(sorted(hidden_ids(tokenizer)))
+        self.steering = (IMAGE_PLACEHOLDER, VIDEO_PLACEHOLDER, *hidden)
+
+    def question(self, body: Body, until: ExitStack) -> Question:
+        """What a body asks; `until` is the context that its files are needed in.
+
+        Raises:
+            Refusal: it cannot be asked.
+        """
+        request = parse_request(body.json)
+        if request.model != self.answering.name:
+            raise Refusal(
+                f"model: {request.model[:200]!r} is not served here, expected {self.answering.name!r}",
+                status=404,
+                code="model_not_found",
+                param="model",
+            )
+        open_file = partial(self.sources.open, uploads=body.uploads, until=until)
+        reader = QuestionReader(open_file, self.limits, self.steering)
+        sample = reader.read(request)
+        num_frames = request.mm_processor_kwargs.num_frames
+        view = replace(self.view, num_frames=num_frames) if num_frames else self.view
+        planned = plan_ask(Ask("", (sample,)), [view])
+        if isinstance(planned, Unreadable):
+            raise reader.told_to_client(planned.reason)
+        room = view.encoder.config.max_seq_length - planned.lengths[0]
+        if room < 1:
+            raise Refusal(
+                f"messages: {planned.lengths[0]} tokens leave no room for an answer in this model's "
+                f"{view.encoder.config.max_seq_length}: show fewer frames or images",
+                code="context_length_exceeded",
+                param="messages",
+            )
+        most_tokens = min(room, self.answering.max_new_tokens)
+        plan = view.plan(sample)
+        return Question(
+            replace(planned, ask=Ask(self._ask_id(request, planned, sample), (sample,))),
+            ViewedPrompt(plan.input_ids, plan.tensors),
+            view,
+            decoding_of(request, most_tokens, self.answering.temperature),
+            not request.skip_special_tokens,
+            _told(sample, Shown.of(sample, view)),
+            bool(request.stream),
+            bool(request.stream_options and request.stream_options.include_usage),
+        )
+
+    def _ask_id(self, request: ChatRequest, planned: PlannedAsk, sample: Sample) -> str:
+        """The same for the same question with the same seed: samples are drawn by it, and twins share an answer."""
+        seed = secrets.randbits(64) if request.seed is None and request.temperature else request.seed or 0
+        paths = [path for path in (sample.video_path, *sample.image_paths) if path]
+        named = " ".join([str(seed), planned.digest, *map(self.sources.mark, paths)])
+        return hashlib.sha256(named.encode()).hexdigest()
+
+
+def _told(sample: Sample, shown: Shown) -> dict[str, Any]:
+    """What a reply says of the pictures that the model saw."""
+    tracks = [
+        {"name": track.name, "unit": "thousandths", "order": "xyxy", "boxes": boxes.tolist()}
+        for track, boxes in zip(sample.tracks, shown.boxes, strict=True)
+    ]
+    return {"frames": list(shown.frames), "seconds": list(shown.seconds), "tracks": tracks}
