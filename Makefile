@@ -5,7 +5,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 # The quickstart reports how long it took from here on, set-up included.
 export MAKE_STARTED := $(shell date +%s)
 
-.PHONY: gpu-proof fuzz lmms-eval families venv quickstart control-table ablation real-clips grounding-proof region-proof mixing test unit proofs check format
+.PHONY: demo gpu-proof fuzz lmms-eval families venv quickstart control-table ablation real-clips grounding-proof region-proof mixing test unit proofs check format
 
 venv: .venv/.complete
 
@@ -17,6 +17,10 @@ venv: .venv/.complete
 
 quickstart: venv
 	python -m quickstart.run
+
+# A page over the embedded model and clips made for it; the address is printed.
+demo: venv
+	python -m internvl_chat web --demo
 
 control-table: venv
 	python -m quickstart.control_table

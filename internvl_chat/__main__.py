@@ -29,6 +29,7 @@ COMMAND_GROUPS = {
     ),
     "ask a model": (
         "chat",
+        "web",
         "answer",
         "evaluate",
         "caption-videos",

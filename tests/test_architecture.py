@@ -42,12 +42,17 @@ FLOOR_OF_ROOM = {
     "reports": 3,
     "lmms": 3,
     "serving": 3,
+    "web": 3,
     "commands": 4,
     "__main__": 4,
 }
 TOP_FLOOR = 4
 # Rooms of one floor that never meet.
-APART = ({"data", "model", "scoring"}, {"inference", "planning", "trackers"}, {"train", "tasks", "reports", "serving"})
+APART = (
+    {"data", "model", "scoring"},
+    {"inference", "planning", "trackers"},
+    {"train", "tasks", "reports", "serving", "web"},
+)
 # What a higher room of the same floor may use of another: reports show what tasks measured.
 MAY_MEET = {("reports", "tasks")}
 # Doors of the same name as what they open: a family, or a control, has a half in data/ and one in model/.

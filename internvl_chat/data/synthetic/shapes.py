@@ -1,5 +1,4 @@
 """A small IntentVC-shaped dataset whose truth is known: shapes that move, one of them named by the box.
-from internvl_chat.workers import worker_pool
 
 Every clip holds two or three objects that differ in colour and each move in their own way. Two entries of the dataset
 share a clip and differ in nothing but the box, so a caption can only be right if it follows the box. Half of the clips
@@ -152,7 +151,8 @@ def sample_clip(rng: np.random.Generator, same_category: bool | None = None) -> 
     return Clip(objects, background_seed=int(rng.integers(2**31)))
 
 
-def _write_video(path: Path, clip: Clip) -> None:
+def write_video(path: Path, clip: Clip) -> None:
+    """Write a clip as MP4."""
     import av
 
     with av.open(str(path), "w") as container:
@@ -195,7 +195,7 @@ def _write_clip(job: _ClipJob) -> None:
         target_dir.mkdir(parents=True, exist_ok=True)
         video_path = target_dir / f"{video_id}.mp4"
         if first_video is None:
-            _write_video(video_path, job.clip)
+            write_video(video_path, job.clip)
             first_video = video_path
         else:
             shutil.copyfile(first_video, video_path)

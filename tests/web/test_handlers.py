@@ -1,0 +1,105 @@
+"""What the page does without a browser: a pass that is stopped, and an edit that comes while one runs."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from internvl_chat.trackers.lists import TrackerSettings
+from internvl_chat.trackers.protocol import BoxPx, Frame, Sighting
+from internvl_chat.web.pointing import DrawnBox
+from internvl_chat.web.sessions import Sessions
+from internvl_chat.web.shelf import Shelf
+from internvl_chat.web.workbench import Workbench
+
+pytest.importorskip("gradio_image_annotation", reason="requirements/web.txt is not installed")
+
+
+class Waiting:
+    """A tracker that waits, on its fourth frame, until it may go on."""
+
+    def __init__(self, gate: threading.Event, num_objects: int) -> None:
+        self.gate, self.boxes_px, self.steps = gate, np.zeros((num_objects, 4)), 0
+
+    def step(self, frame: Frame, given: Mapping[int, BoxPx]) -> Sighting:
+        self.steps += 1
+        if self.steps == 4:
+            self.gate.wait(20)
+        for number, box in given.items():
+            self.boxes_px[number] = box
+        return Sighting(self.boxes_px.copy(), np.ones(len(self.boxes_px)))
+
+
+@pytest.fixture
+def gate() -> threading.Event:
+    return threading.Event()
+
+
+@pytest.fixture
+def handlers(shapes_root: Path, tmp_path: Path, gate: threading.Event) -> Any:
+    from internvl_chat.web.handlers import Handlers
+
+    tracker = TrackerSettings("waiting", lambda count: Waiting(gate, count), 0.5)
+    captioner: Any = None
+    return Handlers(captioner, tracker, Workbench(Sessions(tmp_path, 10**9), Shelf(shapes_root)))
+
+
+@pytest.fixture
+def session(handlers: Any) -> str:
+    """A session with two objects drawn on the first frame."""
+    name = str(handlers.open_page("")["session"])
+    with handlers.bench.at_work(name) as work:
+        drawn = [DrawnBox(None, (5, 6, 40, 30)), DrawnBox(None, (90, 70, 20, 25))]
+        work.keep(work.pointed.with_drawn(drawn, 1))
+    return name
+
+
+def tracked(handlers: Any, session: str) -> list[bool]:
+    with handlers.bench.at_work(session) as work:
+        return [one.is_tracked for one in work.pointed.objects]
+
+
+def test_a_pass_that_is_stopped_changes_nothing(handlers: Any, session: str, gate: threading.Event) -> None:
+    shown = handlers.track(session, None)
+    assert next(shown) == {"progress": "Tracking..."}
+    assert next(shown)["progress"].startswith("Tracking: ")
+    handlers.stop(session)
+    gate.set()
+    assert list(shown)[-1] == {"progress": "Stopped."}
+    assert tracked(handlers, session) == [False, False]
+
+
+def test_an_object_that_is_changed_while_it_is_tracked_is_left_as_it_is(
+    handlers: Any, session: str, gate: threading.Event
+) -> None:
+    shown = handlers.track(session, None)
+    next(shown)
+    next(shown)
+    with handlers.bench.at_work(session) as work:
+        work.keep(work.pointed.with_object(work.pointed.objects[1].with_box(9, (1, 2, 30, 30))))
+    gate.set()
+    assert Path(list(shown)[-1]["film"]).is_file()
+    assert tracked(handlers, session) == [True, False]
+    with handlers.bench.at_work(session) as work:
+        assert (work.pointed.objects[0].boxes_px == [5, 6, 40, 30]).all()
+
+
+def test_a_page_that_is_left_ends_its_pass(handlers: Any, session: str, gate: threading.Event) -> None:
+    shown = handlers.track(session, None)
+    next(shown)
+    next(shown)
+    threading.Timer(0.3, gate.set).start()
+    shown.close()
+    assert tracked(handlers, session) == [False, False]
+
+
+def test_a_clip_that_is_gone_is_told_and_another_can_be_chosen(handlers: Any, session: str, tmp_path: Path) -> None:
+    handlers.bench.shelf = Shelf(None)
+    shown = handlers.open_page(session)
+    assert "not there any more" in shown["progress"]
+    assert shown["session"] == session and shown["clip"]["choices"] == []
