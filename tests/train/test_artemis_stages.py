@@ -101,14 +101,19 @@ def metas(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 @pytest.fixture(scope="module")
 def stages(start: Path, metas: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> Stages:
-    """All stages on two ranks in one start of torchrun, the flags being the scripts'; the last one goes on once."""
+    """All stages on two ranks in one start of torchrun, the flags being the scripts'; the last one goes on once.
+
+    The first under ZeRO-2, the second with offload, the last under ZeRO-3, where ranks whose rows show unlike things
+    must not wait for each other.
+    """
     folder = tmp_path_factory.mktemp("stages")
     runs = []
     base = start
     for name, meta in zip(PUBLISHED, (metas[0], metas[0], metas[1]), strict=True):
         where = {"MODEL_PATH": str(base), "META_PATH": str(meta), "OUTPUT_DIR": str(folder / name)}
         base = folder / f"{name}_merged"
-        words = started(SHELL / f"{name}.sh", folder, *SMALL, **BATCH, **where)
+        zero = ("--deepspeed", str(ROOT / "zero_stage3_config.json")) if name == "finetune_ref" else ()
+        words = started(SHELL / f"{name}.sh", folder, *SMALL, *zero, **BATCH, **where)
         flags = [word for pair in flags_of(words).items() for word in pair]
         runs.append((flags, str(folder / name), str(base)))
     last, trained, merged = runs.pop()

@@ -76,9 +76,12 @@ class CaptionDataset(Dataset[PackedFeatures | SkippedPass]):
 
     def sizes(self, epoch: int) -> list[PassSize]:
         """The exact size of each pass in an epoch, nothing for one that cannot be read; no frame is decoded."""
-        # Tiles are counted apart: their tokens, most of a prompt, need not be written out to be counted.
+        # Pictures are counted apart: their tokens, most of a prompt, need not be written out to be counted.
         config = replace(self.encoder.config, tokens_per_frame=0, max_seq_length=_NO_LIMIT)
         text_only = SampleEncoder(self.encoder.tokenizer, config)
+        one_a_picture = SampleEncoder(self.encoder.tokenizer, replace(config, tokens_per_frame=1))
+        # By how many tiles of what: of most families a tile's tokens each, of others once for a whole video.
+        shown: dict[tuple[bool, int], int] = {}
 
         def size(index: int) -> PassSize:
             try:
@@ -87,8 +90,11 @@ class CaptionDataset(Dataset[PackedFeatures | SkippedPass]):
                 tokens = self._layout([plan]).length + self._tokens_of_later_answers(index, text_only, frames)
             except UserError:
                 return PassSize(0, 0)
-            tiles = len(plan.boxes)
-            return PassSize(tokens + tiles * self.encoder.config.tokens_per_frame, tiles)
+            tiles, sample = len(plan.boxes), self.passes[index][0]
+            kind = (sample.video_path is None, tiles)
+            if kind not in shown:
+                shown[kind] = len(one_a_picture.plan(sample, frames).input_ids) - len(plan.input_ids)
+            return PassSize(tokens + shown[kind] * self.encoder.config.tokens_per_frame, tiles)
 
         return [size(index) for index in range(len(self))]
 

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from internvl_chat.constants import IGNORE_INDEX, NORMALISATIONS
-from internvl_chat.contracts import Turn
+from internvl_chat.contracts import Sample, Turn
 from internvl_chat.data.families import artemis
 from internvl_chat.data.media.tiling import boxes_on_tiles
+from internvl_chat.data.prompts.encoder import SampleEncoder
 from internvl_chat.data.prompts.prompt_config import PromptConfig
 from internvl_chat.data.prompts.sample_pictures import SamplePictures
+from internvl_chat.data.training_set.dataset import CaptionDataset
 from tests.families import family_tokenizer
 
 SIDE_PX, TOKENS = 12, 3
@@ -80,6 +85,27 @@ def test_the_template_and_what_is_learned() -> None:
     assert tokenizer.decode(prompt.input_ids).startswith("<s>Short. USER: ")
     assert tokenizer.decode(prompt.input_ids).endswith("doing? ASSISTANT:")
     assert set(prompt.labels) == {IGNORE_INDEX}
+
+
+def test_a_passs_length_is_known_before_a_picture_is_read(tmp_path: Path) -> None:
+    """A video has its tokens once, whatever its frames; an image has its own."""
+    for clip, count in (("a", 5), ("b", 3)):
+        (tmp_path / clip).mkdir()
+        for number in range(count):
+            Image.fromarray(picture(number)).save(tmp_path / clip / f"{number}.png")
+    turns = (Turn("human", "<video>\nWhat?"), Turn("gpt", "x"))
+    shown = (Turn("human", "<image>\n<image>\nWhat?"), Turn("gpt", "xyz"))
+    samples = [
+        Sample("1", turns, "s:1", video_path=tmp_path / "a"),
+        Sample("2", turns, "s:2", video_path=tmp_path / "b"),
+        Sample("3", shown, "s:3", image_paths=(tmp_path / "a" / "0.png", tmp_path / "b" / "1.png")),
+        Sample("4", (Turn("human", "What?"), Turn("gpt", "xy")), "s:4"),
+    ]
+    dataset = CaptionDataset(samples, SampleEncoder(tokenizer_of(), CONFIG), min_num_frame=4, max_num_frame=4, seed=1)
+    sizes = dataset.sizes(epoch=0)
+    assert [size.tokens for size in sizes] == [len(dataset[number]["input_ids"]) for number in range(4)]
+    # A video of fewer frames than are asked for is not filled up.
+    assert [size.tiles for size in sizes] == [4, 3, 2, 0]
 
 
 @pytest.mark.parametrize(
