@@ -27,11 +27,11 @@ def write_llama(folder: Path) -> Path:
     return folder
 
 
-def write_tower(folder: Path) -> Path:
+def write_tower(folder: Path, seed: int = 2) -> Path:
     """A tower alone, its tensors named as in CLIP's own files."""
     folder.mkdir(parents=True)
     (folder / "config.json").write_text(json.dumps(TOWER))
-    torch.manual_seed(2)
+    torch.manual_seed(seed)
     tower = CLIPVisionModel(CLIPVisionConfig(**{k: v for k, v in TOWER.items() if k != "model_type"}))
     tensors = {_PREFIX + name.removeprefix(_PREFIX): tensor for name, tensor in tower.state_dict().items()}
     save_file(tensors, folder / "model.safetensors")

@@ -19,11 +19,13 @@ from internvl_chat.__main__ import main
 from internvl_chat.contracts import UserError
 from internvl_chat.data.media.array_pickles import read_array
 from internvl_chat.data.media.video_features import read_features
-from internvl_chat.files import write_jsonl
+from internvl_chat.files import write_json, write_jsonl
 from internvl_chat.inference.answers import records_to_answer
 from internvl_chat.inference.handle import ModelHandle, open_model
 from internvl_chat.model.checkpoint import load_captioner
 from internvl_chat.model.export import begin_base
+from internvl_chat.model.loading import open_native
+from internvl_chat.train.finetune_w_bboxes_ml import parse_arguments, train
 from internvl_chat.vision import joined
 from tests.artemis import write_llama, write_tower
 from tests.data.clips import write_clip
@@ -116,6 +118,30 @@ def test_answers_are_the_same_and_go_on_from_what_was_made(
     assert "features of 2 videos; 1 were there, 1 cannot be read" in told.out and "broken.mp4" in told.err
     assert os.stat(made).st_mtime_ns == before and other.is_file()
     (root / "broken.mp4").unlink()
+
+
+def test_a_run_learns_from_features_and_refuses_those_of_another_tower(
+    start: Path, root: Path, records: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "train.jsonl").write_text("".join(records.read_text().splitlines(keepends=True)[1:2]))
+    write_json(tmp_path / "meta.json", {"a": {"root": str(root), "annotation": str(tmp_path / "train.jsonl")}})
+    flags = (
+        "--conv_style vicuna_v1 --normalize_type clip --force_image_size 28 --num_adapter_layers 0 --freeze_llm True "
+        "--freeze_backbone True --max_num_frame 100 --max_steps 1 --learning_rate 1e-2 --report_to none "
+        "--save_strategy no --dataloader_num_workers 0"
+    ).split()
+    paths = ["--meta_path", tmp_path / "meta.json", "--output_dir", tmp_path / "run", "--model_name_or_path", start]
+    train(parse_arguments([*map(str, paths), *flags]))
+    kept = load_file(tmp_path / "run" / "trained_modules.safetensors")
+    begun = open_native(start)
+    assert {name.split(".")[1] for name in kept} == {"multi_modal_projector"}
+    assert all(not torch.equal(tensor, begun[name].read()) for name, tensor in kept.items())
+
+    other = tmp_path / "other"
+    tower = write_tower(tmp_path / "clip", seed=9)
+    begin_base(start.with_name("llama"), str(tower), other)
+    with pytest.raises(UserError, match=r"a.safetensors: are features of another tower"):
+        train(parse_arguments([*map(str, paths[:-1]), str(other), "--overwrite_output_dir", "True", *flags]))
 
 
 def test_pickles_of_the_original_become_the_same_files(start: Path, root: Path, tmp_path: Path) -> None:
