@@ -115,11 +115,15 @@ def replacing(path: Path) -> Iterator[Path]:
     """Where to write what is to become `path`: it takes its place in one step, or not at all if writing fails.
 
     A reader, and whoever comes after a kill, sees the old content or the new one, never half of it. Its folder is made.
+    Others may read it as they may read any new file, whatever the library that writes it thinks.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
+        temporary.touch()
+        mode = temporary.stat().st_mode
         yield temporary
+        temporary.chmod(mode)
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)

@@ -111,6 +111,8 @@ def test_answers_are_the_same_and_go_on_from_what_was_made(
     made, other = root / "in" / "a.safetensors", root / "b.safetensors"
     other.unlink()
     before = os.stat(made).st_mtime_ns
+    # Who may read the records may read the features.
+    assert os.stat(made).st_mode == os.stat(records).st_mode
     (root / "broken.mp4").write_bytes(b"no video")
     capsys.readouterr()
     assert extract(root, start) == 1

@@ -21,6 +21,7 @@ from safetensors.torch import save_file
 from torch.utils._pytree import tree_map_only
 
 from internvl_chat.contracts import UserError
+from internvl_chat.files import replacing
 
 SAFETENSORS_NAME, BIN_NAME = "model.safetensors", "pytorch_model.bin"
 INDEX_SUFFIX = ".index.json"
@@ -194,7 +195,8 @@ def write_weights(folder: Path, tensors: Mapping[str, LazyTensor], max_shard_byt
     if len(shards) > 1:
         names = [f"model-{i:05d}-of-{len(shards):05d}.safetensors" for i in range(1, len(shards) + 1)]
     for file_name, shard in zip(names, shards, strict=True):
-        save_file({name: tensors[name].read().contiguous() for name in shard}, folder / file_name, {"format": "pt"})
+        with replacing(folder / file_name) as temporary:
+            save_file({name: tensors[name].read().contiguous() for name in shard}, temporary, {"format": "pt"})
     if len(shards) > 1:
         index = {
             "metadata": {"total_size": sum(tensor.nbytes for tensor in tensors.values())},
