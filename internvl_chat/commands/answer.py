@@ -30,11 +30,12 @@ def run(args: argparse.Namespace) -> int:
 
     decoding = Decoding(max_new_tokens=args.max_new_tokens, temperature=args.temperature)
     from internvl_chat.files import write_jsonl
-    from internvl_chat.inference.answers import answer_records, questions_of, records_to_answer, write_answers
+    from internvl_chat.inference.answers import answer_records, questions_of, records_to_answer
     from internvl_chat.inference.handle import open_model
     from internvl_chat.inference.predict import BatchLimits, fail_unless_any
     from internvl_chat.inference.ranks import Ranks
-    from internvl_chat.scoring.predictions import run_facts, write_facts
+    from internvl_chat.inference.session import PredictionSession
+    from internvl_chat.scoring.predictions import write_facts
 
     samples = records_to_answer(args.records, args.root, args.limit)
     opened = open_model(
@@ -48,11 +49,11 @@ def run(args: argparse.Namespace) -> int:
     asks = [ask for sample in samples for ask in questions_of(sample)]
     limits = BatchLimits(args.batch_tokens, args.num_workers)
     progress = args.out.with_suffix(".progress")
-    predictions = write_answers(opened, asks, decoding, args.num_frames, limits, progress)
+    session = PredictionSession.alone(opened, args.num_frames)
+    predictions = session.predict(asks, decoding, limits, progress, keep_tags=True)
     fail_unless_any(predictions)
     if opened.ranks.is_first:
-        frames = args.num_frames or opened.encoder.config.num_frames
-        write_facts(args.out, run_facts(args.model, str(args.records), frames, vars(decoding)))
+        write_facts(args.out, session.facts(args.records, decoding))
         written = write_jsonl(args.out, answer_records(samples, predictions.captions))
         sys.stdout.write(
             f"{args.out}: {counted(written, 'record')}, {counted(len(predictions.candidates), 'answer')}\n"

@@ -38,14 +38,14 @@ def run(args: argparse.Namespace) -> int:
 
     decoding = Decoding.from_arguments(args)
     from internvl_chat.files import write_json, write_text
-    from internvl_chat.inference.answers import write_answers
     from internvl_chat.inference.handle import open_model
     from internvl_chat.inference.predict import BatchLimits, fail_unless_any
     from internvl_chat.inference.ranks import Ranks
     from internvl_chat.inference.requests import Ask
+    from internvl_chat.inference.session import PredictionSession
     from internvl_chat.reports.benchmark_report import BenchmarkInput, render_benchmark_report
     from internvl_chat.reports.html import RunFacts
-    from internvl_chat.scoring.predictions import ANSWERS_NAME, run_facts, write_facts, write_predictions
+    from internvl_chat.scoring.predictions import ANSWERS_NAME, write_facts, write_predictions
     from internvl_chat.tasks.benchmark import task_named
 
     benchmark = task_named(args.task).read(args.data)
@@ -59,14 +59,12 @@ def run(args: argparse.Namespace) -> int:
     )
     asks = [Ask(sample.id, (sample,)) for sample in benchmark.samples]
     limits = BatchLimits(args.batch_tokens, args.num_workers)
-    predictions = write_answers(
-        opened, asks, decoding, args.num_frames, limits, args.out / "progress", benchmark.keep_tags
-    )
+    session = PredictionSession.alone(opened, args.num_frames)
+    predictions = session.predict(asks, decoding, limits, args.out / "progress", keep_tags=benchmark.keep_tags)
     fail_unless_any(predictions)
     if opened.ranks.is_first:
         write_predictions(args.out / ANSWERS_NAME, predictions.candidates)
-        frames = args.num_frames or opened.encoder.config.num_frames
-        facts = run_facts(str(args.model), str(args.data), frames, vars(decoding)) | {"task": args.task}
+        facts = session.facts(args.data, decoding) | {"model": str(args.model), "task": args.task}
         write_facts(args.out / ANSWERS_NAME, facts)
         scores = benchmark.score(predictions.candidates)
         write_json(args.out / "scores.json", {**facts, **_result(benchmark, scores, predictions)})

@@ -10,13 +10,7 @@ from typing import Any
 from internvl_chat.contracts import Sample, UserError
 from internvl_chat.data.records.annotations import read_samples
 from internvl_chat.data.records.record_questions import entries_in
-from internvl_chat.inference.decoding import Decoding
-from internvl_chat.inference.ensemble import Ensemble
-from internvl_chat.inference.generation import Captioners, caption_ends
-from internvl_chat.inference.handle import ModelHandle
-from internvl_chat.inference.predict import BatchLimits, Predictions, predict
-from internvl_chat.inference.requests import Ask, Viewpoint
-from internvl_chat.model.loading import load_config
+from internvl_chat.inference.requests import Ask
 
 
 def records_to_answer(records: Path, root: Path | None = None, limit: int | None = None) -> list[Sample]:
@@ -57,39 +51,6 @@ def answered_part(sample: Sample) -> Sample:
     """A record up to its last gpt turn; a question after it has no known answer."""
     last = max((number for number, turn in enumerate(sample.turns) if turn.speaker == "gpt"), default=-1)
     return replace(sample, turns=sample.turns[: last + 1])
-
-
-def write_answers(
-    opened: ModelHandle,
-    asks: Sequence[Ask],
-    decoding: Decoding,
-    num_frames: int | None,
-    limits: BatchLimits,
-    folder: Path,
-    keep_tags: bool = True,
-) -> Predictions:
-    """Answer every ask; finished answers are kept in `folder`.
-
-    Args:
-        num_frames: shown of a video; None is what training showed.
-        keep_tags: leave the tags of boxes in the answers.
-    """
-    view = Viewpoint(opened.encoder, num_frames or opened.encoder.config.num_frames)
-
-    def load() -> Captioners:
-        ends = caption_ends(opened.encoder)
-        return Captioners(Ensemble([opened.load()]), [0], opened.encoder.tokenizer, ends, decoding, keep_tags)
-
-    return predict(
-        asks,
-        [view],
-        load,
-        decoding=decoding,
-        identity=["answers" if keep_tags else "captions", opened.identity()],
-        folder=folder,
-        limits=limits.beside([load_config(opened.folder)], opened.ranks),
-        ranks=opened.ranks,
-    )
 
 
 def answer_records(samples: Sequence[Sample], answers: Mapping[str, str]) -> Iterator[dict[str, Any]]:

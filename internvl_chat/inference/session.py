@@ -60,6 +60,16 @@ class PredictionSession:
     forms: tuple[str | None, ...]
     entries: tuple[DatasetEntry, ...]
 
+    @classmethod
+    def alone(cls, member: ModelHandle, num_frames: int | None = None) -> PredictionSession:
+        """One model without a dataset, for asks that are made elsewhere.
+
+        Args:
+            num_frames: shown of a video; None is what training showed.
+        """
+        view = Viewpoint(member.encoder, num_frames or member.encoder.config.num_frames)
+        return cls((member,), (1.0,), (0,), (view,), (None,), ())
+
     @property
     def ranks(self) -> Ranks:
         return self.members[0].ranks
@@ -111,20 +121,32 @@ class PredictionSession:
         wordings = [wording_named(form).asks if form else own for form in self.forms]
         return [Ask(i, tuple(question_sample(entry, i, asks) for asks in wordings if asks)) for i in ids]
 
-    def predict(self, asks: Sequence[Ask], decoding: Decoding, limits: BatchLimits, folder: Path) -> Predictions:
-        """Candidates of the asks, kept in `folder` as they are finished; see `predict`."""
+    def predict(
+        self,
+        asks: Sequence[Ask],
+        decoding: Decoding,
+        limits: BatchLimits,
+        folder: Path,
+        *,
+        keep_tags: bool = False,
+    ) -> Predictions:
+        """Candidates of the asks, kept in `folder` as they are finished; see `predict`.
+
+        Args:
+            keep_tags: leave the tags of boxes in the answers.
+        """
         return predict(
             asks,
             self.views,
-            lambda: self.load(decoding),
+            lambda: self.load(decoding, keep_tags),
             decoding=decoding,
-            identity=self.identity(),
+            identity=[*self.identity(), *(["tags kept"] if keep_tags else [])],
             folder=folder,
             limits=limits.beside([load_config(member.folder) for member in self.members], self.ranks),
             ranks=self.ranks,
         )
 
-    def identity(self) -> Any:
+    def identity(self) -> list[Any]:
         """What tells these models from others: their files as they lie there, weights and precision."""
         members = [
             [weight, self.view_of[number], file_marks(member.folder)]
@@ -134,7 +156,7 @@ class PredictionSession:
         apart = ["LoRA apart"] if first.keep_lora else []
         return [members, first.base_path, str(self.ranks.dtype), *apart]
 
-    def load(self, decoding: Decoding) -> Captioners:
+    def load(self, decoding: Decoding, keep_tags: bool = False) -> Captioners:
         """The models on this rank's device.
 
         Raises:
@@ -142,7 +164,7 @@ class PredictionSession:
         """
         models = [member.load() for member in self.members]
         end_ids = caption_ends(self.views[0].encoder)
-        return Captioners(Ensemble(models, self.weights), self.view_of, self.tokenizer, end_ids, decoding)
+        return Captioners(Ensemble(models, self.weights), self.view_of, self.tokenizer, end_ids, decoding, keep_tags)
 
     def facts(self, data: Path, decoding: Decoding) -> dict[str, Any]:
         """How predictions of this session are made, for the file beside them."""

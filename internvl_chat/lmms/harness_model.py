@@ -17,12 +17,12 @@ from lmms_eval.api.model import lmms
 
 from internvl_chat.choices import VideoBackend
 from internvl_chat.contracts import UserError
-from internvl_chat.inference.answers import write_answers
 from internvl_chat.inference.decoding import Decoding
 from internvl_chat.inference.handle import open_model
 from internvl_chat.inference.predict import BatchLimits
 from internvl_chat.inference.ranks import Ranks
 from internvl_chat.inference.requests import Ask
+from internvl_chat.inference.session import PredictionSession
 from internvl_chat.lmms.documents import sample_of
 
 UNREADABLE = ("stop", "empty")
@@ -106,7 +106,8 @@ class HarnessModel(lmms):
 
     def _answers(self, asks: Sequence[Ask], decoding: Decoding) -> Mapping[str, str]:
         with self._ledger() as folder:
-            predictions = write_answers(self.opened, asks, decoding, self.num_frames, BatchLimits(), folder)
+            session = PredictionSession.alone(self.opened, self.num_frames)
+            predictions = session.predict(asks, decoding, BatchLimits(), folder, keep_tags=True)
         if predictions.failures and self.unreadable == "stop":
             ask_id, reason = next(iter(predictions.failures.items()))
             raise UserError(

@@ -17,11 +17,12 @@ from safetensors.torch import save_file
 from internvl_chat.__main__ import main
 from internvl_chat.contracts import UserError
 from internvl_chat.files import write_jsonl
-from internvl_chat.inference.answers import questions_of, records_to_answer, write_answers
+from internvl_chat.inference.answers import questions_of, records_to_answer
 from internvl_chat.inference.chat import Chat
 from internvl_chat.inference.decoding import Decoding
 from internvl_chat.inference.handle import open_model
 from internvl_chat.inference.predict import BatchLimits
+from internvl_chat.inference.session import PredictionSession
 from internvl_chat.model.checkpoint import load_base, load_captioner
 from internvl_chat.model.conversion.weight_files import open_safetensors
 from internvl_chat.model.families.artemis.model import ArtemisForConditionalGeneration
@@ -136,7 +137,8 @@ def test_sampled_candidates_of_a_killed_run_are_those_of_an_undisturbed_one(
     decoding = Decoding(temperature=0.7, num_candidates=3, max_new_tokens=5)
 
     def answered(folder: Path) -> dict[str, list[str]]:
-        predictions = write_answers(opened, asks, decoding, 4, BatchLimits(num_workers=0), folder)
+        session = PredictionSession.alone(opened, 4)
+        predictions = session.predict(asks, decoding, BatchLimits(num_workers=0), folder, keep_tags=True)
         assert not predictions.failures
         return predictions.candidates
 

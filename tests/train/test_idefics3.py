@@ -15,11 +15,12 @@ from internvl_chat.__main__ import main as command_line
 from internvl_chat.contracts import UserError
 from internvl_chat.data.records.annotations import load_meta, read_samples
 from internvl_chat.families import family_of
-from internvl_chat.inference.answers import questions_of, write_answers
+from internvl_chat.inference.answers import questions_of
 from internvl_chat.inference.chat import Chat
 from internvl_chat.inference.decoding import Decoding
 from internvl_chat.inference.handle import open_model
 from internvl_chat.inference.predict import BatchLimits
+from internvl_chat.inference.session import PredictionSession
 from internvl_chat.model.checkpoint import load_captioner
 from internvl_chat.model.loading import load_config
 from internvl_chat.planning.inspection import inspect_checkpoint
@@ -101,7 +102,8 @@ def test_it_answers_as_its_merged_form(trained: Path, merged: Path, shapes_meta:
         opened = open_model(folder)
         assert opened.encoder.config.conv_style == "idefics3"
         decoding = Decoding(num_beams=2, max_new_tokens=9)
-        predictions = write_answers(opened, asks, decoding, 3, BatchLimits(num_workers=0), tmp_path / folder.name)
+        session = PredictionSession.alone(opened, 3)
+        predictions = session.predict(asks, decoding, BatchLimits(num_workers=0), tmp_path / folder.name)
         answers[folder] = predictions.captions
         assert not predictions.failures
     assert answers[trained] == answers[merged] and len(answers[trained]) == 4
