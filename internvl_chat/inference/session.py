@@ -16,6 +16,7 @@ from internvl_chat.contracts import Sample, UserError
 from internvl_chat.data.prompts.prompt_config import PROMPT_CONFIG_NAME, PromptConfig, PromptSettings
 from internvl_chat.data.prompts.wordings import WORDINGS, question_turn, wording_named
 from internvl_chat.data.records.annotations import DatasetEntry, load_meta, read_samples
+from internvl_chat.data.records.intentvc import video_path_of
 from internvl_chat.data.records.record_questions import RecordQuestion, question_sample, read_questions
 from internvl_chat.inference.decoding import Decoding
 from internvl_chat.inference.ensemble import Ensemble, normalised_weights
@@ -99,8 +100,17 @@ class PredictionSession:
         return read_questions(self.entries, wanted)
 
     def asks(self, ids: Sequence[str]) -> list[Ask]:
-        """The questions of these ids: a record's own, and the challenge's layout where no record has the id."""
+        """The questions of these ids: a record's own, and the challenge's layout where no record has the id.
+
+        Raises:
+            UserError: none of them is either.
+        """
         of_records = self.questions(set(ids))
+        if not of_records and ids and not any(video_path_of(self.root, i).is_file() for i in ids):
+            raise UserError(
+                f"none of the {len(ids)} ids is that of a record, nor of a video such as "
+                f"{video_path_of(self.root, ids[0])}: are they of this --meta? Without --ids every record is asked"
+            )
         in_layout = iter(self.asks_in_layout([i for i in ids if i not in of_records]))
         return [self.ask_of(of_records[i].sample) if i in of_records else next(in_layout) for i in ids]
 
@@ -170,7 +180,9 @@ class PredictionSession:
         """How predictions of this session are made, for the file beside them."""
         frames = [self.views[view].num_frames for view in self.view_of]
         model = " + ".join(str(member.folder) for member in self.members)
-        return run_facts(model, str(data), frames[0] if len(set(frames)) == 1 else frames, asdict(decoding))
+        choices = [view.encoder.config.frame_choice or "evenly" for view in self.views]
+        facts = run_facts(model, str(data), frames[0] if len(set(frames)) == 1 else frames, asdict(decoding))
+        return {**facts, "frames_chosen": " or ".join(dict.fromkeys(choices))}
 
 
 def _asked_as(form: str | None, question: Sample) -> Sample:

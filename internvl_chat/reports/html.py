@@ -24,6 +24,7 @@ class RunFacts:
         """The row of a run; what others wrote into the file is taken as text."""
         decoding = facts.get("decoding")
         words = [f"{facts['num_frames']} frames"] if "num_frames" in facts else []
+        words += [f"chosen {facts['frames_chosen']}"] if "frames_chosen" in facts else []
         words += [f"{name} {value}" for name, value in decoding.items()] if isinstance(decoding, dict) else []
         model, data, date, command = (str(facts.get(key, "")) for key in ("model", "data", "date", "command"))
         return cls(run, model, data, ", ".join(words), date, command)

@@ -261,6 +261,12 @@ def test_report_of_how_captions_follow_the_box(runs: Path, monkeypatch: pytest.M
     share = f"<td>{1 - 1 / len(captions):.3f}</td>"
     row = f"<tr><th>null</th><td>1</td><td>{len(captions)}</td>\n<td>{1 / len(captions):.3f}</td>{share}<td>–</td>"
     assert row in table and "<td>1.25</td><td>–</td></tr>" in table
+    conclusion = text.split('class="conclusion">')[1].split("</p>")[0]
+    assert conclusion.endswith(f"Without a box {1 / len(captions):.0%} of them change.")
+    # Without references the clips are shown, marked where the box changes what is said.
+    assert call("report", "--control", control, "--out", out) == 0
+    text = out.read_text(encoding="utf-8")
+    assert text.count("<article") == len(captions) and text.count("data-differs") == 1
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from PIL import Image
 
 import eval_const
 from internvl_chat.__main__ import main
+from internvl_chat.contracts import UserError
 from internvl_chat.data.records.annotations import DatasetEntry
 from internvl_chat.files import read_json, write_json, write_jsonl
 from internvl_chat.scoring.predictions import read_facts, read_predictions
@@ -54,7 +55,7 @@ def test_records_are_captioned_under_their_own_ids(
     assert list(said) == IDS and read_predictions(tmp_path / "out" / "result.json") == said
     assert not (tmp_path / "out" / "scores.json").exists()
     facts = read_facts(tmp_path / "out" / "answers.jsonl")
-    assert (facts["data"], facts["num_frames"]) == (str(own_meta), 3)
+    assert (facts["data"], facts["num_frames"], facts["frames_chosen"]) == (str(own_meta), 3, "evenly")
     sheet = Image.open(tmp_path / "sheet.png")
     argv[-3:] = [tmp_path / "three.png", "--sheet_clips", 3]
     assert eval_const.run(eval_const.build_parser().parse_args(list(map(str, argv)))) == 0
@@ -95,6 +96,13 @@ def test_where_no_clip_shows_two_objects_what_to_give_is_said(
     assert main(list(map(str, argv))) == 1
     error = capsys.readouterr().err
     assert "--other_target FILE names pairs" in error and "--probes null" in error
+
+
+def test_ids_of_another_dataset_are_told(captioner_folder: Path, own_meta: Path, tmp_path: Path) -> None:
+    (tmp_path / "ids.json").write_text('["dog-1", "dog-2"]')
+    argv = ["--model", captioner_folder, "--meta", own_meta, "--ids", tmp_path / "ids.json", *FLAGS]
+    with pytest.raises(UserError, match=r"none of the 2 ids is that of a record.*dog-1/dog-1\.mp4: are they of this"):
+        eval_const.run(eval_const.build_parser().parse_args(list(map(str, argv))))
 
 
 def test_a_folder_above_a_checkpoint_says_where_it_is(
