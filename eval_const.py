@@ -37,6 +37,7 @@ from internvl_chat.commands.options import (
     quieten,
     save_png,
 )
+from internvl_chat.files import take_any_text
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -74,7 +75,7 @@ def run(args: argparse.Namespace) -> int:
 
     # A file that cannot be read is told now, not after hours of captioning.
     references = read_references(args.references) if args.references else None
-    session = open_session(args, Ranks.join())
+    session = open_session(args, Ranks.join(args.dtype))
     tell_newest(args, session.members[0].folder)
     asked = clips_to_ask(session, args.ids, args.split)
     if args.consensus not in (None, "BLEU-4") and len(asked.asks) == 1:
@@ -233,6 +234,7 @@ def write_scores(
 
 
 def main() -> None:
+    take_any_text()
     args = build_parser().parse_args()
     quieten()
     from internvl_chat.constants import INTERRUPTED

@@ -23,6 +23,7 @@ from internvl_chat.contracts import UserError
 from internvl_chat.data.records.annotations import load_roots
 from internvl_chat.data.records.box_files import PrepareReport, find_videos, prepare_boxes
 from internvl_chat.data.records.reader import COUNTED_IN
+from internvl_chat.files import take_any_text
 
 
 def find_all_videos(roots: Iterable[Path]) -> list[Path]:
@@ -68,6 +69,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main() -> int:
+    take_any_text()
     args = build_parser().parse_args()
     report = PrepareReport()
     try:

@@ -9,6 +9,7 @@ from internvl_chat import __version__
 from internvl_chat.commands.next_steps import tell_next
 from internvl_chat.commands.options import Parser, as_declared, keep_inputs, meant, program, quieten
 from internvl_chat.constants import INTERRUPTED
+from internvl_chat.files import take_any_text
 
 # What a command is for, and its name; each has a module of its name in `commands/`.
 COMMAND_GROUPS = {
@@ -85,6 +86,7 @@ def _with_command(words: list[str], parser: Parser) -> list[str]:
 
 
 def main(argv: list[str] | None = None) -> int:
+    take_any_text()
     parser = build_parser()
     args = parser.parse_args(_with_command(as_declared(sys.argv[1:] if argv is None else argv), parser))
     quieten()

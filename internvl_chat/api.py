@@ -31,6 +31,7 @@ from internvl_chat.data.records.given_boxes import check_given_boxes
 from internvl_chat.data.records.given_tracks import GivenTrack, as_tracks
 from internvl_chat.data.records.names import DEFAULT_NAME
 from internvl_chat.data.records.tracks import boxes_at
+from internvl_chat.files import lookalike
 from internvl_chat.inference.chat import Chat
 from internvl_chat.inference.decoding import Decoding
 from internvl_chat.inference.ensemble import Ensemble
@@ -258,7 +259,7 @@ class Captioner:
 def _sample(video: str | Path, tracks: tuple[Track, ...], question: str | None) -> Sample:
     path = Path(video)
     if not path.exists():
-        raise UserError(f"{path}: not found")
+        raise UserError(f"{path}: not found{lookalike(path)}")
     check_kind(path, "video")
     wording = wording_named("coordinates" if tracks else "text_only")
     asked = question or wording.asks(tracks[0].name if tracks else "")

@@ -10,6 +10,10 @@ from typing import Literal, get_args
 VideoBackend = Literal["pyav", "decord", "torchcodec"]
 VIDEO_BACKENDS = get_args(VideoBackend)
 
+# What weights are computed in; `auto` is what suits the device.
+Precision = Literal["auto", "bfloat16", "float16", "float32"]
+PRECISIONS = get_args(Precision)
+
 Utility = Literal["CIDEr", "BLEU-4", "mean"]
 CONSENSUS_UTILITIES = get_args(Utility)
 

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 import re
 import shutil
+import sys
+import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -102,6 +106,40 @@ def read_text(path: Path) -> str:
         raise UserError(f"{path}:{line}: is not UTF-8 text ({error.reason}); save the file as UTF-8") from error
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error})") from error
+
+
+def lookalike(path: Path) -> str:
+    """How a message about a path that is not there ends, where something like it is; empty where nothing is.
+
+    Names that look alike differ in Unicode's normal form, as macOS and Linux write them, in case, or in `\\` for `/`.
+    """
+    if "\\" in str(path):
+        return "; folders are divided by '/', and it has '\\'"
+    missing = path
+    while not missing.parent.exists():
+        missing = missing.parent
+    name = _plain_names(missing.parent).get(_plain(missing.name)) if missing.parent.is_dir() else None
+    if name in (None, missing.name):
+        return ""
+    same = unicodedata.normalize("NFC", name) == unicodedata.normalize("NFC", missing.name)
+    return f"; {missing.parent} holds {name!a}, which differs in {'its Unicode form' if same else 'case'}"
+
+
+def _plain(name: str) -> str:
+    return unicodedata.normalize("NFC", name).casefold()
+
+
+@lru_cache(maxsize=16)
+def _plain_names(folder: Path) -> dict[str, str]:
+    """The names in a folder by what is the same for all that look alike."""
+    return {_plain(name): name for name in os.listdir(folder)}
+
+
+def take_any_text() -> None:
+    """A terminal that cannot show a character gets its escape, in place of a command that ends for it."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def json_text(content: Any, indent: int | None = None) -> str:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import re
 import shlex
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -46,6 +48,15 @@ def test_a_users_error_is_one_line_and_exit_code_one(tmp_path: Path) -> None:
     assert (result.returncode, result.stdout) == (1, "")
     assert result.stderr == f"error: {tmp_path / 'none.json'}: not found\n"
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_terminal_that_is_not_utf8_gets_escapes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr(sys, "stdout", terminal)
+    (tmp_path / "\u72d7.json").write_text("{}")
+    assert main(["check", str(tmp_path / "\u72d7.json")]) == 1
+    terminal.flush()
+    assert rb"\u72d7.json" in terminal.buffer.getvalue()  # type: ignore[attr-defined]
 
 
 def test_shapes_writes_a_dataset(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -44,7 +44,7 @@ def run(args: argparse.Namespace) -> int:
         conv_style=args.conv_style,
         max_dynamic_patch=args.max_dynamic_patch,
         video_backend=args.video_backend,
-        ranks=Ranks.join(),
+        ranks=Ranks.join(args.dtype),
     )
     asks = [ask for sample in samples for ask in questions_of(sample)]
     limits = BatchLimits(args.batch_tokens, args.num_workers)

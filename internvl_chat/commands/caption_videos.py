@@ -17,13 +17,14 @@ import argparse
 import sys
 from pathlib import Path
 
-from internvl_chat.commands.options import add_decoding_options, add_feeding_options, positive_int
+from internvl_chat.commands.options import add_decoding_options, add_dtype, add_feeding_options, positive_int
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("source", type=Path, nargs="+", help="folders, lists (.txt, .jsonl, .csv, .parquet), or videos")
     add("--model", required=True, help="base, training checkpoint or merged model: a folder or a hub id")
+    add_dtype(parser)
     add("--base", help="the checkpoint's base, if it was moved since training")
     add(
         "--template",
@@ -102,7 +103,7 @@ def run(args: argparse.Namespace) -> int:
         from internvl_chat.inference.video_captions.ray_engine import check_ray
 
         check_ray()
-    ranks = Ranks.join()
+    ranks = Ranks.join(args.dtype)
     if engine.on_ray and ranks.size > 1:
         raise UserError("--engine ray under torchrun: one of them says who works; start it with python")
     folder = resolve_folder(args.model)

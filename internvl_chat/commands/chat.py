@@ -60,6 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from internvl_chat.contracts import UserError
+    from internvl_chat.files import lookalike
 
     question = args.question
     if (args.box or args.tracks) and not (args.image or args.video):
@@ -72,13 +73,14 @@ def run(args: argparse.Namespace) -> int:
         )
     for path in [*args.image, args.video, args.tracks]:
         if path is not None and not path.exists():
-            raise UserError(f"{path}: not found")
+            raise UserError(f"{path}: not found{lookalike(path)}")
     tracks = _tracks(args)
     _check_shown(args, tracks)
 
     from internvl_chat.api import Captioner
     from internvl_chat.data.prompts.wordings import wording_named
     from internvl_chat.inference.handle import open_model
+    from internvl_chat.inference.ranks import Ranks
 
     opened = open_model(
         args.model,
@@ -86,6 +88,7 @@ def run(args: argparse.Namespace) -> int:
         conv_style=args.conv_style,
         max_dynamic_patch=args.max_dynamic_patch,
         video_backend=args.video_backend,
+        ranks=Ranks(precision=args.dtype),
     )
     captioner = Captioner(opened, num_frames=args.num_frames)
     chat = captioner.chat(max_new_tokens=args.max_new_tokens, temperature=args.temperature)

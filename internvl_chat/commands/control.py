@@ -59,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
     from internvl_chat.tasks.control.probes import METRIC, ControlResult, check_targets, probe_asks, probes_of
     from internvl_chat.tasks.intentvc.asked import clips_to_ask
 
-    session = open_session(args, Ranks.join())
+    session = open_session(args, Ranks.join(args.dtype))
     tell_newest(args, session.members[0].folder)
     asked_clips = clips_to_ask(session, args.ids)
     ids, asks = asked_clips.ids, asked_clips.asks

@@ -55,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
         conv_style=args.conv_style,
         max_dynamic_patch=args.max_dynamic_patch,
         video_backend=args.video_backend,
-        ranks=Ranks.join(),
+        ranks=Ranks.join(args.dtype),
     )
     asks = [Ask(sample.id, (sample,)) for sample in benchmark.samples]
     limits = BatchLimits(args.batch_tokens, args.num_workers)

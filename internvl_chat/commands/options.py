@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from internvl_chat.choices import PROMPT_FORMS, VIDEO_BACKENDS
+from internvl_chat.choices import PRECISIONS, PROMPT_FORMS, VIDEO_BACKENDS
 from internvl_chat.constants import MAX_NEW_TOKENS
 
 if TYPE_CHECKING:
@@ -179,6 +179,15 @@ def add_base(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--base", "--model_name_or_path", help="the checkpoint's base, if it was moved since training")
 
 
+def add_dtype(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--dtype",
+        choices=PRECISIONS,
+        default="auto",
+        help="of the weights (default: bfloat16 on a GPU that has it, float16 on others, float32 on a CPU)",
+    )
+
+
 def add_video_backend(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--video_backend", choices=VIDEO_BACKENDS, default="pyav", help="video reader (default: %(default)s)"
@@ -193,6 +202,7 @@ def add_prediction_options(parser: argparse.ArgumentParser) -> None:
     add("--weights", type=float, nargs="+", help="their weights, above 0; only ratios matter (default: all alike)")
     add("--work_dirs", type=Path, default=Path("work_dirs"), help="where to look for it (default: %(default)s)")
     add_base(parser)
+    add_dtype(parser)
     add_meta(parser)
     each = "; several: one for each of --ensemble"
     add(
@@ -273,6 +283,7 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
         help="base, training checkpoint or merged model: a folder or a hub id",
     )
     add_base(parser)
+    add_dtype(parser)
     add("--conv_style", help="conversation template, where the model's files do not tell")
     add("--max_dynamic_patch", type=positive_int, help="most tiles of an image (default: as in training, a base: 12)")
     add("--num_frames", type=positive_int, help="frames shown of a video (default: 32, or the nearest in training)")

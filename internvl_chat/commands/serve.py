@@ -71,6 +71,7 @@ def run(args: argparse.Namespace) -> int:
     from internvl_chat.api import Captioner
     from internvl_chat.inference.handle import open_model
     from internvl_chat.inference.predict import BatchLimits
+    from internvl_chat.inference.ranks import Ranks
 
     opened = open_model(
         args.model,
@@ -78,6 +79,7 @@ def run(args: argparse.Namespace) -> int:
         conv_style=args.conv_style,
         max_dynamic_patch=args.max_dynamic_patch,
         video_backend=args.video_backend,
+        ranks=Ranks(precision=args.dtype),
     )
     name = args.name or Path(args.model).resolve().name
     serve(

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import torch
 from torch import distributed
 
+from internvl_chat.choices import Precision
 from internvl_chat.contracts import UserError
 
 logger = logging.getLogger(__name__)
@@ -35,6 +36,27 @@ def check_local_rank(local_rank: int) -> None:
             f"rank {local_rank} of this machine has no GPU: {gpus} are visible; start as many processes "
             f"(GPUS={gpus}, or --nproc_per_node {gpus}), or show more by CUDA_VISIBLE_DEVICES"
         )
+
+
+def chosen_dtype(precision: Precision, device: torch.device) -> torch.dtype:
+    """The dtype of a name on a device; `auto` is bfloat16 on a GPU that has it, float16 on others, float32 on a CPU.
+
+    Raises:
+        UserError: the device does not compute in it.
+    """
+    if device.type != "cuda":
+        if precision == "float16":
+            raise UserError("float16 is for GPUs: on a CPU choose float32, or bfloat16")
+        return torch.float32 if precision == "auto" else getattr(torch, precision)
+    has_bfloat16 = torch.cuda.is_bf16_supported(including_emulation=False)
+    if precision == "auto":
+        return torch.bfloat16 if has_bfloat16 else torch.float16
+    if precision == "bfloat16" and not has_bfloat16:
+        raise UserError(
+            f"{torch.cuda.get_device_name(device)} has no bfloat16 of its own: choose float16 or float32 (in training: "
+            "--bf16 False, with or without --fp16 True)"
+        )
+    return getattr(torch, precision)
 
 
 class Attendance:
@@ -69,19 +91,20 @@ class Attendance:
 
 @dataclass(frozen=True)
 class Ranks:
-    """This process among those that work together; `local_rank` counts on its machine."""
+    """This process among those that work together; `local_rank` counts on its machine, `precision` is the weights'."""
 
     rank: int = 0
     size: int = 1
     local_rank: int = 0
+    precision: Precision = "auto"
     attendance: Attendance | None = field(default=None, compare=False, repr=False)
 
     @staticmethod
-    def join() -> Ranks:
+    def join(precision: Precision = "auto") -> Ranks:
         """The ranks that torchrun started, or a single one.
 
         Raises:
-            UserError: this machine has fewer GPUs than ranks.
+            UserError: this machine has fewer GPUs than ranks, or does not compute in this precision.
         """
         rank, size, local_rank = (int(os.environ.get(name, value)) for name, value in _ENVIRONMENT.items())
         check_local_rank(local_rank)
@@ -94,7 +117,10 @@ class Ranks:
             # Ranks meet at the end only, and the last may come hours after the first.
             distributed.init_process_group("gloo", store=store, rank=rank, world_size=size, timeout=_LONGEST_WAIT)
             attendance = Attendance(distributed.PrefixStore("attendance", store))
-        return Ranks(rank, size, local_rank, attendance)
+        ranks = Ranks(rank, size, local_rank, precision, attendance)
+        if precision != "auto":
+            chosen_dtype(precision, ranks.device)
+        return ranks
 
     @property
     def device(self) -> torch.device:
@@ -103,7 +129,7 @@ class Ranks:
     @property
     def dtype(self) -> torch.dtype:
         """What models are loaded in on this device."""
-        return torch.bfloat16 if self.device.type == "cuda" else torch.float32
+        return chosen_dtype(self.precision, self.device)
 
     @property
     def is_first(self) -> bool:

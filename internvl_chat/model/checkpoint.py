@@ -277,11 +277,10 @@ def base_of(checkpoint: Path, config: PreTrainedConfig, base_path: str | None = 
     """
     base_path = base_path or getattr(config, "base_model_name_or_path", None)
     if base_path is None:
-        raise UserError(f"{checkpoint}: does not say which base it belongs to; give it as --model_name_or_path")
+        raise UserError(f"{checkpoint}: does not say which base it belongs to; give it as --base")
     if os.path.isabs(base_path) and not Path(base_path).is_dir():
         raise UserError(
-            f"{checkpoint}: was trained on the base {base_path}, which is not there; "
-            "give its new place as --model_name_or_path"
+            f"{checkpoint}: was trained on the base {base_path}, which is not there; give its new place as --base"
         )
     folder = resolve_folder(base_path)
     _check_same_base(checkpoint, config, base_fingerprint(open_native(folder), config), str(folder))

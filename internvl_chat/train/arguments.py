@@ -8,11 +8,12 @@ from typing import Any, Literal, NamedTuple
 import torch
 from transformers import TrainingArguments
 
-from internvl_chat.choices import VideoBackend
+from internvl_chat.choices import Precision, VideoBackend
 from internvl_chat.contracts import UserError
 from internvl_chat.data.controls.base import Control, control_kinds
 from internvl_chat.data.prompts.prompt_config import PromptConfig, PromptSettings
 from internvl_chat.data.training_set.packing import LossReduction
+from internvl_chat.inference.ranks import chosen_dtype
 
 
 @dataclass
@@ -158,6 +159,9 @@ class FinetuneArguments(TrainingArguments):
         # LoRA alone cannot say which parameters of a batch go unused; with boxes in every batch none do.
         self.ddp_find_unused_parameters = False
         super().__post_init__()
+        if not self.dry_run:
+            named: Precision = "bfloat16" if self.bf16 else "float16" if self.fp16 else "float32"
+            chosen_dtype(named, torch.device("cpu" if self.use_cpu else "cuda"))
 
 
 class RunArguments(NamedTuple):

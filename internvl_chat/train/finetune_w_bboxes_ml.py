@@ -32,7 +32,7 @@ from internvl_chat.contracts import UserError
 from internvl_chat.data.prompts.encoder import PromptConfig
 from internvl_chat.data.training_set.collator import PackCollator
 from internvl_chat.families import Family, check_style, check_supported, family_of
-from internvl_chat.files import read_json, write_json
+from internvl_chat.files import read_json, take_any_text, write_json
 from internvl_chat.inference.ranks import check_local_rank
 from internvl_chat.model.loading import load_config, resolve_folder, tower_of, with_modules
 from internvl_chat.planning.footprint import Footprint
@@ -46,7 +46,7 @@ from internvl_chat.train.build import (
     trainable_part,
 )
 from internvl_chat.train.dry_run import NOTHING_TRAINED, describe_run
-from internvl_chat.train.output_folder import check_free_disk, check_same_data, held, warn_of_another_batch
+from internvl_chat.train.output_folder import check_free_disk, check_same_data, data_facts, held, warn_of_another_batch
 from internvl_chat.train.resume import (
     RUN_RECORD_NAME,
     EarlyStop,
@@ -182,8 +182,9 @@ def train(run: RunArguments) -> None:
     tokenizer, new_tokens = text.tokenizer, text.new_tokens(config)
     tower = tower_of(resolve_folder(model_args.model_name_or_path))
     samples, dataset, validation = read_training_data(data_args, args, tokenizer, prompt_config, tower)
+    of_data = data_facts(samples, len(dataset))
     if resume_from:
-        check_same_data(resume_from.parent / RUN_RECORD_NAME, len(samples), len(dataset))
+        check_same_data(resume_from.parent / RUN_RECORD_NAME, of_data)
     check_first_pass(dataset)
 
     dtype = torch.bfloat16 if args.bf16 else torch.float32
@@ -210,9 +211,8 @@ def train(run: RunArguments) -> None:
         max_bad_fraction=data_args.max_bad_fraction,
         callbacks=[EarlyStop(args.early_stopping_patience)] if args.early_stopping_patience else None,
     )
-    facts: dict[str, int] = {
-        "samples": len(samples),
-        "passes": len(dataset),
+    facts: dict[str, int | str] = {
+        **of_data,
         "recomputed_layers": recomputed_layers,
         **sizes_of(model),
         "world_size": args.world_size,
@@ -236,6 +236,7 @@ def train(run: RunArguments) -> None:
 
 
 def main() -> None:
+    take_any_text()
     try:
         check_local_rank(int(os.environ.get("LOCAL_RANK", "0")))
         if not torch.cuda.is_available() and trains_with_deepspeed(sys.argv[1:]):

@@ -6,16 +6,18 @@ A run that goes on must have the data that it began with, and is told of another
 from __future__ import annotations
 
 import fcntl
+import hashlib
+import json
 import logging
 import math
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from internvl_chat.contracts import UserError
+from internvl_chat.contracts import Sample, UserError
 from internvl_chat.files import read_json
 
 logger = logging.getLogger(__name__)
@@ -59,19 +61,36 @@ def warn_of_another_batch(run_record: Path, batch_size: int) -> None:
         logger.warning("%s: a step was of %d passes, from here on %d", run_record.parent, math.prod(sizes), batch_size)
 
 
-def check_same_data(run_record: Path, samples: int, passes: int) -> None:
+def data_facts(samples: Sequence[Sample], passes: int) -> dict[str, int | str]:
+    """What `run.json` says of a run's data: how much, and a mark of what is asked, answered and shown, in its order.
+
+    The data may lie elsewhere when the run goes on.
+    """
+    mark = hashlib.sha256()
+    for sample in samples:
+        shown = [path.name for path in (*sample.image_paths, *filter(None, [sample.video_path]))]
+        said = [[turn.speaker, turn.text] for turn in sample.turns]
+        mark.update(json.dumps([sample.id, shown, sample.clip_s, said]).encode())
+    return {"samples": len(samples), "passes": passes, "data_mark": mark.hexdigest()[:16]}
+
+
+def check_same_data(run_record: Path, facts: Mapping[str, int | str]) -> None:
     """See to it that a run goes on with the data it began with.
 
+    Args:
+        facts: of this run's data.
     Raises:
-        UserError: there are more or fewer records or prompts than then.
+        UserError: there are more or fewer records or prompts than then, or others.
     """
-    before = _record(run_record)
-    then = before.get("samples", samples), before.get("passes", passes)
-    if then != (samples, passes):
-        raise UserError(
-            f"{run_record.parent}: was trained on {then[0]} records in {then[1]} passes, this run has {samples} in "
-            f"{passes}: give the same data to go on, {_START_ANEW}"
-        )
+    then = {**facts, **{key: value for key, value in _record(run_record).items() if key in facts}}
+    if then == facts:
+        return
+    counts = "{samples} records in {passes} passes".format
+    now = "other records" if counts(**then) == counts(**facts) else counts(**facts)
+    raise UserError(
+        f"{run_record.parent}: was trained on {counts(**then)}, this run has {now}: give the same data to go on, "
+        f"{_START_ANEW}"
+    )
 
 
 def check_free_disk(output_dir: Path, parameters_trained: int, bytes_a_parameter: int) -> None:

@@ -31,7 +31,7 @@ from internvl_chat.data.records.box_files import PrepareReport, find_videos, pre
 from internvl_chat.data.records.intentvc import category_of
 from internvl_chat.data.records.reader import RecordReader
 from internvl_chat.data.records.tracks import boxes_at
-from internvl_chat.files import write_jsonl
+from internvl_chat.files import write_json, write_jsonl
 from internvl_chat.scoring.caption_scores import score_captions
 from internvl_chat.scoring.predictions import read_predictions
 from tests.data.media.films import red_part
@@ -288,3 +288,39 @@ def test_chinese_scores(tmp_path: Path) -> None:
         read_predictions(folder / "dupkeys.json")
     argv = ["score", "--references", folder / "en_refs.json", "--no_java", "--resamples", 5, "--predictions"]
     assert main([*map(str, argv), str(folder / "missing.json")]) == 1
+
+
+def test_swift_pixel_text(tmp_path: Path) -> None:
+    """One box that may be either is worth a look; ten that keep within their pictures' pixels are an error."""
+    folder = made("swift_coco_boxes", tmp_path)
+    (record,) = swift_records(folder / "s_pixel_text.jsonl", folder)
+    for count, code in ((1, "box-unit-doubt"), (20, "box-unit")):
+        records = [{**record, "id": n} for n in range(count)]
+        for n, one in enumerate(records):
+            answer = f"<box>[[{80 + n}, {40 + n}, {760 + n}, {380 + n}]]</box>"
+            one["conversations"] = [record["conversations"][0], {"from": "gpt", "value": answer}]
+        write_jsonl(folder / "a.jsonl", records)
+        write_json(folder / "meta.json", {"d": {"root": str(folder), "annotation": str(folder / "a.jsonl")}})
+        assert codes(folder) == {code: 1}
+    records[0]["conversations"] = [record["conversations"][0], {"from": "gpt", "value": "<box>[[1, 2, 900, 40]]</box>"}]
+    write_jsonl(folder / "a.jsonl", records[:1])
+    assert not codes(folder)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        '[{"bbox_2d": [80, 40, 760, 390], "label": "sheep"}]',
+        "sheep [0.1, 0.2, 0.95, 0.975]",
+        "sheep [[100,100,950,975]]",
+        "<p>sheep</p> {<10><10><95><97>}",
+        "<|begin_of_box|>[[1, 2, 3, 4]]<|end_of_box|>",
+        '<point x="10.1" y="3.2">sheep</point>',
+        "<loc0100><loc0100><loc0950><loc0975> sheep",
+    ],
+)
+def test_boxes_of_other_projects(answer: str, tmp_path: Path) -> None:
+    chat = [{"from": "human", "value": "Where?"}, {"from": "gpt", "value": answer}]
+    write_jsonl(tmp_path / "a.jsonl", [{"id": 0, "conversations": chat}])
+    write_json(tmp_path / "meta.json", {"d": {"root": str(tmp_path), "annotation": str(tmp_path / "a.jsonl")}})
+    assert codes(tmp_path) == {"text-foreign": 1}

@@ -10,7 +10,7 @@ import torch
 from torch import distributed
 
 from internvl_chat.contracts import UserError
-from internvl_chat.inference.ranks import Attendance, Ranks
+from internvl_chat.inference.ranks import Attendance, Ranks, chosen_dtype
 
 
 def test_ranks_that_are_waited_for_are_named_by_one_of_those_that_wait() -> None:
@@ -55,3 +55,18 @@ def test_more_ranks_than_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -> No
     with pytest.raises(UserError, match="rank 3 of this machine has no GPU: 3 are visible"):
         Ranks.join()
     assert gpus.chosen == []
+
+
+@pytest.mark.parametrize("has_bfloat16", [True, False])
+def test_weights_are_in_what_the_device_computes_in(has_bfloat16: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    cpu, gpu = torch.device("cpu"), torch.device("cuda", 0)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: has_bfloat16)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "V100")
+    assert chosen_dtype("auto", gpu) == (torch.bfloat16 if has_bfloat16 else torch.float16)
+    assert chosen_dtype("float16", gpu) == torch.float16
+    assert chosen_dtype("auto", cpu) == torch.float32 and chosen_dtype("bfloat16", cpu) == torch.bfloat16
+    with pytest.raises(UserError, match="float16 is for GPUs"):
+        Ranks.join("float16")
+    if not has_bfloat16:
+        with pytest.raises(UserError, match="V100 has no bfloat16 of its own: choose float16 or float32"):
+            chosen_dtype("bfloat16", gpu)

@@ -122,7 +122,7 @@ def test_a_moved_base_is_asked_for_and_can_be_given(tmp_path: Path, base_folder:
     model = trainee(tmp_path / "base", SCRIPT)
     folder = saved(model, SCRIPT, tmp_path / "checkpoint")
     (tmp_path / "base").rename(tmp_path / "moved")
-    with pytest.raises(UserError, match=f"{tmp_path / 'base'}, which is not there.*--model_name_or_path"):
+    with pytest.raises(UserError, match=f"{tmp_path / 'base'}, which is not there.*--base"):
         load_captioner(folder, dtype=torch.float32)
     again = load_captioner(folder, base_path=str(tmp_path / "moved"), dtype=torch.float32)
     assert torch.equal(logits_of(again), logits_of(model))

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from internvl_chat.contracts import UserError
-from internvl_chat.files import write_json
+from internvl_chat.contracts import Sample, Turn, UserError
+from internvl_chat.files import read_json, write_json
 from internvl_chat.train import output_folder
-from internvl_chat.train.output_folder import check_free_disk, check_same_data, held, warn_of_another_batch
+from internvl_chat.train.output_folder import check_free_disk, check_same_data, data_facts, held, warn_of_another_batch
 from tests.helpers import ROOT
 from tests.train.conftest import BASE_MODEL
 
@@ -49,10 +49,17 @@ def test_another_batch_is_told(record: Path, caplog: pytest.LogCaptureFixture) -
 
 
 def test_a_run_goes_on_with_the_data_it_began_with(record: Path) -> None:
-    check_same_data(record, 40, 8)
-    check_same_data(record.with_name("none.json"), 1, 1)
-    with pytest.raises(UserError, match="trained on 40 records in 8 passes, this run has 20 in 4"):
-        check_same_data(record, 20, 4)
+    def facts(answer: str, count: int = 40) -> dict[str, int | str]:
+        return data_facts([Sample("a", (Turn("human", "?"), Turn("gpt", answer)), "a.jsonl:1")] * count, count // 5)
+
+    check_same_data(record, facts("a dog"))
+    check_same_data(record.with_name("none.json"), facts("a dog"))
+    with pytest.raises(UserError, match="trained on 40 records in 8 passes, this run has 20 records in 4 passes"):
+        check_same_data(record, facts("a dog", 20))
+    write_json(record, {**read_json(record), **facts("a dog")})
+    check_same_data(record, facts("a dog"))
+    with pytest.raises(UserError, match="trained on 40 records in 8 passes, this run has other records"):
+        check_same_data(record, facts("a cat"))
 
 
 def test_a_checkpoint_must_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -33,6 +33,8 @@ Size = tuple[int, int] | None
 
 # Boxes in thousandths all keep within the picture's size in pixels by chance less often than this.
 CHANCE = 1e-6
+# Where they are too few to tell so surely, this is worth a look.
+DOUBTFUL_CHANCE = 0.5
 # Boxes in pixels reach at least this share of the picture's size somewhere.
 NEAR_EDGE = 0.9
 # Key frames come at one distance, but for a few that were set by hand.
@@ -82,10 +84,14 @@ def extent_of(boxes: Boxes, size: Size) -> Extent | None:
     return Extent(float(rows[:, 2].max()), float(rows[:, 3].max()), *size)
 
 
-def seem_pixels(extents: Iterable[Extent]) -> bool:
+def seem_pixels(extents: Iterable[Extent], fewest: int = FEWEST, chance: float = CHANCE) -> bool:
     """Whether boxes that are stated to be thousandths are pixels: they reach up to each picture's size, no further.
 
     In thousandths, a picture's furthest box stays within its W pixels about W times in a thousand.
+
+    Args:
+        fewest: pictures, or tracks, that tell.
+        chance: that thousandths do the same; below it they are taken for pixels.
     """
     # Copies of one track say no more than one of them.
     different = set(extents)
@@ -96,7 +102,15 @@ def seem_pixels(extents: Iterable[Extent]) -> bool:
         if any(reach > side + 1 for reach, side in axis) or (narrow and max(r / s for r, s in narrow) < NEAR_EDGE):
             return False
         log_chance += sum(math.log(side / BOX_SCALE) for _, side in narrow)
-    return len(different) >= FEWEST and log_chance < math.log(CHANCE)
+    return len(different) >= fewest and log_chance < math.log(chance)
+
+
+def unit_doubt(extents: Iterable[Extent], what: str) -> Fault | None:
+    """That boxes may be pixels, where they are too few to tell."""
+    if not seem_pixels(extents, 1, DOUBTFUL_CHANCE):
+        return None
+    found = f"{what} reach up to the size of their pictures in pixels, and none beyond it"
+    return Fault("box-unit-doubt", found, f"thousandths, 0 to {BOX_SCALE}: are they?")
 
 
 def box_file_faults(file: BoxFileFacts, header: MediaHeader | None) -> Iterator[Fault]:

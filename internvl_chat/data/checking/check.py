@@ -161,6 +161,7 @@ def _judge_entry(checked: CheckedEntry, report: CheckReport, budget: Budget) -> 
     told: set[Path] = set()
     texts: list[_JudgedText] = []
     extents: list[box_rules.Extent] = []
+    stated: list[box_rules.Extent] = []
     headers = [_header_of(line, report) for line in checked.lines]
     for line, header in zip(checked.lines, headers, strict=True):
         here = (file, line.line)
@@ -177,11 +178,14 @@ def _judge_entry(checked: CheckedEntry, report: CheckReport, budget: Budget) -> 
             report.findings += [fault.at(line.boxes_path, 0, here) for fault in faults]
             if boxes.boxes is not None and not faults:
                 extents += _extents(boxes.boxes, header)
-        report.findings += [fault.at(*here) for fault in _line_faults(line, header, budget, checked.entry, extents)]
+        report.findings += [fault.at(*here) for fault in _line_faults(line, header, budget, checked.entry, stated)]
     report.findings += _text_findings(texts)
+    extents += stated
     if box_rules.seem_pixels(extents):
         found = f"the boxes of all {len(extents)} tracks keep within the pixels of their pictures"
         report.findings.append(Finding("box-unit", file, 0, found, THOUSANDTHS))
+    elif doubt := box_rules.unit_doubt(stated, "the boxes of the records' tracks"):
+        report.findings.append(doubt.at(file, 0))
     _judge_text_boxes(file, [(line, header) for line, header in zip(checked.lines, headers, strict=True)], report)
 
 
@@ -288,6 +292,7 @@ def _judge_text_boxes(file: Path, lines: Sequence[tuple[LineFacts, MediaHeader |
     fault = _fault_of_all([(boxes, size) for _, boxes, size in boxed])
     if fault:
         report.findings.append(fault.at(file, boxed[0][0].line))
+    if fault and KINDS[fault.code].severity == "error":
         return
     for line, boxes, _ in boxed:
         report.findings += [fault.at(file, line.line) for fault in box_rules.text_box_faults(boxes)]
@@ -311,4 +316,5 @@ def _fault_of_all(boxed: Sequence[tuple[box_rules.Boxes, box_rules.Size]]) -> Fa
     if box_rules.seems_xywh(every, np.full(4, float(BOX_SCALE))):
         found = "many boxes in texts run backwards; as x y w h all are inside the picture"
         return Fault("box-order", found, "x1 y1 x2 y2")
-    return None
+    extents = [extent for boxes, size in known if (extent := box_rules.extent_of(boxes, size))]
+    return box_rules.unit_doubt(extents, "the boxes in texts") if len(known) == len(boxed) else None

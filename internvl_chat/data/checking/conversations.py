@@ -32,10 +32,15 @@ SPEAKER_ALIASES = {"user": "human", "assistant": "gpt", "bot": "gpt"}
 TURN_KEY_ALIASES = {"text": "value", "content": "value", "role": "from"}
 
 # How other projects mark names, places and parts of a picture in their texts: ms-swift, Qwen-VL, Florence, PaliGemma,
-# Kosmos, DeepSeek-VL.
+# Kosmos, DeepSeek-VL, GLM-V, OFA, MiniGPT-v2, Molmo; and keys of the JSON that Qwen2.5-VL and Gemini write.
 FOREIGN_MARKS = re.compile(
-    r"<\|/?(?:box|object_ref|quad|vision|ref|det|grounding)(?:_[a-z]+)?\|>|<ref-object>|<bbox>|<loc_?\d{1,4}>"
-    r"|<patch_index_\d{4}>"
+    r"<\|/?(?:begin_of_|end_of_)?(?:box|object_ref|quad|vision|ref|det|grounding|point)(?:_[a-z]+)?\|>"
+    r"|<ref-object>|<bbox>|<(?:loc|bin|bbox)_?\d{1,4}>|<patch_index_\d{4}>|\{(?:<\d{1,4}>){4}|<points? x\d?="
+    r'|"b?box_2d"'
+)
+# Four numbers in brackets, as Shikra, LLaVA and CogVLM write boxes.
+_FOREIGN_BOXES = re.compile(
+    FOREIGN_MARKS.pattern + r"|\[\s*0?\.\d+(?:\s*,\s*[01]?\.\d+){3}\s*\]|\[\[\d{1,4}(?:\s*,\s*\d{1,4}){3}\]"
 )
 _CONTROL_TOKENS = ("<|im_start|>", *CHAT_END_TOKENS, IMG_START, IMG_END, IMG_CONTEXT)
 _DAMAGE = re.compile("[\ufffd\ud800-\udfff\x00-\x08\x0b\x0c\x0e-\x1f]")
@@ -198,7 +203,8 @@ def _check_text(turn: Turn, number: int, record_id: str, notes: Notes, mention: 
     tokens = [token for token in _CONTROL_TOKENS if token in turn.text]
     if tokens:
         notes.add("text-token", f"turn {number} holds {', '.join(tokens)}", "text without control tokens")
-    if mark := FOREIGN_MARKS.search(turn.text.replace(mention, "", 1)):
+    foreign = FOREIGN_MARKS if BOX_START in turn.text or BOX_END in turn.text else _FOREIGN_BOXES
+    if mark := foreign.search(turn.text.replace(mention, "", 1)):
         expected = "<ref>name</ref><box>[[x1, y1, x2, y2]]</box>"
         notes.add("text-foreign", f"turn {number} holds {mark.group()}", expected)
     if damage := _DAMAGE.search(turn.text):

@@ -116,6 +116,7 @@ _WARNINGS = [
     Kind("text-damaged", "warning", "A text was damaged by a wrong encoding", "write the text again from its source"),
     Kind("text-digits", "warning", "A text has digits that are not ASCII", "write 0 to 9, if that was not meant"),
     Kind("media-size", "warning", "'width' and 'height' are not the picture's", _FIX, True),
+    Kind("box-unit-doubt", "warning", "Boxes may be in pixels", "look at some with picture; convert them if they are"),
     Kind("track-degenerate", "warning", "Boxes of a track have no area", "they read as absent; write zeros if meant"),
     Kind("track-outside", "warning", "Boxes of a track lie outside the picture", "mark these frames absent"),
     Kind("track-sparse", "warning", "A track has boxes at a regular distance", "say 'interpolate' if key frames"),

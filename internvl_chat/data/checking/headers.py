@@ -13,6 +13,7 @@ from internvl_chat.boxes import BOX_TEXT_NAME, parse_box_text, read_box_array
 from internvl_chat.contracts import Sample, UserError
 from internvl_chat.data.media.pictures import has_plain_pixels
 from internvl_chat.data.media.sources import MediaHeader, MediaKind, is_other_kind, read_media_header, read_pictures
+from internvl_chat.files import lookalike
 
 _TAIL_BYTES = 65536
 _END_MARKS = {".jpg": b"\xff\xd9", ".jpeg": b"\xff\xd9", ".png": b"IEND"}
@@ -48,7 +49,7 @@ def sample_of(path: Path, kind: MediaKind) -> Sample:
 def read_media(path: Path, kind: MediaKind) -> MediaFacts:
     """Read the header of a picture, a video, a GIF or a folder of frames; never raises for what is in the file."""
     if not path.exists():
-        return MediaFacts(fault="media-missing", found="there is no such file")
+        return MediaFacts(fault="media-missing", found=f"there is no such file{lookalike(path)}")
     if is_other_kind(path, kind):
         found = "a video stands under 'image'" if kind == "image" else "a picture stands under 'video'"
         return MediaFacts(fault="media-kind", found=found)

@@ -23,7 +23,7 @@ def records(source: Path, options: Conversion) -> Iterator[dict[str, Any]]:
         UserError: all entries that cannot be used, by line.
     """
     faults, found = Faults(), []
-    paths = sorted(source.glob("*.json")) if source.is_dir() else [source]
+    paths = sorted(source.glob("[!.]*.json")) if source.is_dir() else [source]
     if not paths:
         raise UserError(f"{source}: holds no records: expected .json lists")
     for path in paths:

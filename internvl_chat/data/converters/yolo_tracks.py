@@ -31,7 +31,7 @@ def records(source: Path, options: Conversion) -> Iterator[dict[str, Any]]:
     if not files:
         raise UserError(f"{source}: holds no records: no <video>_<frame>.txt; give the folder of label files")
     names = read_text(source / NAMES).split("\n") if (source / NAMES).is_file() else []
-    videos = {path.stem: path for path in sorted(options.root.rglob("*")) if path.suffix.lower() in VIDEO_SUFFIXES}
+    videos = {path.stem: path for path in sorted(options.root.rglob("[!.]*")) if path.suffix.lower() in VIDEO_SUFFIXES}
     faults, boxes = Faults(), dict[tuple[str, int], dict[int, Box]]()
     called, first_at = dict[tuple[str, int], str](), dict[tuple[str, int], str]()
     for match, path in files:

@@ -34,6 +34,10 @@ _ABANDONED_S = 3600
 _CHECKSUM_DTYPE, _SHAPE_DTYPE, _TILES_NDIM = np.dtype("<u4"), np.dtype("<u4"), 4
 
 
+# What was said of a folder's faults in this process.
+_told: set[tuple[Path, str]] = set()
+
+
 @dataclass(frozen=True)
 class FrameCache:
     """A folder of uint8 tiles under a size cap, shared by any number of processes of one machine.
@@ -90,15 +94,23 @@ class FrameCache:
         try:
             self._keep(path, tiles)
         except OSError as error:
-            logger.warning("frame cache %s: an entry could not be written (%s)", self.folder, error)
+            self._tell(f"nothing more can be kept ({error.strerror or error}); what it holds goes on being read")
         return tiles
+
+    def _tell(self, fault: str) -> None:
+        """Say it once in each process: a full disk is full for every frame that comes."""
+        if (self.folder, fault) not in _told:
+            _told.add((self.folder, fault))
+            logger.warning("frame cache %s: %s", self.folder, fault)
 
     def _keep(self, path: Path, tiles: npt.NDArray[np.uint8]) -> None:
         temporary = path.with_suffix(f".{uuid.uuid4().hex}{_TEMPORARY_SUFFIX}")
         try:
             _write_entry(temporary, tiles)
             size = temporary.stat().st_size
-            if size <= self.max_bytes:
+            if size > self.max_bytes:
+                self._tell(f"tiles of one video exceed the {self.max_bytes} bytes that it may hold: they are not kept")
+            else:
                 with self._locked():
                     self._make_room(size)
                     os.replace(temporary, path)

@@ -12,6 +12,7 @@ from PIL import Image, ImageOps
 
 from internvl_chat.contracts import UserError
 from internvl_chat.data.media.display import Display, display_of_exif
+from internvl_chat.files import lookalike
 
 # Others that Pillow knows start programs (EPS) or are no pictures.
 PICTURE_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
@@ -42,7 +43,12 @@ _UNBOUNDED_MODES = frozenset({"I", "F"})
 _FEWEST_LEVELS = 32
 _GROUND = (255, 255, 255, 255)
 # How files of phones' newer formats begin, from their fifth byte on.
-_PHONE_FORMATS = {b"ftypheic": "HEIC", b"ftypheix": "HEIC", b"ftypmif1": "HEIF", b"ftypavif": "AVIF"}
+_HEIC, _HEIF, _AVIF = ("heic", "heix", "heim", "heis", "hevc", "hevx"), ("mif1", "msf1"), ("avif", "avis")
+_PHONE_FORMATS = {
+    f"ftyp{brand}".encode(): name
+    for name, brands in (("HEIC", _HEIC), ("HEIF", _HEIF), ("AVIF", _AVIF))
+    for brand in brands
+}
 
 
 def bounded(path: Path, size_px: tuple[int, int]) -> tuple[int, int]:
@@ -142,7 +148,8 @@ def _has_late_exif(path: Path) -> bool:
 
 def _open_picture(path: Path) -> Image.Image:
     if not path.is_file():
-        raise UserError(f"{path}: is a folder, expected a picture" if path.is_dir() else f"{path}: picture not found")
+        what = "is a folder, expected a picture" if path.is_dir() else f"picture not found{lookalike(path)}"
+        raise UserError(f"{path}: {what}")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)

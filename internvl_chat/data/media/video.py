@@ -17,6 +17,7 @@ from internvl_chat.choices import VIDEO_BACKENDS, VideoBackend
 from internvl_chat.contracts import UserError
 from internvl_chat.data.media.display import Display
 from internvl_chat.data.media.timeline import Timeline
+from internvl_chat.files import lookalike
 
 _TORCHCODEC_HINT = "install requirements/torchcodec.txt and FFmpeg's shared libraries, or take --video_backend pyav"
 
@@ -53,7 +54,7 @@ def read_header(path: Path) -> VideoHeader:
     from internvl_chat.data.media.decoding.presentation import read_presentation, video_stream
 
     if not path.is_file():
-        raise UserError(f"{path}: video not found")
+        raise UserError(f"{path}: video not found{lookalike(path)}")
     try:
         with av.open(str(path), metadata_errors="replace") as container:
             stream = video_stream(path, container)
@@ -80,7 +81,7 @@ def stream_frames(
             the backend would show other pictures than a player does.
     """
     if not path.is_file():
-        raise UserError(f"{path}: video not found")
+        raise UserError(f"{path}: video not found{lookalike(path)}")
     if not len(indices) or indices[0] < 0 or np.any(np.diff(indices) < 0):
         raise ValueError(f"expected ascending frame numbers from 0, got {indices.tolist()}")
     if backend not in _READERS:

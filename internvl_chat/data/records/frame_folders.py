@@ -44,7 +44,7 @@ def find_videos(root: Path) -> list[Path]:
     """
     if not root.is_dir():
         raise UserError(f"{root}: is no folder; give the folder that holds the videos")
-    videos = sorted(path for path in root.rglob("*") if path.suffix.lower() in VIDEO_SUFFIXES and path.is_file())
+    videos = sorted(path for path in root.rglob("[!.]*") if path.suffix.lower() in VIDEO_SUFFIXES and path.is_file())
     if not videos:
         raise UserError(f"{root}: holds no video, expected files such as a.mp4")
     for stem, count in Counter(video.with_suffix("") for video in videos).items():

@@ -34,6 +34,7 @@ MAX_NAME_BYTES, MAX_PATH_BYTES = 255, 2000
 
 _SECOND = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?")
 _FRAME = re.compile(r"[0-9]{1,9}")
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://|data:")
 
 
 class RecordReader:
@@ -140,6 +141,10 @@ class RecordReader:
         parts = PurePath(name).parts
         if not parts or "\0" in name:
             raise UserError(f"{source}: {key!r} is {_shown(name)}: expected a path relative to the dataset's root")
+        if _URL.match(name):
+            raise UserError(
+                f"{source}: {key!r} is {_shown(name)}: is a URL; download the file, and give its path under the root"
+            )
         if len(name.encode()) > MAX_PATH_BYTES or max(len(part.encode()) for part in parts) > MAX_NAME_BYTES:
             raise UserError(f"{source}: {key!r} is {_shown(name)}: is too long for a path")
         path = self.root / name

@@ -16,7 +16,7 @@ from internvl_chat.contracts import Track, UserError
 from internvl_chat.data.records.intentvc import boxes_path_of, category_of, object_name_of
 from internvl_chat.data.records.reader import read_tracks
 from internvl_chat.data.records.track_files import tracks_of_file
-from internvl_chat.files import parse_json, read_text, split_records
+from internvl_chat.files import lookalike, parse_json, read_text, split_records
 
 VIDEO_SUFFIXES = frozenset(
     (".mp4", ".mkv", ".webm", ".avi", ".mov", ".m4v", ".mpg", ".mpeg", ".m2ts", ".flv", ".wmv", ".gif")
@@ -103,7 +103,7 @@ def _listed(source: Path, where: str, row: Mapping[str, Any]) -> ListedVideo:
         raise UserError(f"{where}: 'question' is {question!r}: expected a text")
     path = source.parent / name
     if not path.is_file():
-        raise UserError(f"{where}: video not found: {path}")
+        raise UserError(f"{where}: video not found: {path}{lookalike(path)}")
     tracks = read_tracks(row, False, where) if row.get("tracks") else ()
     return ListedVideo(name, path, question or None, tuple(tracks))
 

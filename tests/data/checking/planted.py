@@ -210,6 +210,8 @@ def _plant_boxes(shop: Workshop) -> None:
         shop.add_clip(f"small-{number}", np.tile([20, 20, 160 + 4 * number, 135], (NUM_FRAMES, 1)), entry="pixels")
         shop.add_picture(f"p{number}", f"<box>[[9, 9, {300 + number}, 230]]</box>", entry="picture pixels")
         shop.add_picture(f"w{number}", f"<box>[[600, 500, {90 + number}, 400]]</box>", entry="picture xywh")
+    shop.add_picture("few", "<box>[[9, 9, 300, 230]]</box>", entry="doubtful")
+    shop.expected.append(("box-unit-doubt", shop.annotation("doubtful"), 1))
     shop.expected.append(("box-unit", shop.annotation("pixels"), 0))
     shop.expected.append(("box-unit", shop.annotation("picture pixels"), 1))
     shop.expected.append(("box-order", shop.annotation("picture xywh"), 1))

@@ -133,9 +133,17 @@ def test_a_write_that_fails_is_not_fatal(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "replace", full)
-    assert cache.tiles(video, INDICES, 8, "pyav", Producer()).shape == SHAPE
-    assert "No space left" in caplog.text
+    for number in range(3):
+        assert cache.tiles(video, INDICES + number, 8, "pyav", Producer()).shape == SHAPE
+    assert caplog.text.count("No space left") == 1
     assert not list(cache.folder.glob("*.t*"))
+
+
+def test_tiles_beyond_the_cap_are_told_once(video: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    small = FrameCache(tmp_path / "small", ENTRY_BYTES - 1)
+    for number in range(3):
+        small.tiles(video, INDICES + number, 8, "pyav", Producer())
+    assert caplog.text.count("tiles of one video exceed") == 1 and not entries(small)
 
 
 @pytest.mark.parametrize("max_bytes", [0, -1])

@@ -95,9 +95,11 @@ def test_numbers_that_are_no_brightness_are_refused(tmp_path: Path) -> None:
             read_picture(tmp_path / name)
 
 
-def test_a_phone_format_is_named(tmp_path: Path) -> None:
-    (tmp_path / "photo.jpg").write_bytes(b"\0\0\0\x18ftypheic" + bytes(40))
-    with pytest.raises(UserError, match=r"photo.jpg: is not a readable picture \(HEIC: save it as JPEG or PNG first\)"):
+@pytest.mark.parametrize(("brand", "name"), [("heic", "HEIC"), ("hevx", "HEIC"), ("msf1", "HEIF"), ("avis", "AVIF")])
+def test_a_phone_format_is_named(brand: str, name: str, tmp_path: Path) -> None:
+    (tmp_path / "photo.jpg").write_bytes(b"\0\0\0\x18ftyp" + brand.encode() + bytes(40))
+    said = rf"photo.jpg: is not a readable picture \({name}: save it as JPEG or PNG first\)"
+    with pytest.raises(UserError, match=said):
         read_picture(tmp_path / "photo.jpg")
 
 

@@ -145,3 +145,20 @@ def test_a_broken_video_ends_the_loader_with_its_name(clip: Path, tmp_path: Path
         for tiles in loader:
             seen.append(tiles)
     assert len(seen) == 3 and all(torch.equal(tiles, seen[0]) for tiles in seen)
+
+
+@pytest.mark.parametrize(
+    ("there", "asked", "said"),
+    [
+        ("caf\u00e9/a.mp4", "cafe\u0301/a.mp4", r"holds 'caf\\xe9', which differs in its Unicode form"),
+        ("clips/Dog.MP4", "clips/dog.mp4", "holds 'Dog.MP4', which differs in case"),
+        ("clips/a.mp4", "clips\\a.mp4", r"folders are divided by '/', and it has '\\'"),
+    ],
+)
+def test_a_name_that_looks_alike_is_told(there: str, asked: str, said: str, tmp_path: Path) -> None:
+    (tmp_path / there).parent.mkdir()
+    (tmp_path / there).touch()
+    with pytest.raises(UserError, match=f"video not found; .*{said}$"):
+        read_header(tmp_path / asked)
+    with pytest.raises(UserError, match="none.mp4: video not found$"):
+        read_header(tmp_path / there / ".." / ".." / "none.mp4")

@@ -164,6 +164,13 @@ def test_paths_stay_under_the_root_unless_allowed(path: str, tmp_path: Path) -> 
     assert RecordReader(root, allow_outside_root=True).read(record, "a.jsonl:3").root is None
 
 
+@pytest.mark.parametrize("url", ["https://a.org/x.jpg", "s3://bucket/x.jpg", "data:image/png;base64,AAAA"])
+def test_urls_are_called_so(url: str, tmp_path: Path) -> None:
+    chat = [{"from": "human", "value": "<image>"}, {"from": "gpt", "value": "a"}]
+    with pytest.raises(UserError, match="here: 'image' is .*: is a URL; download the file"):
+        RecordReader(tmp_path).read({"id": 0, "image": url, "conversations": chat}, "here")
+
+
 def test_links_inside_the_root_and_a_root_that_is_a_link_are_fine(tmp_path: Path) -> None:
     (tmp_path / "disk" / "a").mkdir(parents=True)
     (tmp_path / "root").symlink_to(tmp_path / "disk")
