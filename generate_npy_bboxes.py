@@ -22,21 +22,22 @@ from internvl_chat.commands.options import DEFAULT_META, Parser
 from internvl_chat.contracts import UserError
 from internvl_chat.data.records.annotations import load_roots
 from internvl_chat.data.records.box_files import PrepareReport, find_videos, prepare_boxes
+from internvl_chat.data.records.intentvc import boxes_path_of
 from internvl_chat.data.records.reader import COUNTED_IN
 from internvl_chat.files import take_any_text
 
 
-def find_all_videos(roots: Iterable[Path]) -> list[Path]:
-    """The videos of all roots; in a mix of datasets some have none of this layout.
+def find_all_videos(roots: Iterable[Path], boxes_root: Path | None = None) -> dict[Path, Path]:
+    """The videos of all roots, and where the boxes of each are to be; in a mix some roots have none of this layout.
 
     Raises:
         UserError: a root is no folder, or none has a video.
     """
-    videos: list[Path] = []
+    videos: dict[Path, Path] = {}
     without: list[UserError] = []
     for root in roots:
         try:
-            videos += find_videos(root)
+            videos |= {video: boxes_path_of(video, root, boxes_root) for video in find_videos(root)}
         except UserError as error:
             if not root.is_dir():
                 raise
@@ -56,6 +57,12 @@ def build_parser() -> argparse.ArgumentParser:
         default=DEFAULT_META,
         help="meta JSON (default: %(default)s)",
     )
+    parser.add_argument(
+        "--out",
+        type=Path,
+        metavar="FOLDER",
+        help="with --root: write into a folder like it, 'boxes_root' in a meta JSON (default: beside the videos)",
+    )
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes (default: one a core)")
     parser.add_argument(
         "--counted_in",
@@ -73,8 +80,10 @@ def main() -> int:
     args = build_parser().parse_args()
     report = PrepareReport()
     try:
+        if args.out and not args.root:
+            raise UserError("--out stands for one dataset's folder: give that as --root")
         roots = [args.root] if args.root else load_roots(args.meta)
-        videos = find_all_videos(dict.fromkeys(roots))
+        videos = find_all_videos(dict.fromkeys(roots), args.out)
     except UserError as error:
         sys.stderr.write(f"error: {error}\n")
         return 1

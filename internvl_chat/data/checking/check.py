@@ -109,8 +109,9 @@ def check_meta(meta: Path, budget: Budget | None = None, workers: int | None = N
         every = [line for checked in report.entries for line in checked.lines]
         media = list(dict.fromkeys(item for line in every for item in line.media))
         report.media = dict(zip(media, pool.map(_read_medium, media, FILES_A_JOB), strict=True))
-        box_files = list(dict.fromkeys(line.boxes_path for line in every if line.boxes_path))
-        report.box_files = dict(zip(box_files, pool.map(read_box_file, box_files, FILES_A_JOB), strict=True))
+        box_files = {line.boxes_path: line.media[0][1] for line in every if line.boxes_path}
+        facts = pool.map(_read_boxes, list(box_files.items()), FILES_A_JOB)
+        report.box_files = dict(zip(box_files, facts, strict=True))
     for checked in report.entries:
         _judge_entry(checked, report, budget or Budget())
     return report
@@ -118,6 +119,10 @@ def check_meta(meta: Path, budget: Budget | None = None, workers: int | None = N
 
 def _read_medium(item: tuple[MediaKind, Path]) -> MediaFacts:
     return read_media(item[1], item[0])
+
+
+def _read_boxes(item: tuple[Path, Path]) -> BoxFileFacts:
+    return read_box_file(*item)
 
 
 def _read_lines(entry: DatasetEntry, pool: _Workers, report: CheckReport) -> list[LineFacts]:
@@ -174,7 +179,8 @@ def _judge_entry(checked: CheckedEntry, report: CheckReport, budget: Budget) -> 
             told.add(line.boxes_path)
             boxes = report.box_files[line.boxes_path]
             faults = list(box_rules.box_file_faults(boxes, header))
-            texts.append(_JudgedText(line.boxes_path, here, box_rules.text_evidence(boxes, header)))
+            text = line.media[0][1].with_name(BOX_TEXT_NAME)
+            texts.append(_JudgedText(text, here, box_rules.text_evidence(boxes, header)))
             report.findings += [fault.at(line.boxes_path, 0, here) for fault in faults]
             if boxes.boxes is not None and not faults:
                 extents += _extents(boxes.boxes, header)
@@ -190,9 +196,9 @@ def _judge_entry(checked: CheckedEntry, report: CheckReport, budget: Budget) -> 
 
 
 class _JudgedText(NamedTuple):
-    """What the text beside a box file shows, and an annotation line that leads there."""
+    """What the text beside a video shows, and an annotation line that leads there."""
 
-    boxes_path: Path
+    text_path: Path
     used_at: tuple[Path, int]
     evidence: BoxEvidence
 
@@ -202,7 +208,7 @@ def _text_findings(texts: Sequence[_JudgedText]) -> Iterator[Finding]:
     judged = judged_together([text.evidence for text in texts])
     for text, evidence in zip(texts, judged, strict=True):
         if fault := box_rules.text_fault(evidence):
-            yield fault.at(text.boxes_path.with_name(BOX_TEXT_NAME), 0, text.used_at)
+            yield fault.at(text.text_path, 0, text.used_at)
 
 
 def _header_of(line: LineFacts, report: CheckReport) -> MediaHeader | None:

@@ -111,8 +111,8 @@ def _missing_bytes(file: BinaryIO, size: int) -> int:
     return max(0, at - size)
 
 
-def read_box_file(path: Path) -> BoxFileFacts:
-    """Read `object_bboxes.npy` without judging its values; never raises for what is in the file."""
+def read_box_file(path: Path, video_path: Path) -> BoxFileFacts:
+    """Read the `object_bboxes.npy` of a video without judging its values; never raises for what is in the file."""
     if not path.is_file():
         return BoxFileFacts(fault="box-file-missing", found="there is no such file")
     try:
@@ -121,7 +121,7 @@ def read_box_file(path: Path) -> BoxFileFacts:
         return BoxFileFacts(fault="box-file-unreadable", found=str(error).removeprefix(f"{path}: "))
     if boxes.ndim != 2 or boxes.shape[1] != 4 or boxes.dtype.kind not in "iuf":
         return BoxFileFacts(fault="box-shape", found=f"holds an array of {boxes.dtype} {list(boxes.shape)}")
-    source = path.with_name(BOX_TEXT_NAME)
+    source = video_path.with_name(BOX_TEXT_NAME)
     try:
         text_px = parse_box_text(source) if source.is_file() else None
     except UserError as error:

@@ -35,6 +35,7 @@ _META_KEYS: dict[str, tuple[type, ...]] = {
     "every_frame": (bool,),
     "draw": (int,),
     "allow_outside_root": (bool,),
+    "boxes_root": (str,),
 }
 # More repeats, tiles or weight than this is a slip, and would take all memory.
 _MOST = 10_000
@@ -56,6 +57,7 @@ class DatasetEntry:
         weight: share of the mix, against the other entries' weights; None leaves it to the numbers of lines.
         draw: so many of its records are used, drawn by its name: the same ones in every run; None is all.
         every_frame: all frames of its videos are shown, whatever the run's number and sampling.
+        boxes_root: where `generate_npy_bboxes.py --out` wrote the boxes of its videos; None is beside them.
     """
 
     name: str
@@ -70,6 +72,11 @@ class DatasetEntry:
     every_frame: bool = False
     draw: int | None = None
     allow_outside_root: bool = False
+    boxes_root: Path | None = None
+
+    def boxes_path(self, video_path: Path) -> Path:
+        """Where the boxes of one of its videos lie."""
+        return boxes_path_of(video_path, self.root, self.boxes_root)
 
     def reader(self) -> RecordReader:
         """What reads its records."""
@@ -80,6 +87,7 @@ class DatasetEntry:
             data_augment=self.data_augment,
             every_frame=self.every_frame,
             allow_outside_root=self.allow_outside_root,
+            boxes_root=self.boxes_root,
         )
 
 
@@ -150,6 +158,13 @@ def entry_of(path: Path, name: str, fields: Any) -> DatasetEntry:
             "'python -m internvl_chat annotate' builds it from the challenge's train.json"
         )
     settings = {key: value for key, value in fields.items() if key not in ("root", "annotation")}
+    if "boxes_root" in settings:
+        settings["boxes_root"] = Path(os.path.expanduser(settings["boxes_root"]))
+        if not settings["boxes_root"].is_dir():
+            raise UserError(
+                f"{path}: 'boxes_root' of {name!r} is no folder: {settings['boxes_root']}; "
+                "'generate_npy_bboxes.py --root ROOT --out FOLDER' writes one"
+            )
     return DatasetEntry(name, root, annotation, **settings)
 
 

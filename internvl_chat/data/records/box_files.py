@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import as_completed
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -74,13 +74,15 @@ def shown_thousandths(
     return thousandths_from_fractions(display.shown_boxes(corners / np.tile(display.stored_size(*size_px), 2)))
 
 
-def _convert(video_path: Path, counted_in: str) -> _Converted:
+def _convert(video_path: Path, target: Path, counted_in: str) -> _Converted:
     """Read and convert the box file beside one video; in the common case no frame is decoded.
 
+    Args:
+        target: where the boxes are to be.
     Raises:
         UserError: box file or video cannot be used, or they disagree about the number of frames.
     """
-    source, target = video_path.with_name(BOX_TEXT_NAME), boxes_path_of(video_path)
+    source = video_path.with_name(BOX_TEXT_NAME)
     boxes_px = parse_box_text(source)
     header = read_header(video_path)
     if len(boxes_px) != header.num_frames:
@@ -118,28 +120,43 @@ def write_boxes_beside(video_path: Path, overwrite: bool = False, counted_in: st
         UserError: box file or video cannot be used, they disagree about the number of frames, or the numbers are not
             x y w h in pixels of the video.
     """
-    converted = _convert(video_path, counted_in)
+    target = boxes_path_of(video_path)
+    converted = _convert(video_path, target, counted_in)
     _refuse_misread(video_path, converted.evidence)
-    return _write(video_path, converted, overwrite)
+    return _write(target, converted, overwrite)
 
 
-def _write(video_path: Path, converted: _Converted, overwrite: bool) -> bool:
+def _write(target: Path, converted: _Converted, overwrite: bool) -> bool:
     if overwrite or not converted.is_written:
-        save_boxes(boxes_path_of(video_path), converted.boxes)
+        try:
+            save_boxes(target, converted.boxes)
+        except OSError as error:
+            raise UserError(
+                f"{target}: cannot be written ({error.strerror}); --out FOLDER writes boxes elsewhere"
+            ) from error
         return True
     return False
 
 
 def prepare_boxes(
-    videos: list[Path], counted_in: str = "shown", *, workers: int, overwrite: bool, report: PrepareReport
+    videos: Mapping[Path, Path] | Iterable[Path],
+    counted_in: str = "shown",
+    *,
+    workers: int,
+    overwrite: bool,
+    report: PrepareReport,
 ) -> Iterator[Path]:
     """Convert the box files beside `videos` in parallel, and write them if they are what they should be, all together.
 
     Yields each video when it is converted, and fills `report` in the end.
+
+    Args:
+        videos: and where the boxes of each are to be, if not beside it.
     """
+    targets = videos if isinstance(videos, Mapping) else {video: boxes_path_of(video) for video in videos}
     converted: dict[Path, _Converted] = {}
     with worker_pool(workers) as pool:
-        jobs = {pool.submit(_convert, video, counted_in): video for video in videos}
+        jobs = {pool.submit(_convert, video, target, counted_in): video for video, target in targets.items()}
         for job in as_completed(jobs):
             video = jobs[job]
             try:
@@ -151,7 +168,7 @@ def prepare_boxes(
     for (video, item), evidence in zip(converted.items(), judged, strict=True):
         try:
             _refuse_misread(video, evidence)
-            (report.written if _write(video, item, overwrite) else report.skipped).append(boxes_path_of(video))
+            (report.written if _write(targets[video], item, overwrite) else report.skipped).append(targets[video])
         except (UserError, OSError) as error:
             report.failed.append((video, str(error)))
     report.failed.sort()

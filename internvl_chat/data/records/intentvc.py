@@ -36,6 +36,11 @@ def video_path_of(root: Path, video_id: str) -> Path:
     return root / category_of(video_id) / video_id / f"{video_id}.mp4"
 
 
-def boxes_path_of(video_path: Path) -> Path:
-    """The box track beside a video."""
-    return video_path.with_name(BOX_ARRAY_NAME)
+def boxes_path_of(video_path: Path, root: Path | None = None, boxes_root: Path | None = None) -> Path:
+    """The box track beside a video; or below `boxes_root`, a folder like `root`, where the data cannot be written to.
+
+    Args:
+        root: of the dataset.
+    """
+    beside = video_path.with_name(BOX_ARRAY_NAME)
+    return beside if root is None or boxes_root is None else boxes_root / beside.relative_to(root)

@@ -45,6 +45,7 @@ class RecordReader:
         object_names: names of categories beside `OBJECT_NAMES`.
         max_dynamic_patch, data_augment, every_frame: handed on with each sample.
         allow_outside_root: let paths leave `root`: absolute ones, `..`, and links.
+        boxes_root: a folder like `root` that holds the boxes of its videos in their stead.
     """
 
     def __init__(
@@ -56,12 +57,14 @@ class RecordReader:
         data_augment: bool = False,
         every_frame: bool = False,
         allow_outside_root: bool = False,
+        boxes_root: Path | None = None,
     ) -> None:
         self.root = root
         self.object_names = object_names or {}
         self.max_dynamic_patch = max_dynamic_patch
         self.data_augment = data_augment
         self.every_frame = every_frame
+        self.boxes_root = boxes_root
         self.confined_to = None if allow_outside_root else Path(os.path.realpath(root))
         self._real_folders: dict[str, str] = {}
 
@@ -169,11 +172,16 @@ class RecordReader:
 
     def _tracks_beside(self, video_path: Path, turns: Sequence[Turn], source: str) -> tuple[Track, ...]:
         """The npy beside the video; also where it is missing but the question or a box text there calls for it."""
-        path = boxes_path_of(video_path)
+        is_inside = video_path.is_relative_to(self.root)
+        path = boxes_path_of(video_path, self.root, self.boxes_root if is_inside else None)
         is_asked_for = any(turn.controls for turn in turns)
-        if not (path.is_file() or is_asked_for or path.with_name(BOX_TEXT_NAME).is_file()):
+        if not (path.is_file() or is_asked_for or video_path.with_name(BOX_TEXT_NAME).is_file()):
             return ()
-        if self.confined_to is not None and not self._real_path(path).is_relative_to(self.confined_to):
+        if (
+            self.confined_to is not None
+            and self.boxes_root is None
+            and not self._real_path(path).is_relative_to(self.confined_to)
+        ):
             raise UserError(f"{source}: {path}: a link leads out of the dataset's root")
         name = check_name(object_name_of(category_of(video_path.stem), self.object_names), source)
         return (TrackFile(name, path),)

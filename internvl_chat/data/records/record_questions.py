@@ -12,7 +12,7 @@ from internvl_chat.constants import VIDEO_PLACEHOLDER
 from internvl_chat.contracts import Sample, TrackFile, UserError
 from internvl_chat.data.prompts.wordings import question_turn
 from internvl_chat.data.records.annotations import DatasetEntry, load_meta, read_captions, read_samples
-from internvl_chat.data.records.intentvc import boxes_path_of, category_of, object_name_of, video_path_of
+from internvl_chat.data.records.intentvc import category_of, object_name_of, video_path_of
 from internvl_chat.files import read_json
 
 
@@ -57,7 +57,7 @@ def question_sample(entry: DatasetEntry, video_id: str, question_of: Callable[[s
     name = object_name_of(category_of(video_id), entry.object_names)
     video_path = video_path_of(entry.root, video_id)
     question = question_turn(f"{VIDEO_PLACEHOLDER}\n{question_of(name)}")
-    track = TrackFile(name, boxes_path_of(video_path))
+    track = TrackFile(name, entry.boxes_path(video_path))
     return Sample(video_id, (question,), str(video_path), video_path=video_path, tracks=(track,))
 
 

@@ -13,10 +13,15 @@ from subprocess import CompletedProcess
 import numpy as np
 import pytest
 
+import generate_npy_bboxes
 from internvl_chat.boxes import load_boxes, thousandths_from_pixels
 from internvl_chat.contracts import UserError
+from internvl_chat.data.checking.check import check_meta
 from internvl_chat.data.media.video import read_frames, read_header
+from internvl_chat.data.records import box_files
+from internvl_chat.data.records.annotations import load_meta, read_samples
 from internvl_chat.data.records.box_files import PrepareReport, find_videos, prepare_boxes, write_boxes_beside
+from internvl_chat.files import write_json, write_jsonl
 from tests.data.media.films import SQUARE_PX, red_part, square_at, write_film
 from tests.helpers import run_python, shared
 
@@ -182,3 +187,34 @@ def test_real_clips_keep_their_absent_frames(tmp_path: Path) -> None:
     assert int((dog == 0).all(axis=1).sum()) == 217
     for video in root.glob("*/*/*.mp4"):
         assert len(load_boxes(video.with_name("object_bboxes.npy"))) == read_header(video).num_frames
+
+
+def test_boxes_of_data_that_cannot_be_written_to_lie_elsewhere(
+    raw_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    elsewhere, before = tmp_path / "boxes", sorted(raw_root.rglob("*"))
+    monkeypatch.setattr("sys.argv", ["generate_npy_bboxes.py", "--out", str(elsewhere)])
+    assert generate_npy_bboxes.main() == 1
+    assert "--out stands for one dataset's folder: give that as --root" in capsys.readouterr().err
+    monkeypatch.setattr("sys.argv", ["generate_npy_bboxes.py", "--root", str(raw_root), "--out", str(elsewhere)])
+    assert generate_npy_bboxes.main() == 0
+    assert sorted(raw_root.rglob("*")) == before
+    video = find_videos(raw_root)[0]
+    chat = [{"from": "human", "value": "<video>\nwhat?"}, {"from": "gpt", "value": "a dog"}]
+    record = {"id": 1, "video": str(video.relative_to(raw_root)), "conversations": chat}
+    write_jsonl(tmp_path / "a.jsonl", [record])
+    fields = {"root": str(raw_root), "annotation": str(tmp_path / "a.jsonl"), "boxes_root": str(elsewhere)}
+    write_json(tmp_path / "meta.json", {"d": fields})
+    (entry,) = load_meta(tmp_path / "meta.json")
+    (sample,) = read_samples(entry)
+    assert sample.tracks[0].path == elsewhere / video.relative_to(raw_root).with_name("object_bboxes.npy")
+    assert not check_meta(tmp_path / "meta.json", workers=1).findings
+    text = video.with_name("object_bboxes.txt")
+    text.write_text("1,2,9,9\n" * len(text.read_text().splitlines()))
+    assert dict(check_meta(tmp_path / "meta.json", workers=1).counts()) == {"box-file-stale": 1}
+
+    save = box_files.save_boxes
+    monkeypatch.setattr(box_files, "save_boxes", lambda path, boxes: save(video / path.name, boxes))
+    monkeypatch.setattr("sys.argv", ["generate_npy_bboxes.py", "--root", str(raw_root)])
+    assert generate_npy_bboxes.main() == 1
+    assert "cannot be written (File exists); --out FOLDER writes boxes elsewhere" in capsys.readouterr().err

@@ -76,8 +76,7 @@ def open_stage(folder: Path, base_path: str | None) -> dict[str, LazyTensor]:
     base = Path(base_path or _base_of(folder))
     if not base.is_dir():
         raise UserError(
-            f"{folder}: holds only what was trained on {base}, which is not there; give its place as "
-            "--model_name_or_path"
+            f"{folder}: holds only what was trained on {base}, which is not there; give its place as --base"
         )
     tensors = open_stage(base, None)
     for name, tensor in _trained_parts(folder).items():
