@@ -17,6 +17,8 @@ from internvl_chat.files import lookalike
 # Others that Pillow knows start programs (EPS) or are no pictures.
 PICTURE_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
 PICTURE_SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".ppm"))
+# Pictures too, which are not read.
+UNREAD_SUFFIXES = frozenset((".heic", ".heif", ".hif", ".avif"))
 
 # Pillow's own bound for a picture that is no attack on memory.
 MAX_PICTURE_PIXELS = 89_478_485

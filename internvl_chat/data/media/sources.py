@@ -20,7 +20,7 @@ from internvl_chat.choices import VideoBackend
 from internvl_chat.constants import FEATURES_SUFFIX, VIDEO_SUFFIXES
 from internvl_chat.contracts import Sample, UserError
 from internvl_chat.data.media.display import Display
-from internvl_chat.data.media.pictures import PICTURE_SUFFIXES, bounded, picture_size, read_picture
+from internvl_chat.data.media.pictures import PICTURE_SUFFIXES, UNREAD_SUFFIXES, bounded, picture_size, read_picture
 from internvl_chat.data.media.timeline import Timeline
 from internvl_chat.data.media.video import read_frames, read_header
 from internvl_chat.data.media.video_features import frames_of_features
@@ -63,7 +63,7 @@ def is_other_kind(path: Path, kind: MediaKind) -> bool:
 
 
 def check_kind(path: Path, kind: MediaKind) -> None:
-    """See to it that a file that a person gave is what it was given as.
+    """See to it that a file is what it was given as.
 
     Raises:
         UserError: its name says that it is the other kind.
@@ -71,7 +71,8 @@ def check_kind(path: Path, kind: MediaKind) -> None:
     if is_other_kind(path, kind):
         is_picture = kind == "video"
         found, expected = ("a picture", "a video or a folder of frames") if is_picture else ("a video", "a picture")
-        raise UserError(f"{path}: is {found}, expected {expected}: give it as --{'image' if is_picture else 'video'}")
+        key = "image" if is_picture else "video"
+        raise UserError(f"{path}: is {found}, expected {expected}: give it as --{key}, in a record as '{key}'")
 
 
 @dataclass(frozen=True)
@@ -115,6 +116,8 @@ def read_media_header(sample: Sample) -> MediaHeader:
         UserError: a file is missing, cannot be read, or is larger than any picture or video to learn from.
     """
     if sample.video_path is None:
+        for path in sample.image_paths:
+            check_kind(path, "image")
         return images_header([picture_size(path) for path in sample.image_paths])
     path = sample.video_path
     if path.suffix == FEATURES_SUFFIX:
@@ -123,6 +126,7 @@ def read_media_header(sample: Sample) -> MediaHeader:
         frames = frame_files(path, sample.root)
         header = _header_of([picture_size(frames[0])], Timeline(len(frames)))
     else:
+        check_kind(path, "video")
         stated = read_header(path)
         header = _header_of([(bounded(path, stated.size_px), stated.display)], stated.timeline)
     if not 1 <= header.num_pictures <= MAX_VIDEO_FRAMES:
@@ -178,11 +182,16 @@ def frame_files(folder: Path, root: Path | None = None) -> list[Path]:
         UserError: the folder holds none, or a link leads out of `root`.
     """
     try:
-        names = [name for name in os.listdir(folder) if Path(name).suffix.lower() in PICTURE_SUFFIXES]
         # macOS packs a file `._x.jpg` of notes beside each `x.jpg`.
-        names = [name for name in names if not name.startswith(".")]
+        there = sorted(name for name in os.listdir(folder) if not name.startswith("."))
     except OSError as error:
         raise UserError(f"{folder}: cannot be read ({error})") from error
+    names = [name for name in there if Path(name).suffix.lower() in PICTURE_SUFFIXES]
+    unread = [name for name in there if Path(name).suffix.lower() in UNREAD_SUFFIXES]
+    if unread:
+        raise UserError(
+            f"{folder}: {len(unread)} frames such as {unread[0]} are not read: save them as JPEG or PNG first"
+        )
     if not names:
         raise UserError(f"{folder}: holds no frames, expected pictures such as 00000001.jpg")
     files = [folder / name for name in sorted(names, key=_natural_key)]

@@ -146,7 +146,7 @@ class RecordReader:
             raise UserError(f"{source}: {key!r} is {_shown(name)}: expected a path relative to the dataset's root")
         if _URL.match(name):
             raise UserError(
-                f"{source}: {key!r} is {_shown(name)}: is a URL; download the file, and give its path under the root"
+                f"{source}: {key!r} is {_shown(name)}: is a URL: fetch the file, and give its path under the root"
             )
         if len(name.encode()) > MAX_PATH_BYTES or max(len(part.encode()) for part in parts) > MAX_NAME_BYTES:
             raise UserError(f"{source}: {key!r} is {_shown(name)}: is too long for a path")

@@ -123,3 +123,25 @@ def test_a_frame_that_links_out_of_the_root_is_refused(media_root: Path, tmp_pat
     with pytest.raises(UserError, match=r"3.png: a link leads out"):
         read_media_header(video(folder, root))
     assert read_media_header(video(folder, None)).num_pictures == 3
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.WEBP"])
+def test_a_picture_is_no_video(name: str, tmp_path: Path) -> None:
+    Image.new("RGB", (30, 20)).save(tmp_path / name)
+    with pytest.raises(UserError, match=f"{name}: is a picture, expected a video or a folder of frames: .* as 'image'"):
+        read_media_header(Sample("a", (), "here", video_path=tmp_path / name))
+
+
+def test_a_video_is_no_picture(tmp_path: Path) -> None:
+    Image.new("RGB", (30, 20)).save(tmp_path / "a.mp4", format="PNG")
+    with pytest.raises(
+        UserError, match="a.mp4: is a video, expected a picture: give it as --video, in a record as 'video'"
+    ):
+        read_media_header(Sample("a", (), "here", image_paths=(tmp_path / "a.mp4",)))
+
+
+def test_frames_that_are_not_read_are_told_and_not_left_out(tmp_path: Path) -> None:
+    for name in ("1.png", "2.heic", "3.png"):
+        Image.new("RGB", (30, 20)).save(tmp_path / name, format="PNG")
+    with pytest.raises(UserError, match="1 frames such as 2.heic are not read: save them as JPEG or PNG first"):
+        read_media_header(Sample("a", (), "here", video_path=tmp_path))

@@ -167,7 +167,7 @@ def test_paths_stay_under_the_root_unless_allowed(path: str, tmp_path: Path) -> 
 @pytest.mark.parametrize("url", ["https://a.org/x.jpg", "s3://bucket/x.jpg", "data:image/png;base64,AAAA"])
 def test_urls_are_called_so(url: str, tmp_path: Path) -> None:
     chat = [{"from": "human", "value": "<image>"}, {"from": "gpt", "value": "a"}]
-    with pytest.raises(UserError, match="here: 'image' is .*: is a URL; download the file"):
+    with pytest.raises(UserError, match="here: 'image' is .*: is a URL: fetch the file"):
         RecordReader(tmp_path).read({"id": 0, "image": url, "conversations": chat}, "here")
 
 
