@@ -290,6 +290,15 @@ def test_chinese_scores(tmp_path: Path) -> None:
     assert main([*map(str, argv), str(folder / "missing.json")]) == 1
 
 
+def test_swift_boxes_counted_in_another_size(tmp_path: Path) -> None:
+    folder = made("swift_coco_boxes", tmp_path)
+    record = json.loads((folder / "s_two_boxes.jsonl").read_text())
+    record["objects"] |= {"width": [1600], "height": [800]}
+    write_jsonl(folder / "sized.jsonl", [record])
+    records, message = faults_of(swift_records, folder / "sized.jsonl")
+    assert not records and "'objects' has height, width, which nobody would heed" in message
+
+
 def test_swift_pixel_text(tmp_path: Path) -> None:
     """One box that may be either is worth a look; ten that keep within their pictures' pixels are an error."""
     folder = made("swift_coco_boxes", tmp_path)

@@ -36,6 +36,7 @@ from internvl_chat.grounding import box_text
 # ms-swift's stand-ins for the entries of `objects`, used up from first to last.
 _REF_MARK, _BOX_MARK = "<ref-object>", "<bbox>"
 _BOX_UNITS = ("real", "norm1")
+_OBJECT_KEYS = ("ref", "bbox", "bbox_type", "image_id")
 _PREFERENCE_KEYS = ("chosen", "rejected", "rejected_response", "rejected_messages")
 
 
@@ -225,6 +226,11 @@ class _Chat:
         if not isinstance(objects, dict):
             raise UserError(
                 f"{self.where}: 'objects' is {shortened(objects)}: expected an object with 'ref' and 'bbox'"
+            )
+        if unknown := sorted(objects.keys() - set(_OBJECT_KEYS)):
+            raise UserError(
+                f"{self.where}: 'objects' has {', '.join(unknown)}, which nobody would heed: expected no more than "
+                f"{', '.join(_OBJECT_KEYS)}, and boxes in pixels of the picture as it is shown"
             )
         refs = _list_in(objects, "ref", self.where)
         for name in refs:
