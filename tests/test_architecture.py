@@ -240,6 +240,8 @@ sys.stderr.write(f"code={code} torch={'torch' in sys.modules}")
         (["internvl_chat", "chat", "--model", "m", "--box", "1,2,3,4"], 1),
         (["internvl_chat", "chat", "--model", "m", "--image", "nowhere.png"], 1),
         (["internvl_chat", "answer", "--model", "m"], 2),
+        (["internvl_chat", "serve", "--model", "m", "--max_batch", "0"], 2),
+        (["internvl_chat", "serve", "--model", "m", "--media_root", "nowhere"], 1),
         (["eval_const.py", "--help"], 0),
         (["eval_const.py", "--split", "secret"], 2),
         (["generate_npy_bboxes.py", "--help"], 0),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import hmac
 import time
@@ -54,13 +53,17 @@ class Keys:
 
 def create_application(desk: Desk, batcher: Batcher, keys: Keys, measures: Measures) -> FastAPI:
     """The ASGI application; its lifespan is the batcher's."""
-    router = APIRouter(dependencies=[Depends(keys.client)])
+
+    async def admitted(request: Request) -> None:
+        request.state.client = keys.client(request)
+
+    router = APIRouter(dependencies=[Depends(admitted)])
     name, started = desk.preparer.answering.name, int(time.time())
     model = {"id": name, "object": "model", "created": started, "owned_by": "internvl_chat"}
 
     @router.post(CHAT_PATH)
     async def chat(request: Request) -> Response:
-        return await desk.answer(request, keys.client(request))
+        return await desk.answer(request, request.state.client)
 
     @router.get("/v1/models")
     async def models() -> dict[str, Any]:
@@ -80,8 +83,9 @@ def create_application(desk: Desk, batcher: Batcher, keys: Keys, measures: Measu
     application = FastAPI(lifespan=_lifespan(batcher), docs_url=None, redoc_url=None, openapi_url=None)
 
     @application.get("/health")
-    async def health() -> dict[str, Any]:
-        return {"status": "ok", "model": name}
+    async def health() -> Response:
+        is_up = batcher.is_running
+        return JSONResponse({"status": "ok" if is_up else "failed", "model": name}, 200 if is_up else 503)
 
     application.include_router(router)
     application.add_middleware(Measured, measures=measures, path=CHAT_PATH)
@@ -96,9 +100,8 @@ def create_application(desk: Desk, batcher: Batcher, keys: Keys, measures: Measu
 def _lifespan(batcher: Batcher) -> Any:
     @asynccontextmanager
     async def running(_: FastAPI) -> AsyncIterator[None]:
-        work = asyncio.ensure_future(batcher.run())
+        batcher.start()
         yield
-        work.cancel()
         batcher.close()
 
     return running

@@ -132,6 +132,7 @@ class Batcher:
         self._clips: dict[_ClipKey, _Clip] = {}
         self._reading: dict[asyncio.Future[EncodedClip | Unreadable], _ClipKey] = {}
         self._changed = asyncio.Event()
+        self._work: asyncio.Future[None] | None = None
         self._readers = ThreadPoolExecutor(self.num_readers, "read")
         # One thread for the model's whole life.
         self._writer = ThreadPoolExecutor(1, "write")
@@ -144,13 +145,23 @@ class Batcher:
             self.waiting.push(job.client, job)
             self._read_next()
 
+    def start(self) -> None:
+        """Begin to answer, in the running event loop."""
+        self._work = asyncio.ensure_future(self._run())
+
+    @property
+    def is_running(self) -> bool:
+        """Whether jobs are answered; only a bug ends that before `close`."""
+        return self._work is not None and not self._work.done()
+
     def close(self) -> None:
-        """Leave no thread behind."""
+        """Answer no more, and leave no thread behind."""
+        if self._work is not None:
+            self._work.cancel()
         self._readers.shutdown(cancel_futures=True)
         self._writer.shutdown(cancel_futures=True)
 
-    async def run(self) -> None:
-        """Answer jobs until cancelled."""
+    async def _run(self) -> None:
         loop = asyncio.get_running_loop()
         while True:
             await self._gathered()

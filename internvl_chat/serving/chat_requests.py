@@ -72,7 +72,7 @@ class Showing(_Strict):
     num_frames: PositiveInt | None = None
     frames: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)] | None = None
     clip: tuple[float, float] | None = None
-    max_dynamic_patch: PositiveInt | None = None
+    max_dynamic_patch: int | None = Field(default=None, ge=1, le=64)
 
 
 class StreamOptions(_Strict):
@@ -91,13 +91,13 @@ class ChatRequest(_Strict):
     messages: list[Message] = Field(min_length=1)
     stream: bool | None = False
     stream_options: StreamOptions | None = None
-    n: int | None = Field(None, ge=1, le=64)
+    n: int | None = Field(default=None, ge=1, le=64)
     max_tokens: PositiveInt | None = None
     max_completion_tokens: PositiveInt | None = None
-    temperature: float | None = Field(None, ge=0)
-    top_p: float | None = Field(None, gt=0, le=1)
+    temperature: float | None = Field(default=None, ge=0)
+    top_p: float | None = Field(default=None, gt=0, le=1)
     seed: int | None = None
-    num_beams: int | None = Field(None, ge=1, le=64)
+    num_beams: int | None = Field(default=None, ge=1, le=64)
     skip_special_tokens: bool = True
     mm_processor_kwargs: Showing = Field(default_factory=Showing)
 
@@ -107,8 +107,8 @@ class ChatRequest(_Strict):
     safety_identifier: str | None = None
     response_format: dict[Literal["type"], Literal["text"]] | None = None
     logprobs: Literal[False] | None = None
-    frequency_penalty: float | None = Field(None, ge=0, le=0)
-    presence_penalty: float | None = Field(None, ge=0, le=0)
+    frequency_penalty: float | None = Field(default=None, ge=0, le=0)
+    presence_penalty: float | None = Field(default=None, ge=0, le=0)
 
 
 def parse_request(body: bytes | str) -> ChatRequest:

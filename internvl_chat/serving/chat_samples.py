@@ -36,10 +36,17 @@ class QuestionReader:
     Args:
         open_file: gives the file that a URL stands for.
         steering: tokens that no text may hold: they would end a turn, or stand for a picture.
+        root: the folder that links in a folder of frames may not leave.
     """
 
-    def __init__(self, open_file: Callable[[str], Path], limits: ServerLimits, steering: Collection[str]) -> None:
-        self.open_file, self.limits, self.steering = open_file, limits, steering
+    def __init__(
+        self,
+        open_file: Callable[[str], Path],
+        limits: ServerLimits,
+        steering: Collection[str],
+        root: Path | None,
+    ) -> None:
+        self.open_file, self.limits, self.steering, self.root = open_file, limits, steering, root
         self.seen = _Pictures()
 
     def read(self, request: ChatRequest) -> Sample:
@@ -81,6 +88,7 @@ class QuestionReader:
             seen.video,
             showing.clip,
             tracks,
+            self.root,
             max_dynamic_patch=showing.max_dynamic_patch,
             frame_numbers=tuple(showing.frames or ()),
         )

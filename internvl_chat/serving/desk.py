@@ -53,20 +53,24 @@ class Desk:
         ends = time.monotonic() + self.limits.request_seconds
         with ExitStack() as until:
             until.enter_context(self._accepted())
-            async with self.bodies.reading(request) as body:
-                question = await run_in_threadpool(self.preparer.question, body, until)
+            question = await self._understood(request, until)
             reply = Reply(question, self.preparer.answering.name)
             job = _job(question, client)
             until.callback(self._leave, job)
             if not question.is_streamed:
                 self.batcher.submit(job)
-                candidates = await _unless_gone(request, _in_time(job.answer, ends))
+                candidates = await _unless_gone(request, in_time(job.answer, ends))
                 self._count(reply, candidates)
                 return JSONResponse(reply.whole(candidates))
             events = self._events(reply, job, ends)
             # As long as nothing is sent, an error has a status of its own.
             first = await _unless_gone(request, anext(events))
             return _Stream(first, events, until.pop_all())
+
+    async def _understood(self, request: Request, until: ExitStack) -> Question:
+        """The body is let go here: it may be large, and the answer may take long."""
+        async with self.bodies.reading(request) as body:
+            return await run_in_threadpool(self.preparer.question, body, until)
 
     @contextmanager
     def _accepted(self) -> Iterator[None]:
@@ -100,7 +104,7 @@ class Desk:
         job.answer.add_done_callback(lambda _: said.put_nowait(None))
         self.batcher.submit(job)
         events = reply.events(said, job.answer)
-        while (piece := await _in_time(anext(events, None), ends)) is not None:
+        while (piece := await in_time(anext(events, None), ends)) is not None:
             yield piece
         self._count(reply, job.answer.result())
 
@@ -134,7 +138,7 @@ class _Stream(StreamingResponse):
             yield event(error_body(str(error), 400))
 
 
-async def _in_time(work: Awaitable[_T], ends: float) -> _T:
+async def in_time(work: Awaitable[_T], ends: float) -> _T:
     """What work gives.
 
     Raises:

@@ -70,7 +70,7 @@ class Preparer:
                 param="model",
             )
         open_file = partial(self.sources.open, uploads=body.uploads, until=until)
-        reader = QuestionReader(open_file, self.limits, self.steering)
+        reader = QuestionReader(open_file, self.limits, self.steering, self.sources.root)
         sample = reader.read(request)
         num_frames = request.mm_processor_kwargs.num_frames
         view = replace(self.view, num_frames=num_frames) if num_frames else self.view

@@ -33,7 +33,7 @@ class Refusal(UserError):
         super().__init__(message)
         self.status, self.code, self.param = status, code, param
         self.headers = {} if retry_after_s is None else {"Retry-After": str(retry_after_s)}
-        if status == 413:
+        if status in (408, 413):
             # What is left of the body is not read.
             self.headers["Connection"] = "close"
 

@@ -43,6 +43,14 @@ class Server:
         headers = {"Authorization": f"Bearer {KEY}", **request.pop("headers", {})}
         return httpx2.post(f"{self.url}/v1/chat/completions", headers=headers, timeout=60, **request)
 
+    def connected(self, *headers: str) -> socket.socket:
+        """A connection on which a chat request has begun; its body is to follow."""
+        host, _, port = self.url.removeprefix("http://").partition(":")
+        peer = socket.create_connection((host, int(port)), timeout=20)
+        lines = ["POST /v1/chat/completions HTTP/1.1", "Host: x", f"Authorization: Bearer {KEY}", *headers]
+        peer.sendall("\r\n".join([*lines, "", ""]).encode())
+        return peer
+
     def measured(self, name: str) -> float:
         """A number of /metrics."""
         page = httpx2.get(f"{self.url}/metrics", headers={"Authorization": f"Bearer {KEY}"}).text
@@ -98,7 +106,7 @@ def _answers(server: Server) -> bool:
 def server(start_server: StartServer) -> Server:
     """The server that most tests share; every request may ask for long answers, and few do."""
     limits = "--max_body_mb 3 --max_megapixels 2 --max_video_seconds 60 --max_video_frames 40 --max_images 3".split()
-    return start_server("--max_new_tokens", "1500", "--allow_hosts", "localhost", "127.0.0.1:9", *limits)
+    return start_server("--max_new_tokens", "3500", "--allow_hosts", "localhost", "127.0.0.1:9", *limits)
 
 
 def content(url: str, question: str | None = None, kind: str = "video_url") -> list[dict[str, Any]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +20,9 @@ from internvl_chat.inference.decoding import Decoding
 from internvl_chat.inference.generation import Candidate, Captioners
 from internvl_chat.inference.requests import Ask, EncodedClip, PlannedAsk, ViewedPrompt, plan_ask, question_sample
 from internvl_chat.serving.batching import Batcher, Job
+from internvl_chat.serving.desk import in_time
 from internvl_chat.serving.fair_queue import FairQueue
+from internvl_chat.serving.refusals import Refusal
 
 # Of four videos.
 IDS = ("circle-1", "circle-2", "cross-1", "square-1")
@@ -57,14 +60,13 @@ class Asked:
         prompt = ViewedPrompt(plan.input_ids, plan.tensors)
         return Job(planned, prompt, self.view, Decoding(max_new_tokens=6, **decoding), False, client, answer)
 
-    async def answers(self, jobs: Sequence[Job]) -> list[list[Candidate] | BaseException]:
+    async def answers(self, jobs: Sequence[Job]) -> list[Any]:
         for job in jobs:
             self.batcher.submit(job)
-        running = asyncio.ensure_future(self.batcher.run())
+        self.batcher.start()
         try:
             return await asyncio.wait_for(asyncio.gather(*(job.answer for job in jobs), return_exceptions=True), 60)
         finally:
-            running.cancel()
             self.batcher.close()
 
 
@@ -104,6 +106,7 @@ def test_asks_of_a_clip_share_its_frames_and_clips_a_batch(
     assert len(read) == 3
     assert answers[0] is answers[3] and answers[4] is answers[7]
     question = question_sample(shapes_entry, first, wording_named("coordinates").asks)
+    assert question.video_path is not None
     alone = captioner.caption(question.video_path, question.tracks[0], max_new_tokens=6)
     assert answers[0][0].text == alone.text
     assert len({candidates[0].text for candidates in answers}) > 3
@@ -162,3 +165,9 @@ def test_who_has_left_is_not_read_for(captioner: Captioner, shapes_entry: Datase
 
     assert asyncio.run(ask())[0][0].text
     assert [path.stem for path in read] == [IDS[1]]
+
+
+def test_an_answer_that_takes_too_long_is_given_up() -> None:
+    with pytest.raises(Refusal, match="took too long") as refused:
+        asyncio.run(in_time(asyncio.sleep(9), time.monotonic() + 0.01))
+    assert (refused.value.status, refused.value.body()["error"]["type"]) == (504, "timeout_error")

@@ -14,6 +14,7 @@ PUBLIC = {"clips.example": "93.184.215.14", "other.example": "93.184.215.15", "s
 
 
 Addresses = dict[str, list[str]]
+Answer = Callable[[httpx2.Request], httpx2.Response]
 
 
 def file(content: bytes) -> httpx2.Response:
@@ -21,7 +22,7 @@ def file(content: bytes) -> httpx2.Response:
     return httpx2.Response(200, content=(bytes([byte]) for byte in content))
 
 
-def fetcher(answer: Callable[..., object], addresses: Addresses | None = None, seconds: float = 9) -> Fetcher:
+def fetcher(answer: Answer, addresses: Addresses | None = None, seconds: float = 9) -> Fetcher:
     """One whose network is `answer`; names have the addresses that are given, one more each time they are asked for."""
     known = {name: [address] for name, address in PUBLIC.items()} | (addresses or {})
     client = httpx2.Client(transport=httpx2.MockTransport(answer))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import re
+import shutil
 import socket
 import struct
 import zlib
@@ -55,7 +56,7 @@ def refusal(server: Server, model: str, clip: Clip, /, **changes: Any) -> Any:
     with pytest.raises(openai.APIStatusError) as refused:
         server.client.chat.completions.create(**clip.asked(model, **changes))
     body = refused.value.body
-    assert {"message", "type", "param", "code"} == body.keys()
+    assert isinstance(body, dict) and {"message", "type", "param", "code"} == body.keys()
     return refused.value
 
 
@@ -121,14 +122,20 @@ def test_links_lead_nowhere_else(server: Server, model: str, clip: Clip, shapes_
     """Neither a link to a file outside nor one to a folder; a link inside is followed."""
     outside = shapes_entry.root.parent / "outside.mp4"
     outside.write_bytes(clip.path.read_bytes())
+    frames = shapes_entry.root / "frames"
     links = {"out.mp4": outside, "folder": shapes_entry.root.parent, "in.mp4": clip.path}
     try:
         for name, target in links.items():
             (shapes_entry.root / name).symlink_to(target)
         for url in ("out.mp4", "folder/outside.mp4", f"file://{shapes_entry.root}/out.mp4"):
             assert refusal(server, model, clip, messages=content(url)).status_code == 404
+        frames.mkdir()
+        (frames / "1.png").symlink_to(outside)
+        error = refusal(server, model, clip, messages=content("frames"))
+        assert "a link leads out" in str(error) and str(shapes_entry.root) not in str(error)
         server.client.chat.completions.create(**clip.asked(model, messages=content("in.mp4")))
     finally:
+        shutil.rmtree(frames)
         for name in links:
             (shapes_entry.root / name).unlink()
         outside.unlink()
@@ -159,13 +166,10 @@ def test_keys(server: Server, model: str, clip: Clip) -> None:
 
 def test_an_oversized_body_is_not_read(server: Server) -> None:
     """Ten gigabytes are refused by their number; a body that does not say how long it is, once it is too long."""
-    address = httpx2.URL(server.url)
-    head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {KEY}\r\n".encode()
-    with socket.create_connection((address.host, address.port), timeout=20) as peer:
-        peer.sendall(head + b"Content-Type: application/json\r\nContent-Length: 10000000000\r\n\r\n{")
+    with server.connected("Content-Length: 10000000000") as peer:
+        peer.sendall(b"{")
         assert received(peer).startswith(b"HTTP/1.1 413")
-    with socket.create_connection((address.host, address.port), timeout=20) as peer:
-        peer.sendall(head + b"Content-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n")
+    with server.connected("Transfer-Encoding: chunked") as peer:
         piece = b"100000\r\n" + b" " * 0x100000 + b"\r\n"
         for _ in range(3):
             peer.sendall(piece)

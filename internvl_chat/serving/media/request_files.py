@@ -124,7 +124,7 @@ class FileSources:
         refused = Refusal(f"{url[:200]}: is no file under the server's media folder", status=404, code="file_not_found")
         try:
             path = Path(os.path.realpath(self.root / name))
-            is_there = path.is_relative_to(self.root) and path.exists()
+            is_there = path.is_relative_to(self.root) and (path.is_file() or path.is_dir())
         except (OSError, ValueError) as error:
             # Longer than a file system takes, or with a zero byte in it.
             raise refused from error
