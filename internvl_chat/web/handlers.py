@@ -16,12 +16,12 @@ import numpy as np
 from internvl_chat.api import Captioner
 from internvl_chat.contracts import UserError
 from internvl_chat.data.records.names import check_name
-from internvl_chat.trackers.following import WAYS, FollowedObjects, Way
+from internvl_chat.trackers.following import WAYS, Way
 from internvl_chat.trackers.lists import TrackerSettings
 from internvl_chat.web.asking import following_of, with_captions
 from internvl_chat.web.film import boxes_to_draw, drawn_boxes, drawn_scale, frame_with_boxes, picture_of
 from internvl_chat.web.markup import comparison, confidence_plot, objects_table
-from internvl_chat.web.pointing import NEW, DrawnBox, PointedClip, PointedObject, pass_of
+from internvl_chat.web.pointing import NEW, DrawnBox, PointedClip, pass_of, to_track, with_followed
 from internvl_chat.web.record_lines import write_files
 from internvl_chat.web.tracking import Progress, Stopped, filmed, tracked
 from internvl_chat.web.workbench import Work, Workbench
@@ -60,14 +60,20 @@ class Handlers:
 
     def _frame(self, work: Work) -> Shown:
         pointed, picture = work.pointed, work.picture()
-        return {
-            "annotator": {"image": picture_of(picture), "boxes": boxes_to_draw(pointed)},
-            "clicked": np.asarray(frame_with_boxes(picture, pointed.objects, pointed.frame)),
+        shown: Shown = {
+            "annotator": gr.update(visible=not pointed.by_clicks),
+            "clicked": gr.update(visible=pointed.by_clicks),
+            "by_clicks": pointed.by_clicks,
             "corner": None,
             "shown_frame": pointed.frame,
             "frame": gr.update(value=pointed.frame, maximum=max(1, pointed.num_frames - 1)),
             "plot": confidence_plot(pointed),
         }
+        if pointed.by_clicks:
+            shown["clicked"]["value"] = np.asarray(frame_with_boxes(picture, pointed.objects, pointed.frame))
+        else:
+            shown["annotator"]["value"] = {"image": picture_of(picture), "boxes": boxes_to_draw(pointed)}
+        return shown
 
     def _objects(self, pointed: PointedClip) -> Shown:
         labels = [(one.label, one.number) for one in pointed.objects]
@@ -77,8 +83,10 @@ class Handlers:
         return {
             "chosen": gr.update(choices=[("new object", NEW), *labels], value=chosen.number if chosen else NEW),
             "name": chosen.name if chosen else pointed.next_name,
+            "named": chosen.number if chosen else NEW,
             "objects": objects_table(pointed),
             "caption": gr.update(value=one.caption if one else "", interactive=one is not None),
+            "captioned": one.number if one else NEW,
             "other": gr.update(choices=others, value=others[0][1] if others else None),
         }
 
@@ -110,7 +118,7 @@ class Handlers:
             return {"session": session, "progress": html.escape(str(error))} | self._clips(session, None)
         return {"session": session} | self._opened(session)
 
-    def start_over(self) -> Shown:
+    def start_over(self, _session: str) -> Shown:
         """A new session; what the old one has stays until its room is needed."""
         return self.open_page("")
 
@@ -172,15 +180,23 @@ class Handlers:
             work.keep(replace(work.pointed, chosen=number))
             return self._objects(work.pointed)
 
-    def rename(self, session: str, name: str) -> Shown:
-        """The chosen object's name, or that of the next one."""
+    def set_by_clicks(self, session: str, by_clicks: bool) -> Shown:
+        with told(), self.bench.at_work(session) as work:
+            work.keep(replace(work.pointed, by_clicks=by_clicks))
+            return self._frame(work)
+
+    def rename(self, session: str, name: str, number: float) -> Shown:
+        """The name of the object of this number, or of the next one; a caption was asked under the name it had."""
         with told(), self.bench.at_work(session) as work:
             name = check_name(name, "the name of an object")
-            one = work.pointed.object_of(work.pointed.chosen)
+            one = work.pointed.object_of(int(number))
+            if name == (one.name if one else work.pointed.next_name):
+                return {}
             if one is None:
                 work.keep(replace(work.pointed, next_name=name))
             else:
-                work.keep(work.pointed.with_object(replace(one, name=name)))
+                renamed = replace(one, name=name, is_caption_current=not one.caption)
+                work.keep(work.pointed.with_object(renamed))
             return self._all(work)
 
     def absent(self, session: str) -> Shown:
@@ -200,27 +216,33 @@ class Handlers:
     def track(self, session: str, way: Way | None) -> Generator[Shown, None, None]:
         """Track what is to be tracked, or from the shown frame one way; then show the tracks over the video."""
         with told():
-            with self.bench.at_work(session) as work:
-                start, footage, folder = work.pointed, work.footage, work.folder
-            objects = _to_track(start, way)
-            passes = [pass_of(one, start.frame, way) for one in objects]
+            if session in self._stops:
+                raise UserError("objects are being tracked: wait, or stop it first")
             stop = self._stops[session] = threading.Event()
-            yield {"progress": "Tracking..."}
             try:
-                steps = tracked(footage, [given for given, _ in passes], self.tracker, stop, [way] if way else WAYS)
-                followed = yield from _told_steps("Tracking", steps)
-                spans = {one.number: span for one, (_, span) in zip(objects, passes, strict=True)}
-                with self.bench.at_work(session) as work:
-                    work.keep(_merged(work.pointed, start, objects, followed, spans))
-                    yield self._all(work) | {"film": None}
-                    pointed = work.pointed
-                film = folder.files / _film_name(pointed)
-                self.bench.sessions.make_room(session, 0)
-                yield from _told_steps("Drawing the tracks", filmed(film, footage, pointed.objects, stop))
+                yield {"progress": "Tracking..."}
+                yield from self._track(session, way, stop)
             except Stopped:
                 yield {"progress": "Stopped."}
-            else:
-                yield {"progress": "", "film": str(film)}
+            finally:
+                del self._stops[session]
+
+    def _track(self, session: str, way: Way | None, stop: threading.Event) -> Generator[Shown, None, None]:
+        with self.bench.at_work(session) as work:
+            start, footage, folder = work.pointed, work.footage, work.folder
+        objects = to_track(start, way)
+        passes = [pass_of(one, start.frame, way) for one in objects]
+        steps = tracked(footage, [given for given, _ in passes], self.tracker, stop, [way] if way else WAYS)
+        followed = yield from _told_steps("Tracking", steps)
+        with self.bench.at_work(session) as work:
+            spans = [span for _, span in passes]
+            work.keep(with_followed(work.pointed, start, objects, followed, spans))
+            tracks, shown = work.pointed.objects, self._all(work)
+        yield shown | {"film": None}
+        film = folder.files / _film_name(start)
+        self.bench.sessions.make_room(session, 0)
+        yield from _told_steps("Drawing the tracks", filmed(film, footage, tracks, stop))
+        yield {"progress": "", "film": str(film)}
 
     def stop(self, session: str) -> Shown:
         if session in self._stops:
@@ -254,11 +276,13 @@ class Handlers:
                 work.keep(pointed)
                 return self._objects(work.pointed)
 
-    def write_caption(self, session: str, text: str) -> Shown:
-        """The user's own words, or one of the candidates."""
+    def write_caption(self, session: str, text: str, number: float) -> Shown:
+        """The user's own words about the object of this number, or one of the candidates."""
         with told(), self.bench.at_work(session) as work:
-            one = replace(work.pointed.chosen_object(), caption=text.strip(), is_caption_current=True)
-            work.keep(work.pointed.with_object(one))
+            one = work.pointed.object_of(int(number))
+            if one is None or one.caption == text.strip():
+                return {}
+            work.keep(work.pointed.with_object(replace(one, caption=text.strip(), is_caption_current=True)))
             return {"objects": objects_table(work.pointed)}
 
     def follow_the_box(self, session: str, other: int | None) -> Shown:
@@ -298,35 +322,6 @@ def _told_steps(doing: str, steps: Generator[Progress, None, Any]) -> Generator[
         except StopIteration as end:
             return end.value
         yield {"progress": f"{doing}: {at.done} of {at.total} frames"}
-
-
-def _to_track(pointed: PointedClip, way: Way | None) -> list[PointedObject]:
-    """The chosen object; else, one way, all with a box on the shown frame, and both ways, those given something new."""
-    chosen = pointed.object_of(pointed.chosen)
-    if chosen is not None:
-        return [chosen]
-    wanted = [one for one in pointed.objects if (one.boxes_px[pointed.frame].any() if way else not one.is_tracked)]
-    if not wanted and way:
-        raise UserError(f"no object has a box on frame {pointed.frame}: draw one first")
-    if not wanted:
-        raise UserError("every object is tracked as it is given" if pointed.objects else "draw a box first")
-    return wanted
-
-
-def _merged(
-    now: PointedClip,
-    start: PointedClip,
-    objects: list[PointedObject],
-    followed: FollowedObjects,
-    spans: dict[int, tuple[int, int]],
-) -> PointedClip:
-    """What was found, in what is pointed at by now: an object that was changed meanwhile is left as it is."""
-    for number, one in enumerate(objects):
-        current = now.object_of(one.number) if now.clip == start.clip else None
-        if current is not None and current.given == one.given:
-            boxes_px, confidence = followed.boxes_px[number], followed.confidence[number]
-            now = now.with_object(current.with_track(boxes_px, confidence, spans[one.number]))
-    return now
 
 
 def _film_name(pointed: PointedClip) -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from difflib import SequenceMatcher
 from html import escape
 
+import numpy as np
+
 from internvl_chat.web.film import colour_of
 from internvl_chat.web.pointing import PointedClip, PointedObject, spans_seen
 
@@ -31,10 +33,10 @@ def _state_of(one: PointedObject) -> str:
     if not one.is_tracked:
         return f"to be tracked: {num_seen} of {one.num_frames} frames have a box"
     said = f"seen on {num_seen} of {one.num_frames} frames"
-    seen = [frame for span in spans_seen(one) for frame in range(*span)]
-    if not seen:
+    seen = np.flatnonzero(one.boxes_px.any(axis=1))
+    if not len(seen):
         return said
-    least = min(seen, key=lambda frame: one.confidence[frame])
+    least = int(seen[one.confidence[seen].argmin()])
     return f"{said}, least sure on frame {least} ({one.confidence[least]:.2f})"
 
 
@@ -56,7 +58,8 @@ def confidence_plot(pointed: PointedClip) -> str:
         room = _ROW_PX - 10
         parts.append(f"<line x1='0' x2='{_PLOT_WIDTH}' y1='{base}' y2='{base}' class='axis'/>")
         for start, stop in spans_seen(one):
-            points = " ".join(f"{f * step:.1f},{base - room * one.confidence[f]:.1f}" for f in range(start, stop))
+            frames = [*range(start, stop, -(-pointed.num_frames // _PLOT_WIDTH)), stop - 1]
+            points = " ".join(f"{f * step:.1f},{base - room * one.confidence[f]:.1f}" for f in frames)
             edge = f"{start * step:.1f},{base} {points} {(stop - 1) * step:.1f},{base}"
             parts.append(f"<polygon points='{edge}' fill='{colour}' fill-opacity='.3' stroke='{colour}'/>")
         for frame, box in one.given.items():

@@ -102,6 +102,7 @@ def _picture() -> dict[str, Any]:
     objects = gr.HTML(elem_id="objects")
     by_clicks = gr.Checkbox(label="Set boxes by two clicks", elem_id="by-clicks")
     gr.Markdown(_HELP)
+    # What the boxes drawn lie on: while they are on their way, another frame may be shown already.
     shown_frame = gr.Number(0, visible=False)
     return {
         **{"clip": clip, "upload": upload, "annotator": annotator, "clicked": clicked, "frame": frame, "steps": steps},
@@ -116,7 +117,9 @@ def _objects() -> dict[str, Any]:
         with gr.Row():
             absent = gr.Button("Not to be seen from here", elem_id="absent", size="sm")
             remove = gr.Button("Remove object", elem_id="remove", size="sm")
-    return {"chosen": chosen, "name": name, "absent": absent, "remove": remove}
+    # Whose name it is: while it is on its way, another object may be chosen already.
+    named = gr.Number(NEW, visible=False)
+    return {"chosen": chosen, "name": name, "named": named, "absent": absent, "remove": remove}
 
 
 def _tracks() -> dict[str, Any]:
@@ -137,7 +140,8 @@ def _captions() -> dict[str, Any]:
         ask = gr.Button("Caption every object", variant="primary", elem_id="ask", size="md")
         candidates = gr.Button(f"{NUM_CANDIDATES} candidates", elem_id="candidates", size="md")
     caption = gr.Textbox(label="Caption of the chosen object, as its record says it", elem_id="caption", lines=2)
-    return {"ask": ask, "candidates": candidates, "caption": caption}
+    captioned = gr.Number(NEW, visible=False)
+    return {"ask": ask, "candidates": candidates, "caption": caption, "captioned": captioned}
 
 
 def _following() -> dict[str, Any]:
@@ -172,9 +176,12 @@ def _files() -> dict[str, Any]:
 
 # What handlers fill.
 _FILLED = (
-    "session clip annotator clicked corner shown_frame frame plot chosen name objects caption other progress film "
-    "comparison sheets files"
+    "session clip annotator clicked by_clicks corner shown_frame frame plot chosen name named objects caption "
+    "captioned other progress film comparison sheets files"
 ).split()
+
+
+_QUIET = {"show_progress": "hidden", "api_visibility": "private"}
 
 
 def _wire(blocks: gr.Blocks, parts: dict[str, Any], handlers: Handlers) -> None:
@@ -182,7 +189,7 @@ def _wire(blocks: gr.Blocks, parts: dict[str, Any], handlers: Handlers) -> None:
 
     def bind(event: Any, handler: Callable[..., Any], *inputs: str, **settings: Any) -> None:
         names = [parts[name] for name in inputs]
-        event(_filling(handler, parts), [session, *names], outputs, **{"show_progress": "hidden", **settings})
+        event(_filling(handler, parts), [session, *names], outputs, **{**_QUIET, **settings})
 
     # The latest of what is drawn or slid counts; a press waits for its turn.
     latest: dict[str, Any] = {"trigger_mode": "always_last"}
@@ -198,7 +205,7 @@ def _wire(blocks: gr.Blocks, parts: dict[str, Any], handlers: Handlers) -> None:
         bind(button.click, partial(handlers.step, by=by), **each)
     bind(parts["chosen"].input, handlers.choose_object, "chosen")
     for event in (parts["name"].submit, parts["name"].blur):
-        bind(event, handlers.rename, "name")
+        bind(event, handlers.rename, "name", "named")
     bind(parts["absent"].click, handlers.absent)
     bind(parts["remove"].click, handlers.remove)
     ways: dict[str, Way | None] = {"track": None, "track_back": "backwards", "track_on": "forwards"}
@@ -208,16 +215,11 @@ def _wire(blocks: gr.Blocks, parts: dict[str, Any], handlers: Handlers) -> None:
     bind(parts["ask"].click, handlers.caption_all, **model)
     bind(parts["candidates"].click, handlers.candidates, **model)
     bind(parts["follow"].click, handlers.follow_the_box, "other", **model)
-    bind(parts["caption"].blur, handlers.write_caption, "caption")
+    bind(parts["caption"].blur, handlers.write_caption, "caption", "captioned")
     bind(parts["save"].click, handlers.save)
     bind(parts["record"].upload, handlers.open_record, "record", "line")
-    bind(parts["fresh"].click, lambda _session: handlers.start_over())
-    parts["by_clicks"].change(
-        lambda by_clicks: (gr.update(visible=not by_clicks), gr.update(visible=by_clicks)),
-        parts["by_clicks"],
-        [parts["annotator"], parts["clicked"]],
-        show_progress="hidden",
-    )
+    bind(parts["fresh"].click, handlers.start_over)
+    bind(parts["by_clicks"].input, handlers.set_by_clicks, "by_clicks")
 
 
 def _filling(handler: Callable[..., Any], parts: dict[str, Any]) -> Callable[..., Any]:

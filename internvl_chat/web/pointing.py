@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from internvl_chat.contracts import TrackRows, UserError
 from internvl_chat.data.records.names import check_name
-from internvl_chat.trackers.following import GivenObject, Way, spans_without
+from internvl_chat.trackers.following import FollowedObjects, GivenObject, Way, spans_without
 
 # x y w h in pixels of the video, with area.
 BoxPx = tuple[float, float, float, float]
@@ -164,6 +164,7 @@ class PointedClip:
         frame: the one that is shown.
         chosen: the number of the object that the next box is of, `NEW` for a new one.
         next_name: what a new object is called.
+        by_clicks: whether boxes are set by two clicks, and not drawn.
     """
 
     clip: str
@@ -173,6 +174,7 @@ class PointedClip:
     frame: int = 0
     chosen: int = NEW
     next_name: str = "object"
+    by_clicks: bool = False
 
     def object_of(self, number: int) -> PointedObject | None:
         """The object of this number; None if there is none."""
@@ -252,6 +254,42 @@ class PointedClip:
         top, bottom = (min(max(v, 0), self.size_px[1]) for v in (y, y + h))
         inside = (left, top, right - left, bottom - top)
         return inside if min(inside[2:]) >= 1 else None
+
+
+def to_track(pointed: PointedClip, way: Way | None) -> list[PointedObject]:
+    """The chosen object; else, one way, all with a box on the shown frame, and both ways, those given something new.
+
+    Raises:
+        UserError: there is none.
+    """
+    chosen = pointed.object_of(pointed.chosen)
+    if chosen is not None:
+        return [chosen]
+    wanted = [one for one in pointed.objects if (one.boxes_px[pointed.frame].any() if way else not one.is_tracked)]
+    if not wanted and way:
+        raise UserError(f"no object has a box on frame {pointed.frame}: draw one first")
+    if not wanted:
+        raise UserError("every object is tracked as it is given" if pointed.objects else "draw a box first")
+    return wanted
+
+
+def with_followed(
+    now: PointedClip,
+    start: PointedClip,
+    objects: Sequence[PointedObject],
+    followed: FollowedObjects,
+    spans: Sequence[tuple[int, int]],
+) -> PointedClip:
+    """What is pointed at by now, with what was found of the objects of `start`, each on the frames of its span.
+
+    An object that was given something meanwhile is left as it is.
+    """
+    for number, (one, span) in enumerate(zip(objects, spans, strict=True)):
+        current = now.object_of(one.number) if now.clip == start.clip else None
+        if current is not None and current.given == one.given:
+            track = current.with_track(followed.boxes_px[number], followed.confidence[number], span)
+            now = now.with_object(track)
+    return now
 
 
 def spans_seen(one: PointedObject) -> Iterator[tuple[int, int]]:

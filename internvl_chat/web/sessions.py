@@ -28,6 +28,8 @@ from internvl_chat.files import json_text, read_json, replacing, write_json
 from internvl_chat.web.pointing import PointedClip, PointedObject
 
 _ID = re.compile(r"[0-9a-f]{32}")
+# Where in a clip a user is.
+_VIEW = ("frame", "chosen", "next_name", "by_clicks")
 
 
 class SessionFolder:
@@ -64,15 +66,14 @@ class SessionFolder:
         if seen.get("clip") != blank.clip:
             return pointed
         pointed = pointed.at(seen["frame"])
-        return replace(pointed, chosen=seen["chosen"], next_name=seen["next_name"])
+        return replace(pointed, **{name: seen[name] for name in _VIEW if name != "frame"})
 
     def save(self, pointed: PointedClip, before: PointedClip | None = None) -> None:
         """Write down what is open; objects that are those of `before` are on disk."""
         if before is None or pointed.objects is not before.objects:
             with replacing(self._pointed(pointed.clip)) as temporary, temporary.open("wb") as file:
                 np.savez(file, **_arrays_of(pointed))
-        fields = ("clip", "frame", "chosen", "next_name")
-        write_json(self._open, {name: getattr(pointed, name) for name in fields})
+        write_json(self._open, {name: getattr(pointed, name) for name in ("clip", *_VIEW)})
 
     def size_bytes(self) -> int:
         """Of all its files."""

@@ -18,6 +18,7 @@ from internvl_chat.web.shelf import Shelf
 from internvl_chat.web.workbench import Workbench
 
 pytest.importorskip("gradio_image_annotation", reason="requirements/web.txt is not installed")
+gr = pytest.importorskip("gradio")
 
 
 class Waiting:
@@ -96,6 +97,38 @@ def test_a_page_that_is_left_ends_its_pass(handlers: Any, session: str, gate: th
     threading.Timer(0.3, gate.set).start()
     shown.close()
     assert tracked(handlers, session) == [False, False]
+
+
+def test_only_one_pass_runs_at_a_time(handlers: Any, session: str, gate: threading.Event) -> None:
+    gate.set()
+    shown = handlers.track(session, None)
+    next(shown)
+    with pytest.raises(gr.Error, match="wait, or stop it first"):
+        next(handlers.track(session, None))
+    list(shown)
+    assert tracked(handlers, session) == [True, True]
+
+
+def test_a_name_and_a_caption_go_to_the_object_that_they_were_written_for(handlers: Any, session: str) -> None:
+    """Another object is chosen while they are on their way."""
+    shown = handlers.choose_object(session, 1)
+    assert (shown["named"], shown["captioned"]) == (1, 1)
+    handlers.choose_object(session, 2)
+    handlers.write_caption(session, " a cup moves ", 1)
+    handlers.rename(session, "cup", 1)
+    assert handlers.rename(session, "object", 2) == handlers.write_caption(session, "a cup moves", 1) == {}
+    with handlers.bench.at_work(session) as work:
+        first, second = work.pointed.objects
+    assert (first.name, first.caption, first.is_caption_current) == ("cup", "a cup moves", False)
+    assert (second.name, second.caption) == ("object", "")
+    with pytest.raises(gr.Error, match="would steer the prompt"):
+        handlers.rename(session, "<image>", 1)
+
+
+def test_a_message_shows_what_it_quotes_as_text(handlers: Any, session: str) -> None:
+    with pytest.raises(gr.Error) as raised:
+        handlers.choose_clip(session, "<img src=x>")
+    assert "<img" not in str(raised.value) and "&lt;img src=x&gt;" in str(raised.value)
 
 
 def test_a_clip_that_is_gone_is_told_and_another_can_be_chosen(handlers: Any, session: str, tmp_path: Path) -> None:

@@ -8,8 +8,16 @@ import numpy as np
 import pytest
 
 from internvl_chat.contracts import UserError
-from internvl_chat.trackers.following import Way
-from internvl_chat.web.pointing import DrawnBox, PointedClip, PointedObject, pass_of, spans_seen
+from internvl_chat.trackers.following import FollowedObjects, Way
+from internvl_chat.web.pointing import (
+    DrawnBox,
+    PointedClip,
+    PointedObject,
+    pass_of,
+    spans_seen,
+    to_track,
+    with_followed,
+)
 
 NUM_FRAMES = 11
 A, B, C = (10.0, 5.0, 20.0, 8.0), (40.0, 30.0, 12.0, 16.0), (3.0, 4.0, 9.0, 7.0)
@@ -110,6 +118,31 @@ def test_a_pass_starts_where_it_should_and_ends_at_what_is_given(
     assert (sorted(given.boxes_px), taken) == (frames, span)
     if way:
         assert given.boxes_px[6].tolist() == one.boxes_px[6].tolist()
+
+
+def test_what_is_tracked_is_what_is_chosen_new_or_on_the_shown_frame() -> None:
+    pointed = pointed_at(4)
+    half = pointed.with_object(everywhere(pointed.objects[0]))
+    assert [one.number for one in to_track(half, None)] == [2]
+    assert [one.number for one in to_track(half.at(7), "forwards")] == [1]
+    assert [one.number for one in to_track(replace(half, chosen=1), None)] == [1]
+    with pytest.raises(UserError, match="no object has a box on frame 5"):
+        to_track(pointed.at(5), "backwards")
+    with pytest.raises(UserError, match="draw a box first"):
+        to_track(CLIP, None)
+    with pytest.raises(UserError, match="every object is tracked"):
+        to_track(half.without_object(2), None)
+
+
+def test_what_was_found_is_taken_unless_the_object_changed_or_went() -> None:
+    start = pointed_at(4).at(6).with_drawn([DrawnBox(None, C)], 1)
+    found = FollowedObjects(np.full((3, NUM_FRAMES, 4), 2.0), np.full((3, NUM_FRAMES), 0.7))
+    now = start.with_object(start.objects[1].with_box(9, A)).without_object(3)
+    merged = with_followed(now, start, start.objects, found, [(4, NUM_FRAMES)] * 3)
+    assert [(one.number, one.is_tracked) for one in merged.objects] == [(1, True), (2, False)]
+    assert (merged.objects[0].boxes_px[4:] == 2).all() and not merged.objects[0].boxes_px[:4].any()
+    other = replace(now, clip="other.mp4")
+    assert with_followed(other, start, start.objects, found, [(4, NUM_FRAMES)] * 3) is other
 
 
 def test_there_is_nothing_to_follow_from_a_frame_without_a_box() -> None:

@@ -41,11 +41,11 @@ def test_what_is_pointed_at_is_there_again(tmp_path: Path) -> None:
         .absent_from(9)
         .with_captions(["ein Hund \u2013 läuft", "b"])
     )
-    pointed = replace(pointed, objects=(first, second), chosen=2, next_name="Hund")
+    pointed = replace(pointed, objects=(first, second), chosen=2, next_name="Hund", by_clicks=True)
     folder.save(pointed)
     again = folder.load(BLANK)
     assert folder.open_clip() == "a/clip.mp4"
-    assert (again.frame, again.chosen, again.next_name) == (3, 2, "Hund")
+    assert (again.frame, again.chosen, again.next_name, again.by_clicks) == (3, 2, "Hund", True)
     for now, then in zip(again.objects, pointed.objects, strict=True):
         assert np.array_equal(now.boxes_px, then.boxes_px) and np.array_equal(now.confidence, then.confidence)
         plain = {"boxes_px": None, "confidence": None}
