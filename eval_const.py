@@ -6,11 +6,11 @@
     python eval_const.py --ensemble CKPT_A CKPT_B --weights 0.6 0.4
     torchrun --nproc_per_node 4 eval_const.py                # the ids split over four processes
 
-Where the dataset holds test videos by the challenge's numbers, they are captioned; otherwise each question of the
-records, under its own id and with its own track: what trains can be captioned, and a record without an answer is a
-question. answers.jsonl holds what was said, the form that every command reads, and run.json how it was made; beside
-them lie result.json, or result_public.json, result_private.json and result.zip in the challenge's form, and with
---num_candidates above 1 candidates.json, or a file for each part (id -> captions). With --references, a
+Where the dataset holds test videos by the challenge's numbers, they are captioned; otherwise, or with --split records,
+each question of the records, under its own id and with its own track: what trains can be captioned, and a record
+without an answer is a question. answers.jsonl holds what was said, the form that every command reads, and run.json how
+it was made; beside them lie result.json, or result_public.json, result_private.json and result.zip in the challenge's
+form, and with --num_candidates above 1 candidates.json, or a file for each part (id -> captions). With --references, a
 references_test.json in the dataset's root, or answers in the records, it also prints and writes BLEU, METEOR, CIDEr
 and ROUGE-L: of each part, and the mean of both, which is what the challenge ranks by.
 
@@ -33,6 +33,7 @@ from internvl_chat.commands.options import (
     Parser,
     add_prediction_options,
     add_sheet_options,
+    add_split,
     counted,
     quieten,
     save_png,
@@ -45,11 +46,7 @@ def build_parser() -> argparse.ArgumentParser:
     add_prediction_options(parser)
     add = parser.add_argument
     add("--out", "--save_path", type=Path, help="output folder (default: results/<run>-<checkpoint>)")
-    add(
-        "--split",
-        choices=("public", "private", "both"),
-        help="test videos by the challenge's numbers (default: both, or all records where there are none)",
-    )
+    add_split(parser)
     add("--ids", type=Path, help="caption these ids instead (a JSON list, or a captions file): writes result.json")
     add("--references", type=Path, help="captions or records to score against (default: what the dataset has)")
     add("--consensus", choices=CONSENSUS_UTILITIES, help="choose among the candidates by this (default: the first)")

@@ -28,7 +28,7 @@ import tempfile
 from pathlib import Path
 
 from internvl_chat.commands.next_steps import tell_newest
-from internvl_chat.commands.options import add_prediction_options, add_sheet_options, file_to_write, save_png
+from internvl_chat.commands.options import add_prediction_options, add_sheet_options, add_split, file_to_write, save_png
 
 PROBES = ("swap", "null", "jitter", "shrink", "absent")
 _PAIRS, _REFERENCES = "other_target.json", "references_test.json"
@@ -38,7 +38,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_prediction_options(parser)
     add = parser.add_argument
     add("--probes", nargs="+", choices=PROBES, default=["swap"], help="what to measure (default: swap)")
-    add("--ids", type=Path, help="ids to use (default: public and private test ids, or all that the records ask)")
+    add_split(parser)
+    add("--ids", type=Path, help="use these ids instead (a JSON list, or a captions file)")
     add("--other_target", type=Path, help="pairs (default: ROOT/other_target.json if there, or found as said above)")
     add("--references", type=Path, help="captions or records (default: ROOT/references_test.json, or the records')")
     add_sheet_options(parser)
@@ -61,13 +62,12 @@ def run(args: argparse.Namespace) -> int:
 
     session = open_session(args, Ranks.join(args.dtype))
     tell_newest(args, session.members[0].folder)
-    asked_clips = clips_to_ask(session, args.ids)
+    asked_clips = clips_to_ask(session, args.ids, args.split)
     ids, asks = asked_clips.ids, asked_clips.asks
     others, truth = args.other_target or session.root / _PAIRS, args.references or session.root / _REFERENCES
-    if args.other_target or others.is_file():
-        other_target = read_other_targets(others)
-    else:
-        other_target = pairs_of([ask.samples[0] for ask in asks])
+    named = read_other_targets(others) if args.other_target or others.is_file() else {}
+    # The root's own file is about the challenge's ids; records have theirs.
+    other_target = named if args.other_target or named.keys() & ids else pairs_of([ask.samples[0] for ask in asks])
     known = read_references(truth) if args.references or truth.is_file() else {}
     references = {**asked_clips.references, **known}
     check_targets(ids, other_target, references, "swap" in args.probes)

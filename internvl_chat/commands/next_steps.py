@@ -61,9 +61,10 @@ def _after_boxes(args: Namespace) -> str:
 
 def _after_captions(args: Namespace) -> str:
     out = _q(args.out) if args.out else "results/RUN"
+    model = f" --model {_q(args.model)}" if args.model else ""
     return (
         f"{_RUN} report {out} --out report.html shows the captions (with --references, their scores); "
-        f"{_RUN} control --meta {_q(args.meta)} says whether they follow the box"
+        f"{_RUN} control{model} --meta {_q(args.meta)} says whether they follow the box"
     )
 
 

@@ -291,6 +291,15 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     add("--temperature", type=float, default=0.0, help="above 0: sample (default: greedy)")
 
 
+def add_split(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--split",
+        choices=("public", "private", "both", "records"),
+        help="test videos by the challenge's numbers, or what the records ask (default: both, or records where there "
+        "are no such videos)",
+    )
+
+
 def add_sheet_options(parser: argparse.ArgumentParser) -> None:
     """A picture of what was said, beside what was shown."""
     add = parser.add_argument

@@ -38,6 +38,8 @@ def own_meta(shapes_entry: DatasetEntry, tmp_path_factory: pytest.TempPathFactor
             {"id": f"{name}/../x", "video": f"{video_id} clip.mp4", "tracks": [track], "conversations": turns}
         )
     write_jsonl(folder / "records.jsonl", records)
+    # Of the challenge's own ids, as such a folder may hold it; the records' are others.
+    write_json(folder / "other_target.json", pairs)
     write_json(folder / "meta.json", {"own": {"root": str(folder), "annotation": str(folder / "records.jsonl")}})
     return folder / "meta.json"
 
@@ -60,6 +62,16 @@ def test_records_are_captioned_under_their_own_ids(
     argv[-3:] = [tmp_path / "three.png", "--sheet_clips", 3]
     assert eval_const.run(eval_const.build_parser().parse_args(list(map(str, argv)))) == 0
     assert Image.open(tmp_path / "three.png").height > sheet.height
+
+    # Where the root looks like the challenge's, its test videos are meant unless the records are asked for.
+    looks_like_theirs = own_meta.parent / "toy" / "toy-15"
+    looks_like_theirs.mkdir(parents=True)
+    with pytest.raises(UserError, match="holds no private test videos"):
+        eval_const.run(eval_const.build_parser().parse_args(list(map(str, argv))))
+    argv[-4:] = ["--split", "records"]
+    assert eval_const.run(eval_const.build_parser().parse_args(list(map(str, argv)))) == 0
+    assert read_predictions(tmp_path / "out") == said
+    shutil.rmtree(looks_like_theirs.parent)
 
     # A chosen record is asked as in company, and in other words if they are said.
     (tmp_path / "ids.json").write_text(json.dumps(IDS[1:2]))

@@ -25,7 +25,8 @@ def control_sheet(
     Raises:
         UserError: no clip was captioned.
     """
-    strongest = {probe.name: probe for probe in sorted(asked, key=lambda probe: probe.level)}
+    # Levels of a probe ascend.
+    strongest = {probe.name: probe for probe in asked}
     asks = {probe: {own_id(probe, ask): ask for ask in asked[probe]} for probe in strongest.values()}
     strips: list[Strip] = []
     for clip_id in _chosen(result, num_clips):

@@ -33,23 +33,28 @@ class AskedClips:
 
 
 def clips_to_ask(
-    session: PredictionSession, ids_file: Path | None, split: Split | Literal["both"] | None = None
+    session: PredictionSession, ids_file: Path | None, split: Split | Literal["both", "records"] | None = None
 ) -> AskedClips:
     """The questions of a run.
 
     Args:
         ids_file: ask these ids, a record's own or videos in the challenge's layout.
-        split: these test videos. None are both where the dataset holds test videos by the challenge's numbers; the
-            questions of the records, with their own ids and tracks, where it holds none or there are several datasets.
+        split: these test videos, or the questions of the records, with their own ids and tracks. None are both splits
+            where the dataset holds test videos by the challenge's numbers, and the records where it holds none or there
+            are several datasets.
     Raises:
         UserError: nothing is asked.
     """
     if ids_file is not None:
         ids = read_ids(ids_file)
         return AskedClips(session.asks(ids), {"": ids}, {})
-    wanted = SPLITS if split in (None, "both") else (split,)
-    if split is not None or (len(session.entries) == 1 and _holds_test_videos(session.root)):
-        parts: dict[str, list[str]] = {name: ids_of_split(session.root, name) for name in SPLITS if name in wanted}
+    in_splits = split != "records" and (
+        split is not None or (len(session.entries) == 1 and _holds_test_videos(session.root))
+    )
+    if in_splits:
+        parts: dict[str, list[str]] = {
+            name: ids_of_split(session.root, name) for name in SPLITS if split in (name, "both", None)
+        }
         return AskedClips(session.asks_in_layout([i for ids in parts.values() for i in ids]), parts, {})
     questions = session.questions()
     asks = [session.ask_of(question.sample) for question in questions.values()]
