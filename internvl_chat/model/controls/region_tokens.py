@@ -42,6 +42,14 @@ def resized(maps: torch.Tensor, grid_HW: tuple[int, int]) -> torch.Tensor:
     return nnf.interpolate(maps, size=grid_HW, mode="bilinear", align_corners=True)
 
 
+def numbers_kept(pictures: int, patches: int, scales: Sequence[int], channels: int, num_fusions: int) -> int:
+    """Numbers that an encoder keeps for its backward pass: of each exchange its input, convolution and norm.
+
+    What it keeps of the regions themselves is little beside these maps.
+    """
+    return 3 * num_fusions * pictures * patches * channels * sum(scale**2 for scale in scales)
+
+
 class FusionRound(nn.Module):
     """One exchange between neighbouring levels, with the same weights at every level.
 

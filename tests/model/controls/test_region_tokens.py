@@ -13,7 +13,7 @@ import numpy.typing as npt
 import pytest
 import torch
 
-from internvl_chat.model.controls.region_tokens import RegionEncoder, Regions, Track
+from internvl_chat.model.controls.region_tokens import RegionEncoder, Regions, Track, numbers_kept
 from tests.helpers import randomise
 
 P, R, L, C, H, W, HIDDEN, D, CELLS, GROUPS = 2, 3, 3, 8, 2, 5, 6, 7, 4, 4
@@ -190,6 +190,24 @@ def test_what_does_not_fit_is_named(
 ) -> None:
     with pytest.raises(ValueError, match=message):
         encoder_of()(levels, boxes, PICTURES, grid)
+
+
+@pytest.mark.parametrize(("scales", "num_fusions"), [((8, 4, 2, 1), 5), ((4, 2, 1), 2)])
+def test_what_is_kept_for_the_backward_pass_is_as_reckoned(scales: tuple[int, ...], num_fusions: int) -> None:
+    encoder = RegionEncoder(32, 24, scales, hidden_width=20, roi_cells=3, num_fusions=num_fusions, num_groups=4)
+    own = {parameter.untyped_storage().data_ptr() for parameter in encoder.parameters()}
+    kept: dict[int, torch.Tensor] = {}
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        kept[tensor.untyped_storage().data_ptr()] = tensor
+        return tensor
+
+    levels = [torch.randn(3, 36, 32) for _ in scales]
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        # As it is called where the whole encoder is not computed again.
+        encoder.forward(levels, torch.tensor([[0.1, 0.2, 0.6, 0.9]] * 3), torch.arange(3), (6, 6))
+    numbers = sum(t.untyped_storage().nbytes() // t.element_size() for at, t in kept.items() if at not in own)
+    assert numbers == pytest.approx(numbers_kept(3, 36, scales, 32, num_fusions), rel=0.06)
 
 
 def test_channels_that_cannot_be_grouped_are_refused() -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from internvl_chat.contracts import UserError
+from internvl_chat.model.controls.region_tokens import numbers_kept
 from internvl_chat.model.conversion.weight_files import LazyTensor
 from internvl_chat.model.families.artemis.configuration import MAX_VIDEO_FRAMES, ArtemisConfig
 from internvl_chat.model.part_names import USUAL_NAMES, TowerSizes
@@ -57,10 +58,10 @@ def tower_sizes(config: ArtemisConfig) -> TowerSizes:
 
 
 def _region_numbers(config: ArtemisConfig) -> int:
-    """Of the key picture and two for each slot: a level's input and output, and three maps an exchange."""
+    """Of the key picture and two for each slot."""
     pictures = 1 + CANDIDATES_PER_SLOT * REGION_TOKENS
-    cells = config.image_seq_length * sum(scale**2 for scale in config.region_scales)
-    return pictures * cells * config.vision_config.hidden_size * (2 + 3 * config.region_fusions)
+    channels = config.vision_config.hidden_size
+    return numbers_kept(pictures, config.image_seq_length, config.region_scales, channels, config.region_fusions)
 
 
 def tokens_per_tile(config: ArtemisConfig, tile_px: int) -> int:

@@ -12,9 +12,11 @@ from torch.nn import functional as nnf
 from transformers import InternVLConfig
 
 from internvl_chat.contracts import UserError
+from internvl_chat.model.controls.region_tokens import numbers_kept
 from internvl_chat.model.conversion.weight_files import LazyTensor
 from internvl_chat.model.families.internvl.configuration import IntentVCNetConfig
 from internvl_chat.model.families.internvl.original import template_of as template_of
+from internvl_chat.model.families.internvl.regions import NUM_FUSIONS, SCALES
 from internvl_chat.model.part_names import ADAPTERS, USUAL_NAMES, TowerSizes
 
 NAMES = replace(USUAL_NAMES, added=(ADAPTERS, "region_encoder"))
@@ -27,6 +29,8 @@ FINGERPRINTED = (
 # Behind them stand a scale per channel and the residual sum, and nothing else.
 DROP_SLOTS = ("attention.projection_dropout", "dropout")
 CASE_TOLERANCE = 1e-5
+# About how many pictures of a sample regions are read from: with --region_tokens 4, the key's among them.
+_REGION_PICTURES = 5
 SUPPORTED_FLAGS: Mapping[str, object] = {}
 _POSITION_TABLE = "model.vision_tower.embeddings.position_embeddings"
 # What the config.json of an original checkpoint may say of its tiles.
@@ -51,6 +55,9 @@ def tower_sizes(config: InternVLConfig) -> TowerSizes:
         tokens=config.image_seq_length,
         projector_weights=4 * vision.hidden_size * width + width**2,
         projector_kept=2 * 4 * vision.hidden_size + 3 * width,
+        region_numbers=numbers_kept(_REGION_PICTURES, grid[0] * grid[1], SCALES, vision.hidden_size, NUM_FUSIONS)
+        if getattr(config, "region_tokens", False)
+        else 0,
     )
 
 

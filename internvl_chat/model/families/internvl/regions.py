@@ -17,7 +17,8 @@ from internvl_chat.model.controls.region_tokens import RegionEncoder, Regions, f
 from internvl_chat.model.families.internvl.configuration import IntentVCNetConfig
 
 # Three levels of the ViT, spread over its depth, on grids of four, two and one times the patches.
-_SCALES = (4, 2, 1)
+SCALES = (4, 2, 1)
+NUM_FUSIONS = 2
 _SAMPLES_PER_BOX = 4
 
 
@@ -33,16 +34,16 @@ class VisualRegions(RegionEncoder):
         super().__init__(
             channels,
             config.text_config.hidden_size,
-            scales=_SCALES,
+            scales=SCALES,
             hidden_width=channels,
             roi_cells=7,
-            num_fusions=2,
+            num_fusions=NUM_FUSIONS,
             num_groups=math.gcd(channels, 64),
             sees_motion=True,
             starts_at_zero=True,
         )
-        step = max(1, depth // len(_SCALES))
-        self.layers = tuple(-1 - step * level for level in reversed(range(len(_SCALES))))
+        step = max(1, depth // len(SCALES))
+        self.layers = tuple(-1 - step * level for level in reversed(range(len(SCALES))))
 
     def place(
         self,
