@@ -7,7 +7,7 @@ from importlib import import_module
 
 from internvl_chat import __version__
 from internvl_chat.commands.next_steps import tell_next
-from internvl_chat.commands.options import Parser, as_declared, keep_inputs, meant, program, quieten
+from internvl_chat.commands.options import Parser, PrintCompletion, as_declared, keep_inputs, meant, program, quieten
 from internvl_chat.constants import INTERRUPTED
 from internvl_chat.files import take_any_text
 
@@ -22,13 +22,16 @@ COMMAND_GROUPS = {
         "annotate",
         "track",
         "convert-data",
+        "npy",
         "select-records",
     ),
     "look at data": (
         "check",
         "picture",
     ),
+    "train": ("train",),
     "ask a model": (
+        "eval",
         "chat",
         "web",
         "answer",
@@ -65,6 +68,9 @@ def build_parser() -> Parser:
         epilog="\n".join(f"to {purpose}: {', '.join(names)}" for purpose, names in COMMAND_GROUPS.items()),
     )
     parser.add_argument("--version", action="version", version=f"intentvcnet {__version__}")
+    parser.add_argument(
+        "--print_completion", action=PrintCompletion, choices=("bash", "zsh", "tcsh"), help="for your shell, and exit"
+    )
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name in COMMANDS:
         module = import_module(f"internvl_chat.commands.{name.replace('-', '_')}")

@@ -112,7 +112,9 @@ def read_box_array(path: Path) -> npt.NDArray:
         UserError: missing, or not one array in an npy file.
     """
     if not path.is_file():
-        raise UserError(f"{path}: not found; run 'python generate_npy_bboxes.py --root ROOT' to write it")
+        raise UserError(
+            f"{path}: not found; run 'python -m internvl_chat npy --root ROOT' (generate_npy_bboxes.py) to write it"
+        )
     try:
         with path.open("rb") as file:
             is_archive = file.read(2) == _ZIP_MAGIC

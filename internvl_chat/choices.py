@@ -14,6 +14,9 @@ VIDEO_BACKENDS = get_args(VideoBackend)
 Precision = Literal["auto", "bfloat16", "float16", "float32"]
 PRECISIONS = get_args(Precision)
 
+# The picture that pixels of boxes were counted in: as players show it, or as it is stored, before it is turned.
+COUNTED_IN = ("shown", "stored")
+
 Utility = Literal["CIDEr", "BLEU-4", "mean"]
 CONSENSUS_UTILITIES = get_args(Utility)
 

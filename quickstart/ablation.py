@@ -15,7 +15,7 @@ import sys
 
 from internvl_chat.steps import REPOSITORY, run
 from quickstart.run import CATEGORIES, MAX_STEPS, TEST_CLIPS, TRAIN_CLIPS
-from quickstart.steps import BASE_MODEL, PREDICTION_FLAGS, TINY_FLAGS, cpu_ranks, make_shapes
+from quickstart.steps import BASE_MODEL, PREDICTION_FLAGS, SCRIPT, SHAPES_FLAGS, cpu_ranks, make_shapes
 
 
 def main() -> None:
@@ -30,7 +30,7 @@ def main() -> None:
     run(
         [sys.executable, "-m", "internvl_chat", "ablation", "--captions", data / "train.json", "--root", data]
         + ["--references", data / "references_test.json", "--model", BASE_MODEL, *names]
-        + ["--max_steps", args.max_steps, "--training_flags", shlex.join(TINY_FLAGS)]
+        + ["--max_steps", args.max_steps, "--script", SCRIPT, "--training_flags", shlex.join(SHAPES_FLAGS)]
         + ["--prediction_flags", shlex.join(PREDICTION_FLAGS), "--out", folder]
     )
 

@@ -24,11 +24,9 @@ from internvl_chat.boxes import load_boxes
 from internvl_chat.data.records.annotations import read_captions
 from internvl_chat.data.records.intentvc import boxes_path_of, category_of, video_path_of
 from internvl_chat.files import write_json
-from quickstart.steps import REPOSITORY, annotate, finetune, measure_control, run
+from quickstart.steps import REPOSITORY, SCRIPT, annotate, launch, measure_control, run
 
 MAX_STEPS = 400
-# The frames that prediction shows, in every epoch: each is decoded once. The output layer has English to learn.
-FLAGS = "--sampling_method centre --unfreeze_lm_head True --group_by_length False --frame_cache".split()
 PREDICTION_FLAGS = ["--num_frames", "6", "--max_new_tokens", "96"]
 
 
@@ -59,8 +57,9 @@ def main() -> None:
     sys.stdout.write(f"all-zero rows: {absent_rows}\n")
     meta = annotate(data, sorted({category_of(i) for i in ids}))
     trained = folder / "train"
-    flags = [*FLAGS, str(folder / "frames")]
-    finetune(meta, trained, max_steps=args.max_steps, batch_size=4, flags=flags)
+    # The frames that prediction shows come back in every epoch: each is decoded once.
+    flags = ["--frame_cache", str(folder / "frames")]
+    launch(SCRIPT, meta, trained, flags, max_steps=args.max_steps, batch_size=4)
 
     prediction = ["--model", trained, "--meta", meta, *PREDICTION_FLAGS]
     ids_file = folder / "ids.json"

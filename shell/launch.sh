@@ -48,6 +48,21 @@ done
 # A path that a recipe names lies in the checkout, wherever the recipe is started.
 [ -e "${META_PATH}" ] || [ ! -e "${ROOT}/${META_PATH}" ] || META_PATH=${ROOT}/${META_PATH}
 NNODES=${NNODES:-1}
+
+# 'train --write': the recipe with all its values, as a script of its own.
+if [ -n "${PRINT_RECIPE}" ]; then
+  printf '#!/usr/bin/env bash\n# %s, to edit: what the environment says wins, and so do flags given to this script.\n' "${PRINT_RECIPE}"
+  for NAME in NNODES GPUS BATCH_SIZE PER_DEVICE_BATCH_SIZE MODEL_PATH META_PATH OUTPUT_DIR; do
+    printf 'export %s=${%s:-%q}\n' "${NAME}" "${NAME}" "${!NAME}"
+  done
+  printf '\nexec bash %q' "${ROOT}/shell/launch.sh"
+  for WORD in "${FLAGS[@]}"; do
+    case "${WORD}" in --*) printf ' \\\n  %s' "${WORD}" ;; *) printf ' %q' "${WORD}" ;; esac
+  done
+  printf ' \\\n  "$@"\n'
+  exit
+fi
+
 GRADIENT_ACC=$((BATCH_SIZE / PER_DEVICE_BATCH_SIZE / GPUS / NNODES))
 
 if [ $((GRADIENT_ACC * PER_DEVICE_BATCH_SIZE * GPUS * NNODES)) -ne "${BATCH_SIZE}" ]; then

@@ -6,8 +6,6 @@ import argparse
 from collections.abc import Iterator
 from pathlib import Path
 
-import eval_const
-import generate_npy_bboxes
 from internvl_chat.__main__ import COMMAND_GROUPS, build_parser
 from tests.helpers import ROOT
 
@@ -16,7 +14,10 @@ _HEAD = """# Commands
 
 Made from the commands themselves (`python -m tests.commands_page`). Every command explains itself with `--help`.
 """
-_ENTRIES = {"eval_const.py": eval_const.build_parser, "generate_npy_bboxes.py": generate_npy_bboxes.build_parser}
+_SCRIPTS = """## The two scripts of the root
+
+`eval_const.py` is `eval`, and `generate_npy_bboxes.py` is `npy`, under the names that the original's users type.
+"""
 
 
 def page() -> str:
@@ -26,8 +27,7 @@ def page() -> str:
     for purpose, names in COMMAND_GROUPS.items():
         parts.append(f"## To {purpose}\n")
         parts += [_section(f"python -m internvl_chat {name}", subparsers.choices[name]) for name in names]
-    parts.append("## The two scripts of the root\n")
-    parts += [_section(f"python {name}", build()) for name, build in _ENTRIES.items()]
+    parts.append(_SCRIPTS)
     return "\n".join(parts)
 
 

@@ -15,7 +15,6 @@ import pytest
 from PIL import Image
 
 import eval_const
-import generate_npy_bboxes
 from internvl_chat.__main__ import COMMANDS, build_parser, main
 from internvl_chat.choices import PROMPT_FORMS
 from internvl_chat.commands.next_steps import NEXT
@@ -73,7 +72,7 @@ def test_every_command_ends_with_what_now(
 ) -> None:
     """On stderr, so that what is printed can be parsed; of several ranks the first one says it."""
     runs_until_stopped = {"serve", "web"}
-    assert set(NEXT) >= {*COMMANDS, "eval_const.py", "generate_npy_bboxes.py"} - runs_until_stopped
+    assert set(NEXT) == set(COMMANDS) - runs_until_stopped
     captions = shapes_meta.parent / "data" / "references_test.json"
     candidates = tmp_path / "a file.json"
     candidates.write_text(json.dumps({i: [*texts, texts[0]] for i, texts in read_captions(captions).items()}))
@@ -169,7 +168,7 @@ def test_picture_refuses_an_impossible_number_of_frames(
 def parsers() -> dict[str, argparse.ArgumentParser]:
     """Every command's, and those of the two scripts."""
     (subparsers,) = (a for a in build_parser()._actions if isinstance(a, argparse._SubParsersAction))
-    return {**subparsers.choices, "eval_const": eval_const.build_parser(), "boxes": generate_npy_bboxes.build_parser()}
+    return {**subparsers.choices, "eval_const": eval_const.build_parser()}
 
 
 def test_a_thing_has_one_word_in_all_commands_and_its_old_words_go_on_working() -> None:

@@ -56,10 +56,10 @@ def test_make_target_exists(target: str) -> None:
 
 @pytest.mark.parametrize("script", ["generate_npy_bboxes.py", "eval_const.py"])
 def test_root_script_explains_itself(script: str) -> None:
-    assert f"python {script}" in README
+    assert f"`{script}`" in README
     done = subprocess.run([sys.executable, script, "--help"], cwd=REPOSITORY, capture_output=True, text=True)
     assert done.returncode == 0
-    assert script in done.stdout
+    assert done.stdout.startswith("usage: python -m internvl_chat ")
 
 
 def test_paths_exist() -> None:

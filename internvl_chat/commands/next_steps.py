@@ -11,8 +11,9 @@ from pathlib import Path
 
 from internvl_chat.commands.options import program
 
-_RUN, _EVAL, _NPY = program(), "python eval_const.py", "python generate_npy_bboxes.py"
-_TRAINS = "train with META_PATH={} sh shell/internvl3.0/2nd_finetune/roiattention_ml.sh (--dry_run first)"
+_RUN = program()
+_EVAL, _NPY = f"{_RUN} eval", f"{_RUN} npy"
+_TRAINS = f"{_RUN} train roiattention_ml --meta {{}} trains (--dry_run first; tiny, on a CPU)"
 
 
 def tell_next(command: str, args: Namespace) -> None:
@@ -137,7 +138,5 @@ NEXT: Mapping[str, Callable[[Namespace], str]] = {
     "merge": lambda args: f"{_RUN} chat --model {_q(args.target)} --video VIDEO asks it; it needs no base any more",
     "verify": lambda _: "a model that holds can be trained, captioned with and merged; one that does not is a bug",
     "eval": _after_captions,
-    "eval_const.py": _after_captions,
     "npy": _after_boxes,
-    "generate_npy_bboxes.py": _after_boxes,
 }

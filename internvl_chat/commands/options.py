@@ -98,6 +98,20 @@ def counted(number: int, noun: str) -> str:
     return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
+class PrintCompletion(argparse.Action):
+    """Prints what a shell completes the installed program's commands and flags by, and ends."""
+
+    def __call__(self, parser: argparse.ArgumentParser, namespace: Any, values: Any, option_string: Any = None) -> None:
+        try:
+            import shtab
+        except ImportError:
+            parser.error("--print_completion needs shtab: pip install -r requirements/completion.txt")
+        # The shell knows the program by the word that the package adds.
+        parser.prog = PROGRAM
+        sys.stdout.write(shtab.complete(parser, values) + "\n")
+        parser.exit()
+
+
 def positive_int(text: str) -> int:
     """An argparse type: a whole number from 1."""
     value = int(text)

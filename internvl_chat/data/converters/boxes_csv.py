@@ -27,10 +27,11 @@ _UNITS = {"pixels": 1.0, "unit": 1.0, "percent": 0.01, "thousandths": 0.001}
 
 
 def records(source: Path, options: Conversion) -> Iterator[dict[str, Any]]:
-    """A record an object: rows with `video`, `frame` and a box, and where there are `object` (an id) and `label`.
+    """A record a caption: rows with `video`, `frame`, a box, and maybe `object` (an id), `label` and `caption`.
 
     A box is x1 y1 x2 y2, x y w h, or cx cy w h (its centre), whatever columns there are. An object's id is
-    `<video>-<object>`, the key of `--captions`; without a caption its label is the answer.
+    `<video>-<object>`, the key of `--captions`; its captions may stand on any of its rows, and where there is none its
+    label is the answer.
 
     Raises:
         UserError: columns are missing, or all rows that are none, by line.
@@ -46,6 +47,7 @@ def records(source: Path, options: Conversion) -> Iterator[dict[str, Any]]:
         )
     faults, boxes = Faults(), dict[tuple[Path, str], dict[int, Box]]()
     labels, lines = dict[tuple[Path, str], str](), dict[tuple[Path, str], int]()
+    captions = dict[tuple[Path, str], list[str]]()
     try:
         for row in rows:
             with faults.gathered():
@@ -62,6 +64,8 @@ def records(source: Path, options: Conversion) -> Iterator[dict[str, Any]]:
                     [number_of(row[name], where) for name in _ORDERS[order]], order, options.unit
                 )
                 labels.setdefault(key, label)
+                said = captions.setdefault(key, [])
+                said += [text for text in [(row.get("caption") or "").strip()] if text and text not in said]
                 lines.setdefault(key, rows.line_num)
     except csv.Error as error:
         raise UserError(f"{source}:{rows.line_num}: is no CSV ({error})") from error
@@ -75,7 +79,7 @@ def records(source: Path, options: Conversion) -> Iterator[dict[str, Any]]:
         filled = interpolated(own) if options.interpolate else own
         thing = ObjectBoxes(labels[key], filled, "xyxy", "pixels" if options.unit == "pixels" else "unit")
         where = f"{source}:{lines[key]}"
-        found.append(Described(f"{video.stem}-{name}", where, video, (thing,), (labels[key],)))
+        found.append(Described(f"{video.stem}-{name}", where, video, (thing,), tuple(captions[key] or [labels[key]])))
     yield from records_of(found, options.root, options.question, faults)
 
 

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from internvl_chat.boxes import BOX_TEXT_NAME
+from internvl_chat.choices import COUNTED_IN as COUNTED_IN
 from internvl_chat.constants import BOX_SCALE, FEATURES_SUFFIX, IMAGE_PLACEHOLDER
 from internvl_chat.contracts import Sample, Track, TrackFile, TrackRows, Turn, UserError
 from internvl_chat.data.prompts.wordings import question_turn
@@ -26,7 +27,6 @@ SPEAKERS = ("system", "human", "gpt")
 BOX_UNITS = ("pixels", "unit", "thousandths")
 BOX_ORDERS = ("xyxy", "xywh")
 TRACK_KEYS = ("frame", "second")
-COUNTED_IN = ("shown", "stored")
 TRACK_FIELDS = ("name", "boxes", "by", "unit", "order", "absent", "counted_in", "interpolate")
 
 # What file systems take; longer names would raise where a file is merely looked for.
