@@ -4,16 +4,18 @@
 
     model = Captioner.open("work_dirs/run")
     print(model.caption("clip.mp4", "object_bboxes.txt", name="dog"))
+    model.caption(frames, [120, 80, 300, 400], track_from=0)  # in a notebook: frames with their box, and the caption
 
 Shape letters: F frames shown.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -21,78 +23,26 @@ from PIL import Image
 from transformers import PreTrainedModel
 
 from internvl_chat.boxes import BoxArray
+from internvl_chat.captions import Caption as Caption
+from internvl_chat.captions import Following as Following
 from internvl_chat.constants import VIDEO_PLACEHOLDER
 from internvl_chat.contracts import Sample, Track, TrackRows, UserError
 from internvl_chat.data.media.drawing import Strip, contact_sheet
-from internvl_chat.data.media.sources import check_kind, read_media_header
+from internvl_chat.data.media.given_clips import GivenClip, clip_path
+from internvl_chat.data.media.sources import read_media_header
 from internvl_chat.data.prompts.encoder import SampleEncoder
 from internvl_chat.data.prompts.wordings import question_turn, wording_named
 from internvl_chat.data.records.given_boxes import check_given_boxes
 from internvl_chat.data.records.given_tracks import GivenTrack, as_tracks
 from internvl_chat.data.records.names import DEFAULT_NAME
 from internvl_chat.data.records.tracks import boxes_at
-from internvl_chat.files import lookalike
 from internvl_chat.inference.chat import Chat
 from internvl_chat.inference.decoding import Decoding
 from internvl_chat.inference.ensemble import Ensemble
 from internvl_chat.inference.generation import Captioners, caption_ends
 from internvl_chat.inference.handle import ModelHandle, open_model
 from internvl_chat.inference.requests import Ask, Unreadable, Viewpoint, encode_clip
-
-
-@dataclass(frozen=True, eq=False)
-class Caption:
-    """What the model says of one object in one clip; printed, it is its text.
-
-    Args:
-        candidates: all that were asked for, `text` the first.
-        frames: [F] numbers of the frames that were shown.
-        boxes: [F, 4] x1 y1 x2 y2 in thousandths at these frames, zeros where the object is absent or no track was
-            given.
-    """
-
-    text: str
-    candidates: tuple[str, ...]
-    sample: Sample
-    frames: tuple[int, ...]
-    boxes: BoxArray
-
-    def __str__(self) -> str:
-        return self.text
-
-    def __repr__(self) -> str:
-        return f"{self.sample.object_name or 'clip'}: {self.text}"
-
-
-@dataclass(frozen=True)
-class Following:
-    """Whether a caption follows the box: the same clip and question, with nothing but the box exchanged.
-
-    Args:
-        own: with the object's own track.
-        without: with no box in any frame.
-        other: with another object's track; None where none was given.
-    """
-
-    own: Caption
-    without: Caption
-    other: Caption | None = None
-
-    @property
-    def changes_without(self) -> bool:
-        """Whether taking the box away changes the caption."""
-        return self.own.text != self.without.text
-
-    @property
-    def changes_with_other(self) -> bool | None:
-        """Whether another object's box changes the caption; None where none was given."""
-        return None if self.other is None else self.own.text != self.other.text
-
-    def __str__(self) -> str:
-        lines = [f"own box:       {self.own}", f"no box:        {self.without}"]
-        if self.other is not None:
-            lines.append(f"other's box:   {self.other}")
-        return "\n".join(lines)
+from internvl_chat.trackers.one_object import track_from_box
 
 
 @dataclass(frozen=True, eq=False)
@@ -154,31 +104,79 @@ class Captioner:
 
     def caption(
         self,
-        video: str | Path,
+        clip: GivenClip,
         track: GivenTrack | None = None,
         *,
         name: str = DEFAULT_NAME,
         unit: str = "thousandths",
         order: str = "xyxy",
+        track_from: int | None = None,
         question: str | None = None,
         **decoding: Any,
     ) -> Caption:
         """One sentence about the object of a track, or about the clip where no track is given.
 
         Args:
+            clip: a video, a folder of frames, an array [T, H, W, 3] of uint8, or a list of pictures.
             track: see `as_tracks`; `name`, `unit` and `order` say what its boxes are. Of several objects the first is
                 described.
+            track_from: the track is one box, where the object is on the frame of this number: it is followed from
+                there, see `follow`. Without it one box holds for every frame.
             question: in your own words; None asks as the model's training data does.
             decoding: settings of `Decoding`, such as `num_candidates=4, temperature=0.7`.
         Raises:
             UserError: a file, a track or a setting cannot be used.
         """
+        settings = _decoding(decoding)
+        path = self._path(clip)
+        if track is not None and track_from is not None:
+            track = self.follow(path, track, track_from, name=name, unit=unit, order=order)
         tracks = () if track is None else as_tracks(track, name=name, unit=unit, order=order)
-        return self._captions([_sample(video, tracks, question)], Decoding(**decoding))[0]
+        return self._captions([_sample(path, tracks, question)], settings)[0]
+
+    def caption_clips(
+        self, clips: Iterable[GivenClip | tuple[GivenClip, GivenTrack]], **settings: Any
+    ) -> Iterator[Caption]:
+        """Captions of several clips, each as soon as it is written.
+
+        Args:
+            clips: clips, or pairs of a clip and its track.
+            settings: of all of them, as `caption` takes them.
+        Raises:
+            UserError: as `caption`, when it comes to the clip.
+        """
+        for given in clips:
+            clip, track = given if isinstance(given, tuple) and len(given) == 2 else (given, None)
+            yield self.caption(clip, track, **settings)
+
+    def follow(
+        self,
+        clip: GivenClip,
+        box: GivenTrack,
+        frame: int = 0,
+        *,
+        tracker: str = "csrt",
+        name: str = DEFAULT_NAME,
+        unit: str = "thousandths",
+        order: str = "xyxy",
+    ) -> Track:
+        """The track of an object that is in one box on one frame, for `caption` and all else that takes a track.
+
+        Args:
+            tracker: `csrt`, `mil`, or the folder of a SAM 2 or EdgeTAM model; see docs/tracks.md.
+        Raises:
+            UserError: the box is none, the clip has no such frame, or the tracker is not installed.
+        """
+        (start, *others) = as_tracks(box, name=name, unit=unit, order=order)
+        if others or not isinstance(start, TrackRows) or len(start.corners) != 1:
+            raise UserError("an object is followed from one box, four numbers; a whole track needs no following")
+        path = self._path(clip)
+        check_given_boxes(_sample(path, (start,), None))
+        return track_from_box(path, start, frame, tracker, self.encoder.video_backend)
 
     def caption_objects(
         self,
-        video: str | Path,
+        clip: GivenClip,
         tracks: Mapping[str, GivenTrack],
         *,
         unit: str = "thousandths",
@@ -191,15 +189,17 @@ class Captioner:
         Raises:
             UserError: as `caption`.
         """
+        settings = _decoding(decoding)
+        path = self._path(clip)
         samples = [
-            _sample(video, as_tracks(track, name=name, unit=unit, order=order), question)
+            _sample(path, as_tracks(track, name=name, unit=unit, order=order), question)
             for name, track in tracks.items()
         ]
-        return dict(zip(tracks, self._captions(samples, Decoding(**decoding)), strict=True))
+        return dict(zip(tracks, self._captions(samples, settings), strict=True))
 
     def follow_the_box(
         self,
-        video: str | Path,
+        clip: GivenClip,
         track: GivenTrack,
         other: GivenTrack | None = None,
         *,
@@ -215,7 +215,7 @@ class Captioner:
         Raises:
             UserError: as `caption`.
         """
-        own = _sample(video, as_tracks(track, name=name, unit=unit, order=order)[:1], question)
+        own = _sample(self._path(clip), as_tracks(track, name=name, unit=unit, order=order)[:1], question)
         (first,) = own.tracks
         nowhere = TrackRows(first.name, np.zeros(1), np.zeros((1, 4)), "always")
         samples = [own, replace(own, tracks=(nowhere,))]
@@ -239,6 +239,14 @@ class Captioner:
         frames = self.encoder.pictures(caption.sample, plan)
         return contact_sheet([Strip(frames, boxes, [repr(caption)])])
 
+    @cached_property
+    def _kept(self) -> TemporaryDirectory[str]:
+        """Where frames from memory lie, for as long as the captioner is there."""
+        return TemporaryDirectory(prefix="clips-")
+
+    def _path(self, clip: GivenClip) -> Path:
+        return clip_path(clip, Path() if isinstance(clip, str | Path) else Path(self._kept.name))
+
     def _captions(self, samples: Sequence[Sample], decoding: Decoding) -> list[Caption]:
         """Captions of samples that show the same clip."""
         for sample in samples:
@@ -253,14 +261,18 @@ class Captioner:
     def _told(self, sample: Sample, candidates: Sequence[str]) -> Caption:
         shown = Shown.of(sample, self.view)
         boxes = shown.boxes[0] if shown.boxes else np.zeros((len(shown.frames), 4), dtype=np.int64)
-        return Caption(candidates[0], tuple(candidates), sample, shown.frames, boxes)
+        return Caption(candidates[0], tuple(candidates), sample, shown.frames, boxes, self.draw)
 
 
-def _sample(video: str | Path, tracks: tuple[Track, ...], question: str | None) -> Sample:
-    path = Path(video)
-    if not path.exists():
-        raise UserError(f"{path}: not found{lookalike(path)}")
-    check_kind(path, "video")
+def _decoding(settings: Mapping[str, Any]) -> Decoding:
+    known = [field.name for field in fields(Decoding)]
+    for name in settings:
+        if name not in known:
+            raise UserError(f"{name}: is no setting; expected name, unit, order, question or one of {', '.join(known)}")
+    return Decoding(**settings)
+
+
+def _sample(path: Path, tracks: tuple[Track, ...], question: str | None) -> Sample:
     wording = wording_named("coordinates" if tracks else "text_only")
     asked = question or wording.asks(tracks[0].name if tracks else "")
     turns = (question_turn(f"{VIDEO_PLACEHOLDER}\n{asked}"),)

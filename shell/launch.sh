@@ -77,6 +77,8 @@ if [ -z "${MASTER_PORT}" ] && [ "${NNODES}" -eq 1 ]; then
 fi
 export MASTER_PORT=${MASTER_PORT:-34229}
 export TF_CPP_MIN_LOG_LEVEL=3
+# Libraries' warnings, unless they are asked for.
+export PYTHONWARNINGS=${PYTHONWARNINGS:-ignore}
 # What DeepSpeed compiles belongs to one installation: two that share a cache build it anew in turns, and wait in line.
 INSTALLATION=$(command -v torchrun | cksum | cut -d ' ' -f 1)
 export TORCH_EXTENSIONS_DIR=${TORCH_EXTENSIONS_DIR:-${XDG_CACHE_HOME:-${HOME:-/tmp}/.cache}/torch_extensions/${INSTALLATION}}

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import re
 import shutil
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from internvl_chat import Captioner
 from internvl_chat.api import Caption
 from internvl_chat.boxes import load_boxes, parse_box_text
 from internvl_chat.contracts import UserError
+from internvl_chat.data.media.video import read_frames, read_header
 from internvl_chat.data.prompts.wordings import wording_named
 from internvl_chat.data.records.annotations import DatasetEntry
 from internvl_chat.data.records.intentvc import boxes_path_of, video_path_of
@@ -140,6 +143,70 @@ def test_one_box_holds_for_every_frame(captioner: Captioner, video: Path) -> Non
     assert caption.boxes.tolist() == [[100, 200, 300, 450]] * 3
 
 
+def test_frames_in_memory_say_what_the_video_says(captioner: Captioner, video: Path) -> None:
+    frames = read_frames(video, np.arange(read_header(video).timeline.num_frames))
+    track = load_boxes(boxes_path_of(video))
+    of_video = captioner.caption(video, track, max_new_tokens=6)
+    pictures = [Image.fromarray(frame) for frame in frames]
+    for clip in (frames, list(frames), pictures):
+        caption = captioner.caption(clip, track, max_new_tokens=6)
+        assert (caption.text, caption.frames) == (of_video.text, of_video.frames)
+        assert np.array_equal(caption.boxes, of_video.boxes)
+    assert len(list(Path(captioner._kept.name).iterdir())) == 1, "the same frames are written once"
+
+
+def test_one_box_is_followed_from_its_frame(captioner: Captioner, video: Path) -> None:
+    pytest.importorskip("cv2")
+    boxes = load_boxes(boxes_path_of(video))
+    frame = int(np.flatnonzero(boxes.any(axis=1))[2])
+    followed = captioner.caption(video, boxes[frame], track_from=frame, name="cup", max_new_tokens=6)
+    track = captioner.follow(video, boxes[frame], frame, name="cup")
+    again = captioner.caption(video, track, max_new_tokens=6)
+    assert np.array_equal(followed.boxes, again.boxes) and followed.text == again.text
+    assert followed.sample.object_name == "cup"
+    assert len({tuple(box) for box in followed.boxes.tolist()}) > 1, "the box stood still"
+    for given, said in ((boxes, "followed from one box"), ([1, 2, 3, 4], "has no frame 900")):
+        with pytest.raises(UserError, match=said):
+            captioner.follow(video, given, 900)
+
+
+def test_clips_come_one_after_the_other(captioner: Captioner, video: Path) -> None:
+    track = boxes_path_of(video)
+    captions = captioner.caption_clips([(video, track), video, (video, "nowhere.npy")], max_new_tokens=4)
+    assert str(next(captions)) == str(captioner.caption(video, track, max_new_tokens=4))
+    assert str(next(captions)) == str(captioner.caption(video, max_new_tokens=4))
+    with pytest.raises(UserError, match="nowhere.npy"):
+        next(captions)
+
+
+def test_captions_are_pictures_in_a_notebook(captioner: Captioner, video: Path) -> None:
+    caption = captioner.caption(video, [100, 200, 600, 850], max_new_tokens=4)
+    shown = Image.open(BytesIO(caption._repr_png_() or b""))
+    assert np.array_equal(np.asarray(shown), np.asarray(captioner.draw(caption)))
+    following = captioner.follow_the_box(video, [100, 200, 600, 850])
+    both = Image.open(BytesIO(following._repr_png_()))
+    assert both.height == following.own.show().height + following.without.show().height
+
+
+@pytest.mark.parametrize(
+    ("clip", "message"),
+    [
+        (np.zeros((5, 8, 9, 3)), r"a clip of float64: expected uint8, 0 to 255; .*frames \* 255"),
+        (np.zeros((5, 3, 8, 9), np.uint8), r"\[5, 3, 8, 9\]: expected \[T, H, W, 3\]; .*transpose\(0, 2, 3, 1\)"),
+        (np.zeros((8, 9, 3), np.uint8), "as one picture"),
+        (Image.new("RGB", (9, 8)), "as one picture"),
+        ([np.zeros((8, 9, 3), np.uint8), np.zeros((8, 7, 3), np.uint8)], r"frame 1 of a clip is \[8, 7, 3\]"),
+        ([], r"given as ndarray of shape \[0\]"),
+        (7, "a clip given as int: expected the path of a video"),
+        (None, "a clip given as NoneType"),
+    ],
+    ids="floats channels-first array picture sizes empty number none".split(),
+)
+def test_a_clip_that_is_none_gets_a_sentence(captioner: Captioner, clip: Any, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        captioner.caption(clip)
+
+
 def test_a_clip_without_a_track_is_described_as_a_whole(captioner: Captioner, video: Path) -> None:
     caption = captioner.caption(video, max_new_tokens=4)
     assert not caption.boxes.any()
@@ -172,19 +239,9 @@ def test_a_chat_shares_the_weights(captioner: Captioner, video: Path) -> None:
         ([0.1, 0.2, 0.3, 0.4], {}, "in fractions, expected thousandths"),
         ([400, 40, 500, 80], {"unit": "pixels"}, "leaves the picture"),
         ([1, 2, 3, 4], {"num_candidates": 2}, "--num_candidates 2"),
+        ([1, 2, 3, 4], {"frames": 2}, "frames: is no setting; expected name, unit, order"),
     ],
-    ids=[
-        "no file",
-        "three columns",
-        "one row",
-        "no track",
-        "unit",
-        "frame",
-        "fractions",
-        "a fraction",
-        "outside",
-        "decoding",
-    ],
+    ids="no-file three-columns one-row no-track unit frame fractions a-fraction outside decoding setting".split(),
 )
 def test_what_cannot_be_used_is_said(
     captioner: Captioner, video: Path, track: Any, settings: dict[str, Any], message: str

@@ -36,6 +36,7 @@ FLOOR_OF_ROOM = {
     "inference": 2,
     "planning": 2,
     "trackers": 2,
+    "captions": 3,
     "api": 3,
     "train": 3,
     "tasks": 3,

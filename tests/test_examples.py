@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 import runpy
 import shutil
 import sys
@@ -38,9 +39,10 @@ def test_a_clip_is_captioned_and_follows_the_box_or_not(
     own, other = (video_path_of(shapes_entry.root, i) for i in sorted(pairs.items())[0])
     said = run_example("caption_a_clip.py", captioner_folder, own, boxes_path_of(own), "circle")
     tracks = boxes_path_of(own), boxes_path_of(other)
-    compared = run_example("follow_the_box.py", captioner_folder, own, *tracks, tmp_path / "own.png").splitlines()
+    compared = run_example("follow_the_box.py", captioner_folder, own, *tracks, tmp_path / "own.png")
     assert said.strip()
-    assert [line.split(":")[0] for line in compared[:3]] == ["own box", "no box", "other's box"]
+    # A model of random weights writes line breaks too.
+    assert re.search(r"\Aown box: .*^no box: .*^other's box: ", compared, re.DOTALL | re.MULTILINE)
     assert Image.open(tmp_path / "own.png").width > 300
 
 

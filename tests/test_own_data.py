@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import ast
 import csv
 import json
 import re
 import shlex
 import shutil
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -25,6 +28,7 @@ SECTION = README.partition("## Your own data in four steps")[2].partition("In Py
 LINES = re.findall(r"^ +(python -m internvl_chat .+)$", SECTION, re.MULTILINE)
 # A model of two steps says little; it is the way that is tested.
 SHORT = "--max_steps 2 --save_steps 2 --gpus 1 --batch_size 2 --per_device_batch_size 2".split()
+FEW_WORDS = ["--max_new_tokens", "8"]
 
 
 def key_frames(text: Path) -> Iterator[tuple[int, list[float]]]:
@@ -56,6 +60,16 @@ def write_own_data(shapes: Path, folder: Path) -> None:
         writer.writerows(rows)
 
 
+def train_twice(words: list[str], folder: Path) -> None:
+    """Train as it is typed, and beside it once more: two runs that start together on one machine both finish."""
+    argv = ["-m", "internvl_chat", *words, *SHORT]
+    with ThreadPoolExecutor() as pool:
+        runs = [pool.submit(run_python, *argv, *more, cwd=folder) for more in ([], ["--out", "work_dirs/other"])]
+    for done in (run.result() for run in runs):
+        assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    assert (folder / "work_dirs" / "other" / "run.json").is_file()
+
+
 def test_the_four_steps(
     shapes_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -66,10 +80,9 @@ def test_the_four_steps(
     printed = {}
     for words in commands:
         if words[0] == "train":
-            done = run_python("-m", "internvl_chat", *words, *SHORT, cwd=tmp_path)
-            assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+            train_twice(words, tmp_path)
         else:
-            code = main(words)
+            code = main([*words, *FEW_WORDS] if words[0] in ("eval", "control") else words)
             printed[words[0]] = capsys.readouterr().out
             assert code == 0, words
     assert "0 errors" in printed["check"]
@@ -81,3 +94,23 @@ def test_the_four_steps(
     assert re.search(r"^swap .*\b8\b", printed["control"], re.MULTILINE), printed["control"]
     for name in ("check.html", "captions.png", "report.html", "control.png", "work_dirs/mine/run.json"):
         assert (tmp_path / name).stat().st_size > 1000, name
+    run_notebook(ROOT / "examples" / "own_data.ipynb")
+    assert len(read_predictions(tmp_path / "said.json")) == 8
+    assert (tmp_path / "notebook.html").stat().st_size > 1000
+
+
+def run_notebook(path: Path) -> None:
+    """The code of a notebook, cell after cell, and what each cell's last expression shows."""
+    cells = [cell for cell in json.loads(path.read_text(encoding="utf-8"))["cells"] if cell["cell_type"] == "code"]
+    names: dict[str, Any] = {}
+    shown = []
+    for cell in cells:
+        program = ast.parse("".join(cell["source"]))
+        last = program.body[-1]
+        if isinstance(last, ast.Expr):
+            kept = ast.Assign([ast.Name("shown", ast.Store())], last.value)
+            program.body[-1] = ast.copy_location(kept, last)
+        exec(compile(ast.fix_missing_locations(program), str(path), "exec"), names)
+        shown.append(names.pop("shown", None))
+    pictures = [value._repr_png_() for value in shown if hasattr(value, "_repr_png_")]
+    assert len(pictures) == 3 and all(picture.startswith(b"\x89PNG") for picture in pictures)

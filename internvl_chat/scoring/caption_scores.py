@@ -186,7 +186,7 @@ def _bleu_sums(truth: Tokens, said: Tokens) -> FloatArray:
 @contextlib.contextmanager
 def _unheard() -> Iterator[None]:
     """Keep what Java writes to standard error from the screen, unless Python's warnings are asked for."""
-    if sys.warnoptions:
+    if sys.warnoptions not in ([], ["ignore"]):
         yield
         return
     screen, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
