@@ -210,3 +210,24 @@ def test_a_flag_that_is_cut_short_is_refused(capsys: pytest.CaptureFixture[str])
     usage, error = capsys.readouterr().err.splitlines()
     assert usage.startswith("usage: python -m internvl_chat picture [flags]; ")
     assert error == "error: --num_frame: is not known here: did you mean --num_frames?"
+
+
+def test_results_are_objects_too(shapes_meta: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What a command prints is JSON with --json; those without the flag print an object as it is, or what is a talk."""
+
+    def told(*argv: object) -> dict[str, object]:
+        assert main([*map(str, argv), "--json"]) == 0
+        return json.loads(capsys.readouterr().out)
+
+    root = shapes_meta.parent / "data"
+    lines = tmp_path / "lines.jsonl"
+    assert told("annotate", "--captions", root / "train.json", "--out", lines) == {"out": str(lines), "captions": 30}
+    assert told("npy", "--root", root, "--workers", 1) == {"written": 0, "skipped": 12, "failed": 0}
+    picture = tmp_path / "a.png"
+    frames = told("picture", "--meta", shapes_meta, "--out", picture, "--num_frames", 2)["frames"]
+    assert frames == [5, 17]
+    without = {name for name, parser in parsers().items() if "--json" not in parser._option_string_actions}
+    prints_json = {"eval", "eval_const", "control", "evaluate", "ablation", "score-answers"}
+    talks = {"chat", "web", "serve", "train"}
+    keeps_files = {"track", "caption-videos", "render-texts", "extract-features", "verify"}
+    assert without == prints_json | talks | keeps_files

@@ -7,11 +7,10 @@ text_only. With --meta_out the meta JSON that points at the annotation is writte
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
 from internvl_chat.choices import PROMPT_FORMS
-from internvl_chat.commands.options import counted, file_to_write
+from internvl_chat.commands.options import add_json, counted, file_to_write, tell
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -23,6 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--meta_out", type=file_to_write, help="also write a meta JSON here; needs --root")
     parser.add_argument("--root", type=Path, help="the videos' root, for --meta_out")
+    add_json(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -43,5 +43,5 @@ def run(args: argparse.Namespace) -> int:
         named = {"object_names": names} if names else {}
         settings = {"data_augment": False, "repeat_time": 1, "length": count, **named}
         write_meta(args.meta_out, "captions", args.root, args.out, **settings)
-    sys.stdout.write(f"{args.out}: {counted(count, 'caption')}\n")
+    tell(args, f"{args.out}: {counted(count, 'caption')}", out=args.out, captions=count)
     return 0

@@ -9,10 +9,17 @@ ranks share the work.
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
-from internvl_chat.commands.options import add_feeding_options, add_model_options, counted, file_to_write, positive_int
+from internvl_chat.commands.options import (
+    add_feeding_options,
+    add_json,
+    add_model_options,
+    counted,
+    file_to_write,
+    positive_int,
+    tell,
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -23,6 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--root", type=Path, help="the folder that its paths are relative to (default: the file's own)")
     add("--out", type=file_to_write, required=True, help="JSONL to write")
     add("--limit", type=positive_int, help="answer so many records, the first ones (default: all)")
+    add_json(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -55,8 +63,13 @@ def run(args: argparse.Namespace) -> int:
     if opened.ranks.is_first:
         write_facts(args.out, session.facts(args.records, decoding))
         written = write_jsonl(args.out, answer_records(samples, predictions.captions))
-        sys.stdout.write(
-            f"{args.out}: {counted(written, 'record')}, {counted(len(predictions.candidates), 'answer')}\n"
+        answers = len(predictions.candidates)
+        tell(
+            args,
+            f"{args.out}: {counted(written, 'record')}, {counted(answers, 'answer')}",
+            out=args.out,
+            records=written,
+            answers=answers,
         )
     opened.ranks.leave()
     return 1 if predictions.failures else 0

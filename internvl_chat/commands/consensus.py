@@ -9,11 +9,10 @@ of both against them is highest is chosen. Needs no Java.
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
 from internvl_chat.choices import CONSENSUS_UTILITIES
-from internvl_chat.commands.options import counted, file_to_write
+from internvl_chat.commands.options import add_json, counted, file_to_write, tell
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,6 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--metric", choices=CONSENSUS_UTILITIES, default="CIDEr", help="utility (default: %(default)s)")
     parser.add_argument("--version", default="consensus", help="the output's version text (default: %(default)s)")
+    add_json(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -45,5 +45,7 @@ def run(args: argparse.Namespace) -> int:
     chosen = sum(choice.utilities[choice.index] for choice in choices.values()) / len(choices)
     any_one = sum(choice.utilities.mean() for choice in choices.values()) / len(choices)
     gain = f"expected {args.metric} {chosen:.4f}, a random candidate's {any_one:.4f}"
-    sys.stdout.write(f"{args.out}: {counted(len(choices), 'caption')}; {gain}\n")
+    tell(
+        args, f"{args.out}: {counted(len(choices), 'caption')}; {gain}", out=args.out, captions=len(choices), gain=gain
+    )
     return 0

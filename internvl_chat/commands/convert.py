@@ -12,8 +12,9 @@ neither (Artemis: Llama and CLIP).
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
+
+from internvl_chat.commands.options import add_json, tell
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -23,6 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     way.add_argument("--to", choices=("original", "hf"), help="layout to write")
     way.add_argument("--vision_tower", metavar="TOWER", help="begin a base of a bare language model and this tower")
     parser.add_argument("--max_shard_gb", type=float, default=5.0, help="largest file, GB (default: %(default)s)")
+    add_json(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -31,10 +33,11 @@ def run(args: argparse.Namespace) -> int:
 
     if args.vision_tower:
         begin_base(args.source, args.vision_tower, args.target)
-        sys.stdout.write(f"{args.target}: a base of {args.source} and {args.vision_tower}, to be pretrained\n")
+        text = f"{args.target}: a base of {args.source} and {args.vision_tower}, to be pretrained"
+        tell(args, text, out=args.target)
         return 0
     count = convert_checkpoint(args.source, args.target, args.to, int(args.max_shard_gb * 1e9))
     if args.to == "hf":
         rewrite_tokenizer(args.source, args.target)
-    sys.stdout.write(f"{args.target}: {count} tensors in the {args.to} layout\n")
+    tell(args, f"{args.target}: {count} tensors in the {args.to} layout", out=args.target, tensors=count)
     return 0

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from internvl_chat.choices import CONVERTERS, CONVERTERS_BOTH_WAYS, PROMPT_FORMS
-from internvl_chat.commands.options import count, file_to_write, positive_int
+from internvl_chat.commands.options import add_json, count, file_to_write, positive_int, tell
 
 if TYPE_CHECKING:
     from internvl_chat.data.converters.forms.conversion import Conversion
@@ -52,6 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--unit", choices=CSV_UNITS, default="pixels", help="boxes-csv: of the numbers (default: %(default)s)")
     add("--first_frame", type=count, default=0, help="boxes-csv: the first frame's number (default: %(default)s)")
     add("--interpolate", action="store_true", help="boxes-csv: fill in the frames between an object's boxes")
+    add_json(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -103,7 +104,7 @@ def run(args: argparse.Namespace) -> int:
         sys.stderr.write(f"{args.skip_bad}: {len(faults)} faults, what has one was left out\n")
     if args.meta_out:
         write_meta(args.meta_out, args.out.stem, root, args.out, data_augment=False, repeat_time=1, length=written)
-    sys.stdout.write(f"{args.out}: {written} records\n")
+    tell(args, f"{args.out}: {written} records", out=args.out, records=written, faults=len(faults))
     return 0
 
 
@@ -133,7 +134,7 @@ def _write_other(args: argparse.Namespace, reader: RecordReader, options: Conver
         write_json(args.out, written)
     else:
         write_jsonl(args.out, written)
-    sys.stdout.write(f"{args.out}: {len(written)} records\n")
+    tell(args, f"{args.out}: {len(written)} records", out=args.out, records=len(written))
     return 0
 
 

@@ -15,7 +15,7 @@ import os
 import sys
 from pathlib import Path
 
-from internvl_chat.commands.options import positive_int
+from internvl_chat.commands.options import add_json, positive_int, tell
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -25,6 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--rate", type=float, default=1.0, help="frames a second (default: %(default)s)")
     add("--records", type=Path, help="records whose videos lie under VIDEOS")
     add("--workers", type=positive_int, default=os.cpu_count(), help="processes (default: one a core)")
+    add_json(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -46,14 +47,15 @@ def run(args: argparse.Namespace) -> int:
     lost = [folder.video for folder in folders if folder.fault]
     pictures = sum(folder.num_pictures for folder in folders)
     were_there = sum(folder.was_there for folder in folders)
-    sys.stdout.write(
-        f"{args.out}: {len(folders) - len(lost)} videos, {pictures} frames; {were_there} were there, "
-        f"{len(lost)} cannot be read\n"
-    )
+    read = len(folders) - len(lost)
+    lines = [f"{args.out}: {read} videos, {pictures} frames; {were_there} were there, {len(lost)} cannot be read"]
     if args.records:
         annotation = args.out / "records.jsonl"
         records = frame_folders.folder_records(args.records, args.videos, shown, lost)
         count = write_jsonl(annotation, records)
         write_meta(args.out / "meta.json", args.records.stem, args.out, annotation, length=count)
-        sys.stdout.write(f"{annotation}: {count} records\n")
+        lines.append(f"{annotation}: {count} records")
+    tell(
+        args, "\n".join(lines), out=args.out, videos=read, frames=pictures, were_there=were_there, unreadable=len(lost)
+    )
     return 1 if lost else 0

@@ -8,10 +8,9 @@ InternVL2 guide's generator.
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
-from internvl_chat.commands.options import count, png_path, positive_int, save_png
+from internvl_chat.commands.options import add_json, count, png_path, positive_int, save_png, tell
 
 CLASSES = ("rec", "diamond", "ellipse", "circle", "parallel", "line")
 
@@ -27,6 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--grid", type=positive_int, nargs="+", help="cells a side, drawn from these (default: 2 to 5, mostly 4)")
     add("--sheet", type=png_path, help="write a PNG of some pictures with their boxes")
     add("--sheet_images", type=positive_int, default=6, help="pictures on the sheet (default: %(default)s)")
+    add_json(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -47,5 +47,5 @@ def run(args: argparse.Namespace) -> int:
         save_png(boxed_sheet(pictures), args.sheet)
     num_boxes = sum(len(page.objects) for part in parts.values() for page in part)
     counts = ", ".join(f"{len(pages)} {part}" for part, pages in parts.items())
-    sys.stdout.write(f"{args.out}: {counts} images, {num_boxes} boxes\n")
+    tell(args, f"{args.out}: {counts} images, {num_boxes} boxes", out=args.out, images=counts, boxes=num_boxes)
     return 0

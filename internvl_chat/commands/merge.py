@@ -10,10 +10,9 @@ bfloat16 would round away of LoRA's update.
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
-from internvl_chat.commands.options import add_base
+from internvl_chat.commands.options import add_base, add_json, tell
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -22,6 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_base(parser)
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), help="of the weights (default: as they are stored)")
     parser.add_argument("--max_shard_gb", type=float, default=5.0, help="largest file, GB (default: %(default)s)")
+    add_json(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -38,5 +38,5 @@ def run(args: argparse.Namespace) -> int:
         max_shard_bytes=int(args.max_shard_gb * 1e9),
     )
     rewrite_tokenizer(args.checkpoint, args.target)
-    sys.stdout.write(f"{args.target}: {count} tensors; the base is no longer needed\n")
+    tell(args, f"{args.target}: {count} tensors; the base is no longer needed", out=args.target, tensors=count)
     return 0

@@ -16,7 +16,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from internvl_chat.choices import COUNTED_IN
-from internvl_chat.commands.options import add_meta
+from internvl_chat.commands.options import add_json, add_meta, tell
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -37,6 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "(default: %(default)s)",
     )
     parser.add_argument("--overwrite", action="store_true", help="write again what is up to date")
+    add_json(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -60,9 +61,8 @@ def run(args: argparse.Namespace) -> int:
         pass
     for _, reason in report.failed:
         sys.stderr.write(f"failed: {reason}\n")
-    sys.stdout.write(
-        f"{len(report.written)} written, {len(report.skipped)} skipped (up to date), {len(report.failed)} failed\n"
-    )
+    counts = {"written": len(report.written), "skipped": len(report.skipped), "failed": len(report.failed)}
+    tell(args, "{written} written, {skipped} skipped (up to date), {failed} failed".format(**counts), **counts)
     return 1 if report.failed else 0
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import json
+import logging
 import os
 import re
 import sys
@@ -42,6 +44,8 @@ def quieten() -> None:
     if not sys.warnoptions:
         warnings.simplefilter("ignore")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    # Imported by peft, it tells what it cannot use.
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
 
 
 def as_declared(words: Sequence[str]) -> list[str]:
@@ -181,6 +185,15 @@ def save_png(picture: Image.Image, path: Path) -> None:
         picture.save(path)
     except OSError as error:
         raise UserError(f"{path}: cannot be written ({error.strerror})") from error
+
+
+def add_json(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+
+
+def tell(args: argparse.Namespace, text: str, **result: Any) -> None:
+    """Print what a command made: a line to read, or with --json the same as one object."""
+    sys.stdout.write(f"{json.dumps(result, default=str)}\n" if args.json else f"{text}\n")
 
 
 def add_meta(parser: argparse.ArgumentParser) -> None:

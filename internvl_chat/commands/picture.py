@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
-from internvl_chat.commands.options import add_meta, add_video_backend, png_path, positive_int, save_png
+from internvl_chat.commands.options import add_json, add_meta, add_video_backend, png_path, positive_int, save_png, tell
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -17,6 +16,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=png_path, default=Path("picture.png"), help="PNG to write (default: %(default)s)")
     parser.add_argument("--num_frames", type=positive_int, default=8, help="frames to show (default: %(default)s)")
     add_video_backend(parser)
+    add_json(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -44,5 +44,6 @@ def run(args: argparse.Namespace) -> int:
     lines = [f"[{sample.id}] {turn.text}" if turn.speaker == "human" else turn.text for turn in sample.turns]
     strip = Strip(read_pictures(sample, indices, args.video_backend), boxes, lines)
     save_png(contact_sheet([strip]), args.out)
-    sys.stdout.write(f"{args.out}: {sample.id}, frames {indices.tolist()}\n")
+    frames = indices.tolist()
+    tell(args, f"{args.out}: {sample.id}, frames {frames}", out=args.out, id=sample.id, frames=frames)
     return 0

@@ -24,7 +24,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from internvl_chat.commands.options import add_scoring_options, counted, file_to_write, positive_int, run_file
+from internvl_chat.commands.options import (
+    add_json,
+    add_scoring_options,
+    counted,
+    file_to_write,
+    positive_int,
+    run_file,
+    tell,
+)
 
 if TYPE_CHECKING:
     from internvl_chat.reports.html import RunFacts
@@ -53,6 +61,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="clips on the sheet: half gains and half losses, or the first ones (%(default)s)",
     )
     parser.add_argument("--num_frames", type=positive_int, help="frames of a clip (default: 4, in a gallery 8)")
+    add_json(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -83,7 +92,14 @@ def run(args: argparse.Namespace) -> int:
     write_text(args.out, html)
     for video_id, reason in faults.items():
         sys.stderr.write(f"error: {video_id} is not shown: {reason}\n")
-    sys.stdout.write(f"{args.out}: {counted(len(predictions), 'run')}, {len(html.encode()) / 2**20:.1f} MiB\n")
+    size = len(html.encode())
+    tell(
+        args,
+        f"{args.out}: {counted(len(predictions), 'run')}, {size / 2**20:.1f} MiB",
+        out=args.out,
+        runs=list(predictions),
+        bytes=size,
+    )
     # A text browser would take over the terminal.
     if args.open and (sys.platform in ("darwin", "win32") or any(os.environ.get(name) for name in _DISPLAYS)):
         webbrowser.open(args.out.resolve().as_uri())

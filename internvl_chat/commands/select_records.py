@@ -11,10 +11,9 @@ frame; --for idefics3: 65, 10240 and 169. The other flags say otherwise, for any
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
-from internvl_chat.commands.options import file_to_write, positive_int
+from internvl_chat.commands.options import add_json, file_to_write, positive_int, tell
 
 MODELS = ("minicpm-v", "idefics3")
 
@@ -30,6 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--tokens_per_frame", type=positive_int, help="tokens that a frame counts")
     add("--max_tokens", type=positive_int, help="most tokens of a record, frames included")
     add("--max_question_words", type=positive_int, help="leave out questions of so many words or more (default: none)")
+    add_json(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -49,7 +49,8 @@ def run(args: argparse.Namespace) -> int:
     if not kept:
         raise UserError(f"{args.records}: no record of {len(judged)} is left: {dict(reasons(judged))}")
     write_jsonl(args.out, kept)
-    sys.stdout.write(f"{args.out}: {len(kept)} of {len(judged)} records\n")
-    for reason, count in reasons(judged).most_common():
-        sys.stdout.write(f"left out: {count} {reason}\n")
+    left_out = dict(reasons(judged).most_common())
+    lines = [f"{args.out}: {len(kept)} of {len(judged)} records"]
+    lines += [f"left out: {number} {reason}" for reason, number in left_out.items()]
+    tell(args, "\n".join(lines), out=args.out, records=len(kept), of=len(judged), left_out=left_out)
     return 0

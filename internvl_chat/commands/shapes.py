@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
-from internvl_chat.commands.options import count, positive_int
+from internvl_chat.commands.options import add_json, count, positive_int, tell
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -15,6 +14,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--public_clips", type=count, default=50, help="(default: %(default)s)")
     parser.add_argument("--private_clips", type=count, default=50, help="(default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="(default: %(default)s)")
+    add_json(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -31,5 +31,6 @@ def run(args: argparse.Namespace) -> int:
         )
     except FileExistsError as error:
         raise UserError(str(error)) from error
-    sys.stdout.write(f"{args.out}: {', '.join(f'{n} {part}' for part, n in counts.items())} ids\n")
+    ids = ", ".join(f"{n} {part}" for part, n in counts.items())
+    tell(args, f"{args.out}: {ids} ids", out=args.out, ids=counts)
     return 0

@@ -9,8 +9,9 @@ the IntentVC challenge's 210 public and 210 private ones unless --ids gives othe
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
+
+from internvl_chat.commands.options import add_json, tell
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -23,6 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--ids", type=Path, help="other ids: a JSON list or captions file with --part, or {'public': [], 'private': []}"
     )
+    add_json(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -35,8 +37,6 @@ def run(args: argparse.Namespace) -> int:
     parts = [split for split in SPLITS if args.part in (None, "both", split)]
     expected = read_ids_of_parts(args.ids, parts) if args.ids else {split: challenge_ids(split) for split in parts}
     problems = validate_submission(args.file, expected)
-    for problem in problems:
-        sys.stdout.write(f"{problem}\n")
     what = f"{len(problems)} problem{'s' if len(problems) > 1 else ''}" if problems else "valid"
-    sys.stdout.write(f"{args.file}: {what}\n")
+    tell(args, "\n".join([*problems, f"{args.file}: {what}"]), file=args.file, valid=not problems, problems=problems)
     return 1 if problems else 0
