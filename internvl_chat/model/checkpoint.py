@@ -169,6 +169,22 @@ def load_trained(model: PreTrainedModel | PeftModel, folder: Path) -> None:
             )
 
 
+def load_trained_anywhere(model: PreTrainedModel | PeftModel, folder: Path) -> None:
+    """`load_trained` into a model that ZeRO-3 may have spread over the ranks.
+
+    Raises:
+        UserError: as `load_trained` does.
+    """
+    spread = [p for p in model.parameters() if p.requires_grad and hasattr(p, "ds_id")]
+    if not spread:
+        load_trained(model, folder)
+        return
+    import deepspeed
+
+    with deepspeed.zero.GatheredParameters(spread, modifier_rank=0):
+        load_trained(model, folder)
+
+
 def _read_tensors(path: Path) -> dict[str, torch.Tensor]:
     try:
         return load_file(path)

@@ -114,6 +114,12 @@ class FinetuneArguments(TrainingArguments):
     overwrite_output_dir: bool = field(
         default=False, metadata={"help": "Start anew in a used output_dir; without it training resumes."}
     )
+    universal: bool = field(
+        default=False,
+        metadata={
+            "help": "Under DeepSpeed go on with another number of ranks: all but the optimizer's moments goes on."
+        },
+    )
     evaluation_strategy: str | None = field(default=None, metadata={"help": "Old name of --eval_strategy."})
     dry_run: int = field(
         default=0,

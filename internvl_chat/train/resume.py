@@ -91,23 +91,38 @@ def checked_checkpoint(run: RunArguments) -> Path | None:
     if checkpoint:
         check_same_parts_trained(checkpoint, run.model)
         if run.training.deepspeed:
-            check_same_ranks(checkpoint, run.training.world_size)
+            check_ranks(checkpoint, run.training.world_size, run.training.universal)
     return checkpoint
 
 
-def check_same_ranks(checkpoint: Path, world_size: int) -> None:
+def ranks_of(checkpoint: Path) -> int:
+    """How many ranks wrote a checkpoint: each of several leaves the state of its random numbers."""
+    return max(1, len(list(checkpoint.glob("rng_state_*.pth"))))
+
+
+def check_ranks(checkpoint: Path, world_size: int, universal: bool) -> None:
     """DeepSpeed cut the optimizer's state into a piece a rank.
 
+    Args:
+        universal: go on with any number of ranks all the same, with an optimizer that begins anew.
     Raises:
-        UserError: `run.json` beside the checkpoint speaks of another number of ranks.
+        UserError: the checkpoint was written by another number of ranks, and the run is not `universal`.
     """
-    record = checkpoint.parent / RUN_RECORD_NAME
-    before = read_json(record).get("world_size", world_size) if record.is_file() else world_size
-    if before != world_size:
+    before = ranks_of(checkpoint)
+    if before == world_size:
+        return
+    if not universal:
         raise UserError(
             f"{checkpoint}: was written by {before} ranks, and this run has {world_size}: go on with {before} GPUs, or "
-            "start anew in another --output_dir"
+            "give --universal True, which takes its weights and schedule and begins with a new optimizer"
         )
+    logger.warning(
+        "%s: was written by %d ranks, and this run has %d: weights, step and schedule go on, and the moments of the "
+        "optimizer begin anew",
+        checkpoint,
+        before,
+        world_size,
+    )
 
 
 def check_same_parts_trained(checkpoint: Path, args: ModelArguments) -> None:

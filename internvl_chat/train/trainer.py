@@ -19,12 +19,19 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from internvl_chat.data.prompts.encoder import PromptConfig
 from internvl_chat.data.training_set.dataset import CaptionDataset, EpochSampler, PackSampler
 from internvl_chat.families import family_of_style
-from internvl_chat.model.checkpoint import COMPLETION_MARK_NAME, file_sizes, list_files, load_trained, save_trained
+from internvl_chat.model.checkpoint import (
+    COMPLETION_MARK_NAME,
+    file_sizes,
+    list_files,
+    load_trained,
+    load_trained_anywhere,
+    save_trained,
+)
 from internvl_chat.model.trainable import TrainablePart
 from internvl_chat.planning.footprint import Footprint
 from internvl_chat.train.fault_log import FaultLog
 from internvl_chat.train.first_step import ExactPositions, check_first_loss
-from internvl_chat.train.resume import RememberFaults
+from internvl_chat.train.resume import RememberFaults, ranks_of
 from internvl_chat.train.throughput import Throughput
 from internvl_chat.train.validation import Validation
 from internvl_chat.train.workload import peak_flops, tile_cost
@@ -172,6 +179,18 @@ class BoxCaptionTrainer(Trainer):
             self.control.should_training_stop = True
         if not self.control.should_training_stop:
             super()._run_epoch(**kwargs)
+
+    def _prepare_for_training(
+        self, max_steps: int, train_dataloader: DataLoader, resume_from_checkpoint: str | None
+    ) -> tuple[Any, DataLoader]:
+        """Of what another number of ranks left under DeepSpeed, the weights and the schedule alone can be read."""
+        is_cut_otherwise = resume_from_checkpoint and ranks_of(Path(resume_from_checkpoint)) != self.args.world_size
+        if not (resume_from_checkpoint and is_cut_otherwise and self.is_deepspeed_enabled):
+            return super()._prepare_for_training(max_steps, train_dataloader, resume_from_checkpoint)
+        load_trained_anywhere(self.model, Path(resume_from_checkpoint))
+        prepared = super()._prepare_for_training(max_steps, train_dataloader, None)
+        self._load_optimizer_and_scheduler(resume_from_checkpoint)
+        return prepared
 
     def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
         """A folder of the same step is another run's, or was cut off: nothing of it may be mixed with this one."""

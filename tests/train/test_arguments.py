@@ -17,7 +17,12 @@ from internvl_chat.files import write_json
 from internvl_chat.model.checkpoint import COMPLETION_MARK_NAME, FILE_LIST_NAME, file_sizes, list_files
 from internvl_chat.train.arguments import FinetuneArguments, ModelArguments, RunArguments
 from internvl_chat.train.finetune_w_bboxes_ml import parse_arguments, trains_with_deepspeed
-from internvl_chat.train.resume import check_same_parts_trained, checkpoint_to_resume, note_replaced_checkpoints
+from internvl_chat.train.resume import (
+    check_ranks,
+    check_same_parts_trained,
+    checkpoint_to_resume,
+    note_replaced_checkpoints,
+)
 from internvl_chat.train.validation import Validation, hold_out
 from internvl_chat.train.workload import (
     ShownAmounts,
@@ -206,6 +211,19 @@ def test_a_run_goes_on_with_the_parts_that_it_trained(tmp_path: Path) -> None:
     check_same_parts_trained(folder, full)
     with pytest.raises(UserError, match="checkpoint-3: was trained with --use_llm_lora 0, and this run has 16"):
         check_same_parts_trained(folder, lora)
+
+
+def test_another_number_of_ranks_is_refused_or_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    folder = checkpoint(tmp_path / "checkpoint-3")
+    check_ranks(folder, 1, universal=False)
+    for rank in range(3):
+        (folder / f"rng_state_{rank}.pth").touch()
+    check_ranks(folder, 3, universal=False)
+    assert not caplog.text
+    with pytest.raises(UserError, match="written by 3 ranks, and this run has 2: .*--universal True"):
+        check_ranks(folder, 2, universal=False)
+    check_ranks(folder, 2, universal=True)
+    assert "the moments of the optimizer begin anew" in caplog.text
 
 
 def test_weights_alone_are_nothing_to_go_on_from(tmp_path: Path) -> None:

@@ -48,7 +48,7 @@ def track_of(numbers: list[int], seconds: list[float] | None = None) -> dict[str
     return {**track, "by": "second", "boxes": {f"{s:.6f}": box for s, box in zip(seconds, boxes, strict=True)}}
 
 
-@settings(max_examples=6, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=4, deadline=None, database=None, suppress_health_check=list(HealthCheck))
 @given(
     turn=st.tuples(st.sampled_from([0, 90, 180, 270]), st.booleans(), st.booleans()),
     steps=st.lists(st.sampled_from([10, 10, 20, 35, 600]), min_size=9, max_size=12),
