@@ -29,7 +29,6 @@ from internvl_chat.constants import VIDEO_PLACEHOLDER
 from internvl_chat.contracts import Sample, Track, TrackRows, UserError
 from internvl_chat.data.media.drawing import Strip, contact_sheet
 from internvl_chat.data.media.given_clips import GivenClip, clip_path
-from internvl_chat.data.media.sources import read_media_header
 from internvl_chat.data.prompts.encoder import SampleEncoder
 from internvl_chat.data.prompts.wordings import question_turn, wording_named
 from internvl_chat.data.records.given_boxes import check_given_boxes
@@ -65,7 +64,7 @@ class Shown:
             UserError: its files or tracks cannot be used.
         """
         frames = view.encoder.choose_frames(sample, view.num_frames, "centre")
-        header = read_media_header(sample)
+        header = view.encoder.header(sample)
         boxes = tuple(boxes_at(track, frames, header, sample.source) for track in sample.tracks)
         has_times = sample.video_path is not None and header.frames_per_second > 0
         seconds = header.timeline.seconds_of(frames).tolist() if has_times else ()

@@ -94,22 +94,30 @@ class Unreadable:
 
 def plan_ask(ask: Ask, views: Sequence[Viewpoint]) -> PlannedAsk | Unreadable:
     """Read what is needed to place the ask in a batch: its text, its boxes and its video's header."""
+    try:
+        return ask_with_plans(ask, [view.plan(sample) for view, sample in zip(views, ask.samples, strict=True)])
+    except UserError as error:
+        return Unreadable((ask.id,), str(error))
+
+
+def ask_with_plans(ask: Ask, plans: Sequence[SamplePlan]) -> PlannedAsk:
+    """The ask with what is needed of its samples' plans, one a view.
+
+    Raises:
+        UserError: a file of its pictures cannot be read.
+    """
     digest = hashlib.sha256(ask.id.encode())
     lengths: list[int] = []
     pictures: list[object] = []
-    try:
-        for view, sample in zip(views, ask.samples, strict=True):
-            plan = view.plan(sample)
-            lengths.append(len(plan.input_ids))
-            paths = [path for path in (sample.video_path, *sample.image_paths) if path]
-            media = [*map(str, paths), *map(content_mark, paths)]
-            painted = [boxes.tolist() for boxes in plan.painted]
-            shown = json.dumps([plan.frame_indices.tolist(), plan.views, painted])
-            pictures.append((*media, shown))
-            marks = media[len(paths) :]
-            digest.update(json.dumps([marks, plan.input_ids, shown, plan.boxes.tolist()]).encode())
-    except UserError as error:
-        return Unreadable((ask.id,), str(error))
+    for plan, sample in zip(plans, ask.samples, strict=True):
+        lengths.append(len(plan.input_ids))
+        paths = [path for path in (sample.video_path, *sample.image_paths) if path]
+        media = [*map(str, paths), *map(content_mark, paths)]
+        painted = [boxes.tolist() for boxes in plan.painted]
+        shown = json.dumps([plan.frame_indices.tolist(), plan.views, painted])
+        pictures.append((*media, shown))
+        marks = media[len(paths) :]
+        digest.update(json.dumps([marks, plan.input_ids, shown, plan.boxes.tolist()]).encode())
     return PlannedAsk(ask, tuple(lengths), tuple(pictures), digest.hexdigest()[:16])
 
 

@@ -75,7 +75,7 @@ class Job:
         return self.planned.pictures, self.manner
 
     def settle(self, answer: list[Candidate] | BaseException) -> None:
-        if self.answer.done():
+        if self.answer.done() or self.is_over:
             return
         if isinstance(answer, BaseException):
             self.answer.set_exception(answer)
@@ -224,6 +224,8 @@ class Batcher:
 
     def _take_note(self, reading: asyncio.Future[EncodedClip | Unreadable]) -> None:
         key = self._reading.pop(reading)
+        if reading.cancelled():
+            return
         read = reading.exception() or reading.result()
         if isinstance(read, EncodedClip):
             self._clips[key].vision = read.views[0].vision

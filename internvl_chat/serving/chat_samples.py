@@ -13,7 +13,7 @@ from internvl_chat.data.records.reader import read_tracks
 from internvl_chat.inference.chat import below_images
 from internvl_chat.inference.decoding import Decoding
 from internvl_chat.serving.chat_requests import ChatRequest, ImagePart, Message, Showing, TextPart, VideoPart
-from internvl_chat.serving.media.media_limits import check_length, check_picture, check_video
+from internvl_chat.serving.media.media_limits import check_picture, check_video
 from internvl_chat.serving.refusals import Refusal
 from internvl_chat.serving.server_limits import ServerLimits
 
@@ -93,7 +93,6 @@ class QuestionReader:
             frame_numbers=tuple(showing.frames or ()),
         )
         _check_showing(showing, seen, self.limits)
-        check_length(sample, self.limits)
         return sample
 
     def _text(self, number: int, message: Message) -> str:

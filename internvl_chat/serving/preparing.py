@@ -11,13 +11,14 @@ from typing import Any
 
 from internvl_chat.api import Captioner, Shown
 from internvl_chat.constants import IMAGE_PLACEHOLDER, VIDEO_PLACEHOLDER
-from internvl_chat.contracts import Sample
+from internvl_chat.contracts import Sample, UserError
 from internvl_chat.data.prompts.tokenizer import hidden_ids
 from internvl_chat.inference.decoding import Decoding
-from internvl_chat.inference.requests import Ask, PlannedAsk, Unreadable, ViewedPrompt, Viewpoint, plan_ask
+from internvl_chat.inference.requests import Ask, PlannedAsk, ViewedPrompt, Viewpoint, ask_with_plans
 from internvl_chat.serving.bodies import Body
 from internvl_chat.serving.chat_requests import ChatRequest, parse_request
 from internvl_chat.serving.chat_samples import QuestionReader, decoding_of
+from internvl_chat.serving.media.media_limits import check_length
 from internvl_chat.serving.media.request_files import FileSources
 from internvl_chat.serving.refusals import Refusal
 from internvl_chat.serving.server_limits import ServerLimits
@@ -74,9 +75,12 @@ class Preparer:
         sample = reader.read(request)
         num_frames = request.mm_processor_kwargs.num_frames
         view = replace(self.view, num_frames=num_frames) if num_frames else self.view
-        planned = plan_ask(Ask("", (sample,)), [view])
-        if isinstance(planned, Unreadable):
-            raise reader.told_to_client(planned.reason)
+        try:
+            check_length(sample, view.encoder.header(sample), self.limits)
+            plan = view.plan(sample)
+            planned = ask_with_plans(Ask("", (sample,)), [plan])
+        except UserError as error:
+            raise reader.told_to_client(str(error)) from error
         room = view.encoder.config.max_seq_length - planned.lengths[0]
         if room < 1:
             raise Refusal(
@@ -86,7 +90,6 @@ class Preparer:
                 param="messages",
             )
         most_tokens = min(room, self.answering.max_new_tokens)
-        plan = view.plan(sample)
         return Question(
             replace(planned, ask=Ask(self._ask_id(request, planned, sample), (sample,))),
             ViewedPrompt(plan.input_ids, plan.tensors),

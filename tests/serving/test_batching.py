@@ -16,9 +16,10 @@ from internvl_chat.contracts import UserError
 from internvl_chat.data.prompts.wordings import wording_named
 from internvl_chat.data.records.annotations import DatasetEntry
 from internvl_chat.data.records.intentvc import video_path_of
+from internvl_chat.data.records.record_questions import question_sample
 from internvl_chat.inference.decoding import Decoding
 from internvl_chat.inference.generation import Candidate, Captioners
-from internvl_chat.inference.requests import Ask, EncodedClip, PlannedAsk, ViewedPrompt, plan_ask, question_sample
+from internvl_chat.inference.requests import Ask, EncodedClip, PlannedAsk, ViewedPrompt, plan_ask
 from internvl_chat.serving.batching import Batcher, Job
 from internvl_chat.serving.desk import in_time
 from internvl_chat.serving.fair_queue import FairQueue

@@ -105,7 +105,7 @@ class SampleEncoder:
             return np.arange(1)
         if sample.frame_numbers:
             return np.array(sample.frame_numbers)
-        header = self._header(sample)
+        header = self.header(sample)
         try:
             if self._chooses_by_time(sample, num_frames, method):
                 shown = ShownTimes.of(header.timeline).within(sample.clip_s)
@@ -133,7 +133,7 @@ class SampleEncoder:
         Raises:
             UserError: a header or a track cannot be used, or the sample has more than `max_seq_length` tokens.
         """
-        header = self._header(sample)
+        header = self.header(sample)
         tracks = ((track.name, boxes_at(track, frame_indices, header, sample.source)) for track in sample.tracks)
         scene = Scene(tuple(tracks), "Image-1" if sample.image_paths else self.config.frame_label)
         controls = self.config.controls
@@ -234,8 +234,12 @@ class SampleEncoder:
         """Whether no frame of its video is looked at."""
         return self.tower is not None and sample.features_path is not None and not sample.tracks
 
-    def _header(self, sample: Sample) -> MediaHeader:
-        """The header of what a sample shows; samples of one video follow one another, so the last one is kept."""
+    def header(self, sample: Sample) -> MediaHeader:
+        """The header of what a sample shows; samples of one video follow one another, so the last one is kept.
+
+        Raises:
+            UserError: a file is missing or cannot be read.
+        """
         key = (sample.image_paths, sample.video_path, sample.root)
         # Taken once: a thread beside this one may put another in its place.
         last = self._last_header

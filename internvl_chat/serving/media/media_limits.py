@@ -6,7 +6,7 @@ from pathlib import Path
 
 from internvl_chat.contracts import Sample, UserError
 from internvl_chat.data.media.pictures import picture_size
-from internvl_chat.data.media.sources import read_media_header
+from internvl_chat.data.media.sources import MediaHeader
 from internvl_chat.serving.server_limits import ServerLimits
 
 _HEAD_BYTES = 512
@@ -60,7 +60,7 @@ def check_video(path: Path, limits: ServerLimits) -> None:
     _check_seconds(path, seconds, limits)
 
 
-def check_length(sample: Sample, limits: ServerLimits) -> None:
+def check_length(sample: Sample, header: MediaHeader, limits: ServerLimits) -> None:
     """Hold the frames that a sample's video has, and the numbers that are to be shown, against the limits.
 
     Raises:
@@ -68,7 +68,6 @@ def check_length(sample: Sample, limits: ServerLimits) -> None:
     """
     if sample.video_path is None:
         return
-    header = read_media_header(sample)
     if header.num_pictures > limits.max_video_frames:
         raise UserError(
             f"{sample.video_path}: has {header.num_pictures} frames, expected at most {limits.max_video_frames}"
