@@ -27,26 +27,28 @@ STEPS, CURVE_STEPS = 5, 3
 
 
 def measure(
-    workload_name: str, way: str, frames: int, captions: int, steps: int, recomputed_layers: int | None = None
+    workload_name: str, way: str, frames: int, captions: int, steps: int, again: str | None = None
 ) -> dict[str, float]:
     """Median seconds of so many steps after one to warm up, and the peak memory of this process (or its GPU).
 
     Args:
         frames, captions: 0 for the workload's.
-        recomputed_layers: of the language model; None for the way's own.
+        again: as --grad_checkpoint says it; None for the way's own.
     """
     import torch
 
     from benchmarks import workloads
     from internvl_chat.train.throughput import peak_memory_bytes
+    from internvl_chat.train.workload import recomputation_asked_for
     from internvl_chat.vision import moved
 
     workload = getattr(workloads, workload_name)
     workload = replace(workload.with_frames(frames or workload.frames), captions=captions or workload.captions)
-    if recomputed_layers is None and way == "separate":
-        recomputed_layers = workload.text["num_hidden_layers"]
-    if recomputed_layers is not None:
-        workload = replace(workload, recomputed_layers=recomputed_layers)
+    if again is None and way == "separate":
+        again = "True"
+    if again is not None:
+        asked_for = recomputation_asked_for(again, workload.text["num_hidden_layers"])
+        workload = replace(workload, recomputation=asked_for or workload.recomputation)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     model = workloads.build_model(workload, device)
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-5)
@@ -127,12 +129,10 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=0, help="instead of the workload's")
     parser.add_argument("--captions", type=int, default=0, help="instead of the workload's")
     parser.add_argument("--steps", type=int, default=STEPS, help="with --way (default: %(default)s)")
-    parser.add_argument(
-        "--recomputed_layers", type=int, help="with --way: of the language model; 0 = none, not of the ViT either"
-    )
+    parser.add_argument("--grad_checkpoint", help="with --way: what is computed again, as for training")
     args = parser.parse_args()
     if args.way:
-        result = measure(args.workload, args.way, args.frames, args.captions, args.steps, args.recomputed_layers)
+        result = measure(args.workload, args.way, args.frames, args.captions, args.steps, args.grad_checkpoint)
         sys.stdout.write(json.dumps(result) + "\n")
     elif args.workload == "W3":
         cost_curve()

@@ -15,7 +15,7 @@ from internvl_chat.data.prompts.encoder import SamplePlan
 from internvl_chat.data.training_set.collator import PackCollator
 from internvl_chat.data.training_set.packing import pack_answers
 from internvl_chat.model.families.internvl import IntentVCNetConfig, IntentVCNetForConditionalGeneration
-from internvl_chat.model.recomputation import recompute_layers
+from internvl_chat.model.memory.recomputation import Recomputation, recompute
 from internvl_chat.model.shared_prefix import use_shared_prefix_attention
 from internvl_chat.model.trainable import TrainablePart, lora_target_pattern
 from internvl_chat.vision import Vision
@@ -31,7 +31,7 @@ class Workload:
         frames, tile_px: what the ViT sees of a video.
         text_tokens: of the prompt, without the frames'.
         captions, caption_tokens: answers to the prompt.
-        recomputed_layers: of the language model when all captions share a pass, see `recompute_layers`.
+        recomputation: when all captions share a pass.
     """
 
     vision: dict[str, Any]
@@ -42,7 +42,7 @@ class Workload:
     captions: int = 5
     caption_tokens: int = 20
     num_adapter_layers: int = 5
-    recomputed_layers: int = 0
+    recomputation: Recomputation = Recomputation()
     vocab_size: int = 151_674
 
     @property
@@ -76,7 +76,7 @@ W1 = Workload(
     tile_px=224,
     frames=16,
     text_tokens=40 + 16 * 28,
-    recomputed_layers=3,
+    recomputation=Recomputation.of_layers(3),
 )
 # InternVL3-8B: InternViT-300M and Qwen2.5-7B; the prompt of 40 frames with their boxes.
 W2 = Workload(
@@ -92,7 +92,7 @@ W2 = Workload(
     tile_px=448,
     frames=40,
     text_tokens=60 + 40 * 38,
-    recomputed_layers=7,
+    recomputation=Recomputation(cheap=True, tower=True),
 )
 
 
@@ -133,7 +133,6 @@ def build_model(workload: Workload, device: str, dtype: torch.dtype = torch.bflo
     finally:
         torch.set_default_dtype(default_dtype)
     use_shared_prefix_attention(model)
-    recompute_layers(model, workload.recomputed_layers)
     lora = LoraConfig(
         r=LORA_RANK,
         lora_alpha=2 * LORA_RANK,
@@ -143,6 +142,7 @@ def build_model(workload: Workload, device: str, dtype: torch.dtype = torch.bflo
     )
     wrapped = get_peft_model(model, lora, autocast_adapter_dtype=False)
     TrainablePart(LORA_RANK, freeze_llm=False, freeze_mlp=False, freeze_backbone=True).mark(wrapped)
+    recompute(model, workload.recomputation)
     return wrapped.train()
 
 

@@ -165,6 +165,12 @@ def test_deepspeed_files_are_what_their_names_say(path: Path) -> None:
     assert settings["train_micro_batch_size_per_gpu"] == "auto"
 
 
+def test_the_recipe_overlaps_communication_and_adds_gradients_up_in_float32() -> None:
+    settings = json.loads((ROOT / "zero_stage3_config.json").read_text())
+    assert settings["zero_optimization"]["overlap_comm"] is True
+    assert settings["data_types"] == {"grad_accum_dtype": "fp32"}
+
+
 def test_the_launcher_repeats_no_default_of_python() -> None:
     """What it gives is the recipes' choice: a default stands in the dataclass that owns it, and nowhere else."""
     block = re.search(r"^SETTINGS=\((.+?)^\)", (SHELL / "launch.sh").read_text(), re.DOTALL | re.MULTILINE)

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from benchmarks.workloads import LORA_RANK, W2, Workload, build_model
+from internvl_chat.model.memory.recomputation import Recomputation
 from internvl_chat.model.trainable import TrainablePart
 from internvl_chat.planning.footprint import Footprint, PassShape
 from internvl_chat.planning.plan import GPUS, kind_of
@@ -56,7 +57,7 @@ class Scale:
     def model(self, **text: int) -> nn.Module:
         """Random weights in bfloat16, made on the device, with LoRA; `text` replaces sizes of the language model."""
         torch.manual_seed(0)
-        workload = replace(self.workload, text={**self.workload.text, **text}, recomputed_layers=0)
+        workload = replace(self.workload, text={**self.workload.text, **text}, recomputation=Recomputation())
         return build_model(workload, str(self.device))
 
     def footprint(self, config: Any) -> Footprint:

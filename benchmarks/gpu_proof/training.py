@@ -23,7 +23,7 @@ from benchmarks.gpu_proof.scale import (
     seconds_of,
 )
 from internvl_chat.contracts import UserError
-from internvl_chat.model.recomputation import recompute_layers
+from internvl_chat.model.memory.recomputation import Recomputation, recompute
 from internvl_chat.planning.inspection import GIB
 from internvl_chat.planning.plan import Choices, Machine, plan_run
 from internvl_chat.planning.plan import Workload as Epoch
@@ -35,10 +35,10 @@ _PLANNED_GIB, _PLANNED_FLOPS = 79.2, 989e12
 
 @dataclass(frozen=True)
 class Way:
-    """How a step is taken: layers computed again, parts compiled or not, one caption a pass or all."""
+    """How a step is taken: what is computed again, parts compiled or not, one caption a pass or all."""
 
     name: str
-    recomputed_layers: int
+    again: Recomputation
     compiled: bool = False
     one_a_pass: bool = False
     around: AbstractContextManager[Any] = nullcontext()
@@ -59,20 +59,21 @@ def steps(scale: Scale) -> Iterator[Row]:
 
 
 def _ways(scale: Scale, model: nn.Module) -> list[Way]:
-    layers = scale.workload.text["num_hidden_layers"]
-    planned = planned_layers(scale, model.config)
+    everything = Recomputation.of_layers(scale.workload.text["num_hidden_layers"])
+    planned, cheap = planned_recomputation(scale, model.config), Recomputation(tower=True, cheap=True)
     ways = [
-        Way("default: all layers computed again", layers),
-        Way(f"auto: {planned} layers computed again", planned),
-        Way("one caption a pass, all layers computed again", layers, one_a_pass=True),
-        Way("none computed again", 0),
+        Way("default", planned),
+        Way("all layers computed again", everything),
+        Way("all layers computed again, one caption a pass", everything, one_a_pass=True),
+        Way("the cheap and the ViT computed again", cheap),
+        Way("nothing computed again", Recomputation()),
     ]
     if scale.device.type == "cuda":
-        ways.append(Way("auto, token-wise parts compiled", planned, compiled=True))
+        ways.append(Way("all layers computed again, token-wise parts compiled", everything, compiled=True))
     return ways
 
 
-def planned_layers(scale: Scale, config: Any) -> int:
+def planned_recomputation(scale: Scale, config: Any) -> Recomputation:
     """What the planner has computed again of this pass on one such GPU."""
     memory, peak = int(_PLANNED_GIB * GIB), peak_flops() or _PLANNED_FLOPS
     if scale.device.type == "cuda":
@@ -84,8 +85,8 @@ def planned_layers(scale: Scale, config: Any) -> int:
             config, TRAINED, work.num_adapter_layers, epoch, Machine(1, memory, peak, 0.4), Choices(1, None, 1)
         )
     except UserError:
-        return int(work.text["num_hidden_layers"])
-    return plan.settings.recomputed_layers
+        return Recomputation.of_layers(work.text["num_hidden_layers"])
+    return plan.settings.recomputation
 
 
 def _batches(scale: Scale, one_a_pass: bool) -> Sequence[dict[str, Any]]:
@@ -102,7 +103,7 @@ def _batches(scale: Scale, one_a_pass: bool) -> Sequence[dict[str, Any]]:
 def _step(way: Way, model: nn.Module, optimizer: torch.optim.Optimizer, scale: Scale) -> Row:
     core: Any = model.get_base_model()  # type: ignore[operator]
     core.gradient_checkpointing_disable()
-    recompute_layers(core, way.recomputed_layers)
+    recompute(core, way.again)
     token_wise = [
         part
         for layer in core.model.language_model.layers
@@ -122,7 +123,7 @@ def _step(way: Way, model: nn.Module, optimizer: torch.optim.Optimizer, scale: S
         started = time.perf_counter()
         step()
         finish()
-        row: Row = {"first_step_s": time.perf_counter() - started}
+        row: Row = {"computed_again": way.again.as_text(), "first_step_s": time.perf_counter() - started}
         row |= _memory(model, batches[0], way, scale)
         optimizer.zero_grad(set_to_none=True)
         seconds = seconds_of(step, scale)
@@ -132,7 +133,7 @@ def _step(way: Way, model: nn.Module, optimizer: torch.optim.Optimizer, scale: S
     row["tflops"] = flops / seconds / 1e12
     if peak := peak_flops():
         row["mfu"] = flops / seconds / peak
-        row["hfu"] = (flops + footprint.recomputed_flops(scale.shape, way.recomputed_layers)) / seconds / peak
+        row["hfu"] = (flops + footprint.recomputed_flops(scale.shape, way.again)) / seconds / peak
     for part in token_wise:
         part._compiled_call_impl = None
     return row
@@ -156,7 +157,7 @@ def _memory(model: nn.Module, batch: dict[str, Any], way: Way, scale: Scale) -> 
     if way.one_a_pass:
         return row
     footprint = scale.footprint(model.config)
-    planned = footprint.peak_activation_bytes(scale.shape, way.recomputed_layers) + trained_bytes
+    planned = footprint.peak_activation_bytes(scale.shape, way.again) + trained_bytes
     return {**row, "pass_gib": pass_bytes / GIB, "planned_gib": planned / GIB, "planned_ratio": planned / pass_bytes}
 
 

@@ -72,7 +72,7 @@ def run(args: argparse.Namespace) -> int:
     from internvl_chat.model.loading import load_config, resolve_folder
     from internvl_chat.model.trainable import TrainablePart
     from internvl_chat.planning.plan import GPUS, Choices, Machine, Workload, plan_run
-    from internvl_chat.train.workload import ShownAmounts, layers_to_recompute, workload_of
+    from internvl_chat.train.workload import ShownAmounts, recomputation_asked_for, workload_of
 
     if args.min_num_frame > args.max_num_frame:
         raise UserError(f"--min_num_frame {args.min_num_frame}: expected at most --max_num_frame {args.max_num_frame}")
@@ -102,7 +102,7 @@ def run(args: argparse.Namespace) -> int:
     peak_flops, memory_gib = GPUS[args.gpu]
     machine = Machine(args.gpus, int((args.gpu_memory_gb or memory_gib) * 2**30), peak_flops, args.mfu)
     config = load_config(resolve_folder(args.model))
-    recomputed = layers_to_recompute(args.grad_checkpoint, config.text_config.num_hidden_layers)
+    recomputed = recomputation_asked_for(args.grad_checkpoint, config.text_config.num_hidden_layers)
     plan = plan_run(
         config,
         TrainablePart(args.use_llm_lora, args.freeze_llm, args.freeze_mlp, not args.train_backbone),

@@ -59,7 +59,7 @@ class BatchLimits:
 
 
 _DEFAULT_LIMITS = BatchLimits()
-_CPU_OUT_OF_MEMORY = "can't allocate memory"
+_OUT_OF_MEMORY = ("can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED")
 
 
 @dataclass
@@ -263,8 +263,8 @@ def _written_or_none(
     except torch.OutOfMemoryError:
         pass
     except RuntimeError as error:
-        # What torch raises without a GPU has no type of its own.
-        if _CPU_OUT_OF_MEMORY not in str(error):
+        # What torch raises without a GPU has no type of its own, nor what libraries raise that found no workspace.
+        if not any(words in str(error) for words in _OUT_OF_MEMORY):
             raise
     if torch.cuda.is_available():
         torch.cuda.empty_cache()

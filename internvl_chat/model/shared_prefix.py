@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -23,6 +24,7 @@ from transformers.models.qwen2.modeling_qwen2 import eager_attention_forward
 
 from internvl_chat.contracts import SharedPrefix
 from internvl_chat.model.grouped_attention import grouped_attention
+from internvl_chat.model.memory.remaking import remade
 from internvl_chat.model.sample_rotary import use_sample_rotary
 
 _NAME_PREFIX = "shared_prefix_"
@@ -59,6 +61,11 @@ class PackedAttention:
         return PackedAttention(tuple(layout), tuple(masks), target_positions)
 
 
+def reads_grouped_heads(query: torch.Tensor) -> bool:
+    """Whether fused kernels share keys between heads where this tensor is; those of a CPU want them repeated."""
+    return query.is_cuda
+
+
 def _sdpa(
     module: Any,
     query: torch.Tensor,
@@ -70,10 +77,11 @@ def _sdpa(
 ) -> torch.Tensor:
     if mask is not None and not dropout:
         return grouped_attention(query, key, value, mask, scaling)
-    # With a mask, or on a CPU, no fused kernel reads grouped heads.
-    grouped = mask is None and query.is_cuda
+    # With a mask no fused kernel reads grouped heads.
+    grouped = mask is None and reads_grouped_heads(query)
     if not grouped:
-        key, value = (s.repeat_interleave(module.num_key_value_groups, dim=1) for s in (key, value))
+        repeat = partial(torch.repeat_interleave, repeats=module.num_key_value_groups, dim=1)
+        key, value = (remade(repeat, states) for states in (key, value))
     return nnf.scaled_dot_product_attention(
         query, key, value, mask, dropout_p=dropout, is_causal=mask is None, scale=scaling, enable_gqa=grouped
     )
@@ -153,7 +161,12 @@ class _SharedPrefixAttention:
                 visible = (states[:, :, start:stop] for states in (key, value))
                 outputs.append(self.kernel(module, query[:, :, middle:stop], *visible, mask, scaling, dropout))
             start = stop
-        return torch.cat(outputs, dim=2).transpose(1, 2).contiguous(), None
+        return remade(_side_by_side, *outputs), None
+
+
+def _side_by_side(*outputs_BHLD: torch.Tensor) -> torch.Tensor:
+    """[B, L, H, D] of all."""
+    return torch.cat(outputs_BHLD, dim=2).transpose(1, 2).contiguous()
 
 
 # The base's attention implementation -> its packed form. The names hold no "flash": transformers would look for a

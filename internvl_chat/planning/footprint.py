@@ -15,7 +15,8 @@ from typing import Any, Literal
 
 from internvl_chat.families import family_of
 from internvl_chat.model.controls.box_adapter import ROI_CELLS
-from internvl_chat.model.label_loss import CHUNK_TOKENS
+from internvl_chat.model.label_loss import GPU_CHUNK_TOKENS
+from internvl_chat.model.memory.recomputation import Recomputation
 from internvl_chat.model.part_names import TowerSizes
 from internvl_chat.model.trainable import LORA_TARGETS, TrainablePart
 
@@ -96,6 +97,11 @@ class Footprint:
         return head * text.num_attention_heads, head * text.num_key_value_heads
 
     @property
+    def _apart(self) -> bool:
+        """Whether queries, keys and values have a matrix each, and so gate and content."""
+        return "q_proj" in LORA_TARGETS.get(self.config.text_config.model_type, ("q_proj",))
+
+    @property
     def _trunk_layers(self) -> int:
         """ViT layers that no gradient reaches."""
         layers, own = self.tower.layers, self.trained.unfrozen_vit_layers
@@ -114,57 +120,65 @@ class Footprint:
     def _trains_head(self) -> bool:
         return self._trains_llm or self.trained.unfreeze_lm_head or len(self.trained.new_tokens) > 0
 
-    def kept_bytes(self, shape: PassShape, recomputed_layers: int) -> dict[str, int]:
+    def kept_bytes(self, shape: PassShape, again: Recomputation) -> dict[str, int]:
         """Bytes of activations that stay from the forward to the backward pass, by part.
 
         Args:
-            recomputed_layers: of the language model, see `recompute_layers`; of them and of the ViT's only the input
-                is kept.
+            again: what is computed again; of whole layers only the input is kept.
         """
         text, tower, e = self.config.text_config, self.tower, self.element_bytes
         width, vit_width = text.hidden_size, tower.width
         passed = tower.layers - self._trunk_layers
-        if recomputed_layers:
+        if again.tower:
             adapted = e * vit_width * (passed + self.num_adapter_layers)
         else:
             adapted = passed * self._vit_layer_bytes() + self.num_adapter_layers * self._adapter_bytes()
-        llm = e * width * recomputed_layers
-        llm += self._llm_layer_bytes() * (text.num_hidden_layers - recomputed_layers)
+        llm = e * width * again.llm_layers
+        llm += self._llm_layer_bytes(again.cheap) * (text.num_hidden_layers - again.llm_layers)
+        # Behind the last layer's attention only the rows of the targets go on.
+        left_out = self._ffn_bytes(again.cheap) if again.llm_layers < text.num_hidden_layers else 0
         return {
             "ViT adapted layers": shape.tiles * tower.patches * adapted,
             "projector": self._visual_tokens(shape) * e * tower.projector_kept,
-            "LLM": shape.tokens * (llm + 2 * e * width),
+            "LLM": shape.tokens * llm - (shape.tokens - shape.targets) * left_out,
         }
 
-    def passing_bytes(self, shape: PassShape, recomputed_layers: int) -> dict[str, int]:
+    def passing_bytes(self, shape: PassShape, again: Recomputation) -> dict[str, int]:
         """Bytes that exist for a moment, one part at a time, beside those that are kept."""
         text, tower, e = self.config.text_config, self.tower, self.element_bytes
         patches = shape.tiles * tower.patches
-        llm_layer = e * (3 * text.intermediate_size + 2 * text.hidden_size)
+        # The first layer to go backward has no feed-forward to speak of; its attention is gone when the next one needs
+        # the most.
+        llm_layer = e * (2 * text.intermediate_size + 2 * text.hidden_size)
         vit_layer = e * (tower.inner + 2 * tower.width)
         adapter = e * 8 * tower.width
+        if again.cheap:
+            # Made again for the backward pass: the gated product, what dropout leaves of it, and their gradients.
+            llm_layer += 3 * e * text.intermediate_size
         # When the first layer recomputes its inside, those that were kept, of the last layers, are gone.
-        inside = shape.tokens * self._llm_layer_bytes()
-        gone = inside * (text.num_hidden_layers - recomputed_layers)
+        if again.llm_layers < text.num_hidden_layers:
+            llm_layer -= self._attention_bytes(again.cheap)
+        gone = shape.tokens * self._llm_layer_bytes(again.cheap) * (text.num_hidden_layers - again.llm_layers)
 
-        def again(size: int) -> int:
-            return max(0, size - gone) if recomputed_layers else 0
+        def inside(size: int, is_again: object) -> int:
+            return max(0, size - gone) if is_again else 0
 
         reached = tower.layers > self._trunk_layers
         return {
             "ViT trunk": patches * e * (5 * tower.width + 2 * tower.inner),
-            "a ViT layer": (patches * vit_layer + again(patches * self._vit_layer_bytes())) * reached,
-            "a box adapter": (patches * adapter + again(patches * self._adapter_bytes()))
+            "a ViT layer": (patches * vit_layer + inside(patches * self._vit_layer_bytes(), again.tower)) * reached,
+            "a box adapter": (patches * adapter + inside(patches * self._adapter_bytes(), again.tower))
             * bool(self.num_adapter_layers),
             "region encoder": shape.samples * e * tower.region_numbers,
-            "an LLM layer": shape.tokens * llm_layer + again(inside),
-            "logits at labels": min(shape.targets, CHUNK_TOKENS) * text.vocab_size * (e + _LOGITS_BYTES_FP32)
+            "an LLM layer": shape.tokens * max(0, llm_layer)
+            + inside(shape.tokens * self._llm_layer_bytes(), again.llm_layers),
+            "logits at labels": min(shape.targets, GPU_CHUNK_TOKENS) * text.vocab_size * (e + _LOGITS_BYTES_FP32)
             + text.vocab_size * text.hidden_size * _FP32_BYTES * self._trains_head,
         }
 
-    def peak_activation_bytes(self, shape: PassShape, recomputed_layers: int) -> int:
+    def peak_activation_bytes(self, shape: PassShape, again: Recomputation) -> int:
         """The most bytes of activations that exist at a time."""
-        kept, passing = self.kept_bytes(shape, recomputed_layers), self.passing_bytes(shape, recomputed_layers)
+        kept, passing = self.kept_bytes(shape, again), self.passing_bytes(shape, again)
         return sum(kept.values()) + max(passing.values())
 
     def _visual_tokens(self, shape: PassShape) -> int:
@@ -172,23 +186,52 @@ class Footprint:
         each_tile = shape.tiles * self.tower.tokens
         return min(each_tile, shape.samples * self.tower.whole_video[1]) if self.tower.whole_video else each_tile
 
-    def _llm_layer_bytes(self) -> int:
-        """A token's in one layer: two norms in fp32, inputs of trained matrices, attention, gated feed-forward.
+    def _llm_layer_bytes(self, cheap: bool = False) -> int:
+        """A token's in one layer of the language model."""
+        return self._attention_bytes(cheap) + self._ffn_bytes(cheap)
 
-        Attention keeps its queries, keys, values and output; a CPU keeps keys and values once a query head.
+    def _attention_bytes(self, cheap: bool) -> int:
+        """A norm in fp32, inputs of trained matrices, queries, keys, values, what attention gives, a number a head.
+
+        Where what is cheap is computed again, the layer's input stays in place of the first two.
         """
-        text, rank, e = self.config.text_config, self.trained.use_llm_lora, self.element_bytes
+        text, e = self.config.text_config, self.element_bytes
+        width, (queries, keys) = text.hidden_size, self._attention_widths
+        kept = e * (2 * queries + 2 * keys) + _FP32_BYTES * text.num_attention_heads
+        if cheap:
+            return kept + e * width + self._low_bytes(4 if self._apart else 2)
+        matrices = 3 if self._apart else 1
+        return kept + _FP32_BYTES * width + self._input_bytes(matrices, queries) + self._low_bytes(matrices + 1)
+
+    def _ffn_bytes(self, cheap: bool) -> int:
+        """A norm in fp32, inputs of trained matrices, gate, its activation, and content.
+
+        Where what is cheap is computed again: what the norm is given, gate and content.
+        """
+        text, e = self.config.text_config, self.element_bytes
         width, inner = text.hidden_size, text.intermediate_size
-        queries, keys = self._attention_widths
-        inputs = 0
-        if rank:
-            targets = LORA_TARGETS[text.model_type]
-            copies = len(targets) - 2 if self.lora_dropout else 2
-            inputs = (e + _MASK_BYTES * bool(self.lora_dropout)) * (copies * width + queries + inner)
-            inputs += e * rank * len(targets)
-        elif self._trains_llm:
-            inputs = e * (4 * width + queries + inner)
-        return 2 * _FP32_BYTES * width + inputs + e * (2 * queries + 2 * keys) + 3 * e * inner
+        matrices = 2 if self._apart else 1
+        if cheap:
+            return e * (width + 2 * inner) + self._low_bytes(matrices + 1)
+        norm = _FP32_BYTES * width
+        return norm + 3 * e * inner + self._input_bytes(matrices, inner) + self._low_bytes(matrices + 1)
+
+    def _input_bytes(self, from_norm: int, last_width: int) -> int:
+        """What trained matrices keep of their inputs: so many behind a norm, and one of another width.
+
+        With dropout each LoRA matrix has its own copy, and a mask.
+        """
+        width, e = self.config.text_config.hidden_size, self.element_bytes
+        if self.trained.use_llm_lora and self.lora_dropout:
+            return (e + _MASK_BYTES) * (from_norm * width + last_width)
+        if self.trained.use_llm_lora or self._trains_llm:
+            # Where the norm's weight is trained, what it multiplies is kept too.
+            return e * (width + last_width) + e * width * self._trains_llm
+        return 0
+
+    def _low_bytes(self, matrices: int) -> int:
+        """Between LoRA's two matrices, of so many."""
+        return self.element_bytes * self.trained.use_llm_lora * matrices
 
     def _vit_layer_bytes(self) -> int:
         """A patch's in one layer that gradients pass: two norms, attention, GELU, inputs of trained matrices."""
@@ -204,17 +247,17 @@ class Footprint:
     def _adapter_bytes(self) -> int:
         """A patch's in one box adapter: norms in fp32 and their outputs, attention, the gated feed-forward."""
         width, e = self.tower.width, self.element_bytes
-        return 2 * _FP32_BYTES * width + e * (4 + 3 + 4 + 4 + 2 + 2 + 2) * width
+        return 2 * _FP32_BYTES * width + e * (4 + 2 + 4 + 4 + 2 + 2) * width
 
     def flops(self, shape: PassShape) -> dict[str, float]:
         """FLOPs of a forward and backward pass, by part."""
         return {work.part: work.forward * work.factor for work in self._work(shape)}
 
-    def recomputed_flops(self, shape: PassShape, recomputed_layers: int) -> float:
-        """What recomputing adds: another forward pass through those layers."""
-        share = recomputed_layers / self.config.text_config.num_hidden_layers
-        again = {"ViT": float(recomputed_layers > 0), "LLM": share, None: 0.0}
-        return sum(work.forward * again[work.layers] for work in self._work(shape))
+    def recomputed_flops(self, shape: PassShape, again: Recomputation) -> float:
+        """What recomputing adds: another forward pass through whole layers; what is cheap has no FLOPs to speak of."""
+        share = again.llm_layers / self.config.text_config.num_hidden_layers
+        shares = {"ViT": float(again.tower), "LLM": share, None: 0.0}
+        return sum(work.forward * shares[work.layers] for work in self._work(shape))
 
     def _work(self, shape: PassShape) -> list[_Work]:
         text, tower = self.config.text_config, self.tower

@@ -20,14 +20,15 @@ from internvl_chat.model.checkpoint import LORA_WEIGHTS_NAME, TRAINED_MODULES_NA
 from internvl_chat.model.conversion.weight_files import open_safetensors
 from internvl_chat.model.label_loss import CHUNK_TOKENS
 from internvl_chat.model.loading import load_config, resolve_folder, with_modules
+from internvl_chat.model.memory.recomputation import Recomputation
 from internvl_chat.model.part_names import ADAPTERS, PartNames
 from internvl_chat.model.trainable import TrainablePart
 from internvl_chat.planning.footprint import Footprint, PassShape, prompt_tokens
 
 GIB = 2**30
-# bfloat16 weights; AdamW keeps two moments and a master copy in fp32 beside a bfloat16 gradient.
+# bfloat16 weights; AdamW keeps two moments and a master copy in fp32 beside a gradient that is added up in fp32.
 WEIGHT_BYTES = 2
-GRADIENT_BYTES, OPTIMIZER_BYTES = 2, 3 * 4
+GRADIENT_BYTES, OPTIMIZER_BYTES = 4, 3 * 4
 
 
 def part_of(parameter_name: str, names: PartNames) -> str:
@@ -124,7 +125,9 @@ def inspect_checkpoint(
         training_bytes={
             "weights": sum(weights.values()) * WEIGHT_BYTES // ranks,
             "gradients and optimizer": sum(trained_sizes.values()) * (GRADIENT_BYTES + OPTIMIZER_BYTES) // ranks,
-            "activations": footprint.peak_activation_bytes(shape, config.text_config.num_hidden_layers),
+            "activations": footprint.peak_activation_bytes(
+                shape, Recomputation.of_layers(config.text_config.num_hidden_layers)
+            ),
         },
         prediction_bytes={
             "weights": sum(own.values()) * WEIGHT_BYTES,

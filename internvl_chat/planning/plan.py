@@ -14,6 +14,7 @@ from typing import Any
 from transformers import PreTrainedConfig
 
 from internvl_chat.contracts import UserError
+from internvl_chat.model.memory.recomputation import Recomputation
 from internvl_chat.model.trainable import TrainablePart
 from internvl_chat.planning.footprint import Footprint, PassShape, prompt_tokens
 from internvl_chat.planning.inspection import (
@@ -40,8 +41,9 @@ GPUS = {
     "rtx-5090": (210e12, 31.4),
     "v100": (125e12, 31.7),
 }
-# The CUDA context with its libraries, and DeepSpeed's two buckets of zero_stage3_config.json.
-WORKSPACE_BYTES = int(1.5 * GIB) + 2 * 50_000_000 * WEIGHT_BYTES
+# The CUDA context with its libraries, and DeepSpeed's buckets of zero_stage3_config.json: that of gradients is there
+# twice, since communication overlaps with the backward pass.
+WORKSPACE_BYTES = int(1.5 * GIB) + 3 * 50_000_000 * WEIGHT_BYTES
 # Weights that ZeRO-3 keeps gathered at a time (`stage3_max_live_parameters`).
 LIVE_PARAMETERS = 1_000_000_000
 # Of the memory; the rest is lost between blocks.
@@ -94,40 +96,40 @@ class Machine:
 
 @dataclass(frozen=True)
 class Choices:
-    """What a plan may choose, where it is None: samples a pass, `recompute_layers`, and the ZeRO stage."""
+    """What a plan may choose, where it is None: samples a pass, what is computed again, and the ZeRO stage."""
 
     micro_batch: int | None = None
-    recomputed_layers: int | None = None
+    recomputation: Recomputation | None = None
     zero_stage: int | None = None
 
     def settings(self, workload: Workload, machine: Machine, tokens: int, layers: int) -> Iterator[Settings]:
         """Every combination that is open, the fastest first: little computed twice, little communication.
 
-        Layers are recomputed by quarters of the language model's `layers`.
+        Args:
+            layers: of the language model.
         """
         share = max(1, workload.batch_size // machine.gpus)
         wanted = min(share, math.ceil(BUSY_TOKENS / tokens))
         micro_batches = range(wanted, 0, -1) if self.micro_batch is None else [self.micro_batch]
-        quarters = sorted({math.ceil(layers * quarter / 4) for quarter in range(5)})
-        for recomputed in quarters if self.recomputed_layers is None else [self.recomputed_layers]:
+        for again in Recomputation.steps(layers) if self.recomputation is None else [self.recomputation]:
             for stage in [1, 2, 3] if self.zero_stage is None else [self.zero_stage]:
                 for micro_batch in micro_batches:
-                    yield Settings(workload.max_frames, micro_batch, recomputed, stage)
+                    yield Settings(workload.max_frames, micro_batch, again, stage)
 
 
 @dataclass(frozen=True)
 class Settings:
-    """Settings of a run: most frames of a video, samples of a pass, recomputed layers of the LLM, ZeRO stage."""
+    """Settings of a run: most frames of a video, samples of a pass, what is computed again, ZeRO stage."""
 
     frames: int
     micro_batch: int
-    recomputed_layers: int
+    recomputation: Recomputation
     zero_stage: int
 
     def as_text(self) -> str:
         return (
             f"up to {self.frames} frames, {self.micro_batch} a pass, "
-            f"{self.recomputed_layers or 'no'} LLM layers computed again, ZeRO-{self.zero_stage}"
+            f"{self.recomputation.as_text()}, ZeRO-{self.zero_stage}"
         )
 
 
@@ -224,15 +226,15 @@ class _Planner:
         most = self.shape(workload, settings.frames, settings.micro_batch)
         mean = self.shape(workload, (min(workload.min_frames, settings.frames) + settings.frames) / 2, 1)
         flops = self.footprint.flops(mean)
-        again = self.footprint.recomputed_flops(mean, settings.recomputed_layers)
+        again = self.footprint.recomputed_flops(mean, settings.recomputation)
         passes_a_gpu = max(1, workload.batch_size // machine.gpus)
         return RunPlan(
             settings,
             machine,
             most.tokens // settings.micro_batch,
             self.state_bytes(settings.zero_stage, machine.gpus),
-            self.footprint.kept_bytes(most, settings.recomputed_layers),
-            self.footprint.passing_bytes(most, settings.recomputed_layers),
+            self.footprint.kept_bytes(most, settings.recomputation),
+            self.footprint.passing_bytes(most, settings.recomputation),
             flops,
             again,
             accumulation=math.ceil(passes_a_gpu / settings.micro_batch),
@@ -251,11 +253,12 @@ class _Planner:
 
     def smallest_change(self, workload: Workload, machine: Machine, choices: Choices) -> str:
         """What to change so that it fits: a setting, else the frames, else the machine."""
+        everything = Recomputation.of_layers(self.layers)
         for words, wider in (
-            ("all LLM layers computed again", replace(choices, recomputed_layers=self.layers)),
+            ("all layers computed again", replace(choices, recomputation=everything)),
             ("1 sample a pass", replace(choices, micro_batch=1)),
             ("ZeRO-3", replace(choices, zero_stage=3)),
-            ("all LLM layers computed again, 1 sample a pass and ZeRO-3", Choices(1, self.layers, 3)),
+            ("all layers computed again, 1 sample a pass and ZeRO-3", Choices(1, everything, 3)),
         ):
             if wider != choices and self.best(workload, machine, wider):
                 return words
@@ -267,7 +270,7 @@ class _Planner:
             found = self.best(workload, replace(machine, gpus=gpus), Choices())
             if found:
                 return f"{gpus} GPUs of this memory ({found.settings.as_text()})"
-        smallest = self.plan(workload, machine, Settings(workload.max_frames, 1, self.layers, 3))
+        smallest = self.plan(workload, machine, Settings(workload.max_frames, 1, everything, 3))
         return f"GPUs of {math.ceil(smallest.peak_bytes / USABLE_SHARE / GIB)} GiB"
 
 

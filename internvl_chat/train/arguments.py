@@ -46,10 +46,10 @@ class ModelArguments:
     )
     ps_version: Literal["v2"] = field(default="v2", metadata={"help": "Pixel shuffle; only v2."})
     grad_checkpoint: str = field(
-        default="True",
+        default="auto",
         metadata={
-            "help": "Compute layers again in the backward pass: True, False, a number of the language model's layers, "
-            "or auto, as many as memory asks for."
+            "help": "What is computed again in the backward pass: auto, as little as memory asks for; False, nothing; "
+            "cheap, what costs little in the language model; True, all layers, or a number of the language model's."
         },
     )
     use_fast_tokenizer: bool = field(default=False, metadata={"help": "Passed on to the tokenizer's loader."})

@@ -33,7 +33,7 @@ from internvl_chat.model.checkpoint import (
     load_base,
 )
 from internvl_chat.model.loading import resolve_folder
-from internvl_chat.model.recomputation import recompute_layers
+from internvl_chat.model.memory.recomputation import Recomputation, recompute
 from internvl_chat.model.shared_prefix import use_shared_prefix_attention
 from internvl_chat.model.stochastic_depth import use_stochastic_depth
 from internvl_chat.model.trainable import TrainablePart, unfrozen_layers
@@ -119,7 +119,7 @@ def build_model(
     dtype: torch.dtype,
     tokenizer: PreTrainedTokenizerBase | None = None,
     image_size_px: int | None = None,
-    recomputed_layers: int = 0,
+    recomputation: Recomputation | None = None,
     modules: Iterable[str] = (),
     new_tokens: range = range(0),
 ) -> tuple[torch.nn.Module, TrainablePart]:
@@ -138,7 +138,6 @@ def build_model(
     use_shared_prefix_attention(model)
     use_stochastic_depth(model, args.drop_path_rate)
     trained = trainable_part(args, model.config, new_tokens)
-    recompute_layers(model, recomputed_layers)
     wrapped: torch.nn.Module = model
     lora = trained.lora_config(model.config.text_config.model_type, args.lora_dropout, args.lora_alpha)
     if lora is not None:
@@ -152,6 +151,7 @@ def build_model(
             tokenizer.convert_ids_to_tokens(new_tokens.start),
         )
     trained.mark(wrapped)
+    recompute(model, recomputation or Recomputation())
     return wrapped, trained
 
 

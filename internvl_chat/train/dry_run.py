@@ -12,12 +12,13 @@ from internvl_chat.data.prompts.prompt_config import PromptConfig
 from internvl_chat.data.records.annotations import load_meta, read_mix
 from internvl_chat.data.records.record_questions import group_by_prompt
 from internvl_chat.model.loading import load_config, with_modules
+from internvl_chat.model.memory.recomputation import Recomputation
 from internvl_chat.model.trainable import TrainablePart
 from internvl_chat.planning.footprint import frames_within
 from internvl_chat.planning.inspection import GIB, inspect_checkpoint
 from internvl_chat.planning.plan import GPUS, USABLE_SHARE, Machine, Settings, Workload, plan_as_set
 from internvl_chat.train.arguments import RunArguments
-from internvl_chat.train.workload import ShownAmounts, layers_to_recompute, offloads, workload_of, zero_stage
+from internvl_chat.train.workload import ShownAmounts, offloads, recomputation_asked_for, workload_of, zero_stage
 
 NOTHING_TRAINED = (
     "nothing is trained: --freeze_llm, --freeze_mlp and --freeze_backbone leave nothing without LoRA or box adapters"
@@ -56,7 +57,7 @@ def describe_run(run: RunArguments, prompt_config: PromptConfig, trained: Traina
     with_modules(config, prompt_config.modules)
     workload = _workload(config, run, prompt_config, ranks * per_rank * accumulated)
     layers = config.text_config.num_hidden_layers
-    recomputed = layers_to_recompute(model_args.grad_checkpoint, layers)
+    recomputed = recomputation_asked_for(model_args.grad_checkpoint, layers)
     peak_flops, memory_gib = GPUS[_GPU]
     plan = plan_as_set(
         config,
@@ -64,7 +65,9 @@ def describe_run(run: RunArguments, prompt_config: PromptConfig, trained: Traina
         model_args.num_adapter_layers,
         workload,
         Machine(ranks, int(memory_gib * GIB), peak_flops, _MFU),
-        Settings(workload.max_frames, per_rank, layers if recomputed is None else recomputed, stage),
+        Settings(
+            workload.max_frames, per_rank, Recomputation.of_layers(layers) if recomputed is None else recomputed, stage
+        ),
         lora_dropout=model_args.lora_dropout,
     )
     fits = plan.peak_bytes <= USABLE_SHARE * memory_gib * GIB

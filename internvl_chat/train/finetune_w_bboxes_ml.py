@@ -16,7 +16,7 @@ from contextlib import nullcontext
 from dataclasses import asdict, fields
 from importlib.metadata import version
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import torch
 import transformers
@@ -34,6 +34,7 @@ from internvl_chat.data.training_set.collator import PackCollator
 from internvl_chat.families import Family, check_style, check_supported, family_of
 from internvl_chat.files import read_json, take_any_text, write_json
 from internvl_chat.inference.ranks import check_local_rank
+from internvl_chat.model.attention_kernels import fastest_attention
 from internvl_chat.model.loading import load_config, resolve_folder, tower_of, with_modules
 from internvl_chat.planning.footprint import Footprint
 from internvl_chat.train.agreement import agreed_checkpoint, found_by_ranks
@@ -190,11 +191,9 @@ def train(run: RunArguments) -> None:
     dtype = torch.bfloat16 if args.bf16 else torch.float32
     part = trainable_part(model_args, config, new_tokens)
     # The rank with the least memory decides: layers that differ would gather weights in different orders.
-    recomputed_layers = max(
-        found_by_ranks(lambda: settle_recomputation(run, prompt_config, config, part, dataset.passes))
-    )
+    recomputation = max(found_by_ranks(lambda: settle_recomputation(run, prompt_config, config, part, dataset.passes)))
     model, trained = build_model(
-        model_args, dtype, tokenizer, run.prompt.force_image_size, recomputed_layers, prompt_config.modules, new_tokens
+        model_args, dtype, tokenizer, run.prompt.force_image_size, recomputation, prompt_config.modules, new_tokens
     )
     footprint = Footprint(model.config, trained, model_args.num_adapter_layers, model_args.lora_dropout, dtype.itemsize)
     trainer = BoxCaptionTrainer(
@@ -211,9 +210,9 @@ def train(run: RunArguments) -> None:
         max_bad_fraction=data_args.max_bad_fraction,
         callbacks=[EarlyStop(args.early_stopping_patience)] if args.early_stopping_patience else None,
     )
-    facts: dict[str, int | str] = {
+    facts: dict[str, Any] = {
         **of_data,
-        "recomputed_layers": recomputed_layers,
+        "recomputation": asdict(recomputation),
         **sizes_of(model),
         "world_size": args.world_size,
         "lora": isinstance(model, PeftModel),
@@ -229,7 +228,8 @@ def train(run: RunArguments) -> None:
     started = time.monotonic()
     if resume_from is None and args.should_save:
         note_replaced_checkpoints(Path(args.output_dir))
-    result = trainer.train(resume_from_checkpoint=str(resume_from) if resume_from else None)
+    with fastest_attention():
+        result = trainer.train(resume_from_checkpoint=str(resume_from) if resume_from else None)
     trainer.save_model()
     trainer.save_state()
     logger.info("trained to step %d in %.0f s: %s", result.global_step, time.monotonic() - started, args.output_dir)

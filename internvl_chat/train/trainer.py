@@ -116,6 +116,12 @@ class BoxCaptionTrainer(Trainer):
         """All but norms and biases, and tables of which a few rows are trained: decay would move the others."""
         return [name for name in super().get_decay_parameter_names(model) if not self.trained.trains_rows(name)]
 
+    def _prepare_inputs(self, inputs: dict[str, Any]) -> dict[str, Any]:
+        """Under DeepSpeed numbers become bfloat16, but not the weights of tokens: the loss is divided by their sum."""
+        weights = inputs["loss_weights"]
+        prepared = super()._prepare_inputs(inputs)
+        return {**prepared, "loss_weights": weights.to(self.args.device)}
+
     def get_batch_samples(
         self, epoch_iterator: Iterator, num_batches: int, device: torch.device
     ) -> tuple[list, torch.Tensor | int | None]:

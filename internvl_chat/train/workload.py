@@ -18,6 +18,7 @@ from transformers import PreTrainedConfig
 
 from internvl_chat.contracts import Sample, UserError
 from internvl_chat.data.prompts.prompt_config import PromptConfig
+from internvl_chat.model.memory.recomputation import Recomputation
 from internvl_chat.model.trainable import TrainablePart
 from internvl_chat.planning.footprint import Footprint, PassShape, prompt_tokens
 from internvl_chat.planning.plan import GPUS, Choices, Machine, Workload, kind_of, plan_run
@@ -123,18 +124,21 @@ def tile_cost(footprint: Footprint) -> float:
     return tile / token
 
 
-def layers_to_recompute(flag: str, layers: int) -> int | None:
+def recomputation_asked_for(flag: str, layers: int) -> Recomputation | None:
     """What `--grad_checkpoint` asks for of a language model with so many layers; None where it is to be chosen.
 
     Raises:
         UserError: it is no such value.
     """
-    words = {"True": layers, "False": 0, "auto": None}
+    words = {"True": Recomputation.of_layers(layers), "False": Recomputation(), "auto": None}
+    words |= {"cheap": Recomputation(cheap=True)}
     if flag in words:
         return words[flag]
     if not flag.isdecimal() or int(flag) > layers:
-        raise UserError(f"--grad_checkpoint {flag}: expected True, False, auto, or a number of layers up to {layers}")
-    return int(flag)
+        raise UserError(
+            f"--grad_checkpoint {flag}: expected auto, False, cheap, True, or a number of layers up to {layers}"
+        )
+    return Recomputation.of_layers(int(flag))
 
 
 def settle_recomputation(
@@ -143,8 +147,8 @@ def settle_recomputation(
     config: PreTrainedConfig,
     trained: TrainablePart,
     passes: Sequence[Sequence[Sample]],
-) -> int:
-    """How many of the LLM's layers are computed again in backward: as the flag says, or as the planner finds needed.
+) -> Recomputation:
+    """What is computed again in backward: as the flag says, or as the planner finds needed.
 
     Raises:
         UserError: on a GPU, with `auto`, the run cannot fit; the message names the smallest change that would make it.
@@ -152,7 +156,7 @@ def settle_recomputation(
     """
     model_args, args = run.model, run.training
     layers = config.text_config.num_hidden_layers
-    wanted = layers_to_recompute(model_args.grad_checkpoint, layers)
+    wanted = recomputation_asked_for(model_args.grad_checkpoint, layers)
     per_step = args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
     workload = workload_of(
         passes,
@@ -180,9 +184,9 @@ def settle_recomputation(
     except UserError as error:
         # The estimate is of GPUs that hold everything; what is short of memory, or offloads, does best to save it.
         if not torch.cuda.is_available() or offloads(args.deepspeed):
-            return layers if wanted is None else wanted
+            return Recomputation.of_layers(layers) if wanted is None else wanted
         if wanted is None:
             raise
         logger.warning("%s. Going on, since --grad_checkpoint %s was asked for", error, model_args.grad_checkpoint)
         return wanted
-    return plan.settings.recomputed_layers
+    return plan.settings.recomputation

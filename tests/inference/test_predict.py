@@ -142,6 +142,28 @@ def test_out_of_memory_halves_the_batch_and_the_next_ones(
     assert "out of memory with 13 captions at a time: going on with 6" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("words", "is_memory"),
+    [
+        ("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`", True),
+        ("cuDNN error: CUDNN_STATUS_ALLOC_FAILED", True),
+        ("CUDA error: CUBLAS_STATUS_EXECUTION_FAILED", False),
+    ],
+)
+def test_a_library_without_room_for_its_workspace_is_out_of_memory(
+    words: str, is_memory: bool, asks: list[Ask], views: list[Viewpoint], tmp_path: Path
+) -> None:
+    def write(_clips: object) -> list[list[str]]:
+        raise RuntimeError(words)
+
+    if is_memory:
+        failures = run(write, asks[:2], views, tmp_path).failures
+        assert list(failures) == [ask.id for ask in asks[:2]]
+    else:
+        with pytest.raises(RuntimeError, match="EXECUTION_FAILED"):
+            run(write, asks[:2], views, tmp_path)
+
+
 def test_an_ask_that_does_not_fit_alone_is_named(asks: list[Ask], views: list[Viewpoint], tmp_path: Path) -> None:
     predictions = run(Writer(room=0), asks[:3], views, tmp_path)
     assert list(predictions.failures) == [ask.id for ask in asks[:3]]

@@ -15,7 +15,7 @@ from internvl_chat.data.prompts.encoder import SamplePlan
 from internvl_chat.data.training_set.collator import PackCollator
 from internvl_chat.data.training_set.packing import LossReduction, pack_answers
 from internvl_chat.model.checkpoint import load_base
-from internvl_chat.model.recomputation import recompute_layers
+from internvl_chat.model.memory.recomputation import Recomputation, recompute
 from internvl_chat.model.shared_prefix import answer_mask, use_shared_prefix_attention
 from internvl_chat.vision import Vision
 from tests.helpers import IMAGE_TOKEN_ID, TILE_PX, TOKENS_PER_FRAME, randomise
@@ -112,7 +112,7 @@ def test_a_pack_of_mixed_records_has_the_gradients_of_its_records_alone(model: P
 @pytest.mark.parametrize("layers", [1, 2])
 def test_recomputing_layers_changes_nothing(layers: int, model: PreTrainedModel) -> None:
     expected_loss, expected = loss_and_gradients(model, [[packed(0), packed(2)]])
-    recompute_layers(model, layers)
+    recompute(model, Recomputation.of_layers(layers))
     recomputed = [layer.gradient_checkpointing for layer in model.model.language_model.layers]
     assert recomputed == [number < layers for number in range(2)]
     loss, gradients = loss_and_gradients(model, [[packed(0), packed(2)]])

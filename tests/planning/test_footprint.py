@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,10 +11,12 @@ from peft import get_peft_model
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.counting import AllocatedBytes
+from benchmarks.fake_gpu import counted_bytes, estimated_bytes
+from benchmarks.workloads import W2, Workload
 from internvl_chat.contracts import SharedPrefix
 from internvl_chat.model.families.internvl.configuration import IntentVCNetConfig
 from internvl_chat.model.families.internvl.model import IntentVCNetForConditionalGeneration
-from internvl_chat.model.recomputation import recompute_layers
+from internvl_chat.model.memory.recomputation import Recomputation, recompute
 from internvl_chat.model.shared_prefix import use_shared_prefix_attention
 from internvl_chat.model.trainable import TrainablePart
 from internvl_chat.planning.footprint import Footprint, PassShape, frames_within, prompt_tokens
@@ -50,12 +53,12 @@ def one_pass(trained: TrainablePart, tiles: int, recomputed: int, dropout: float
     torch.manual_seed(0)
     model = IntentVCNetForConditionalGeneration(config()).bfloat16().train()
     use_shared_prefix_attention(model)
-    recompute_layers(model, recomputed)
     wrapped: torch.nn.Module = model
     lora = trained.lora_config("qwen2", dropout)
     if lora is not None:
         wrapped = get_peft_model(model, lora, autocast_adapter_dtype=False)
     trained.mark(wrapped)
+    recompute(model, Recomputation.of_layers(recomputed))
     prompt = QUESTION_TOKENS + tiles * TOKENS_PER_TILE
     ids = torch.full((1, prompt + ANSWERS * ANSWER_TOKENS), 30)
     ids[0, : tiles * TOKENS_PER_TILE] = IMAGE_TOKEN_ID
@@ -103,20 +106,38 @@ def measured_bytes(trained: TrainablePart, tiles: int, recomputed: int, dropout:
 def test_what_frames_add_to_the_peak(trained: TrainablePart, recomputed: int, dropout: float) -> None:
     """Between 4 and 12 tiles, so that gradients and all else that does not grow with a pass drops out."""
     footprint = Footprint(config(), trained, ADAPTERS, dropout)
-    few, many = (footprint.peak_activation_bytes(shape_of(tiles), recomputed) for tiles in (4, 12))
+    few, many = (
+        footprint.peak_activation_bytes(shape_of(tiles), Recomputation.of_layers(recomputed)) for tiles in (4, 12)
+    )
     measured = measured_bytes(trained, 12, recomputed, dropout) - measured_bytes(trained, 4, recomputed, dropout)
     assert 0.75 < (many - few) / measured < 1.35
+
+
+@pytest.fixture(scope="module")
+def eight_b() -> Workload:
+    """InternVL3-8B's widths and 32 frames, with few layers."""
+    work = W2.with_frames(32)
+    return replace(work, text={**work.text, "num_hidden_layers": 3}, vision={**work.vision, "num_hidden_layers": 6})
+
+
+@pytest.mark.parametrize("again", [*list(Recomputation.steps(3))[:4], Recomputation.of_layers(3)])
+def test_memory_at_full_width_is_what_the_pass_takes(again: Recomputation, eight_b: Workload) -> None:
+    """On fake tensors: what stays for the backward pass, and the peak."""
+    counted, estimated = counted_bytes(eight_b, again), estimated_bytes(eight_b, again)
+    assert estimated == pytest.approx(counted, rel=0.08)
 
 
 def test_recomputing_and_dropout_change_the_estimate_as_they_should() -> None:
     plain, dropped = Footprint(config(), LORA, ADAPTERS, 0.0), Footprint(config(), LORA, ADAPTERS, 0.1)
     for recomputed in (0, 2, 6):
-        peaks = [plain.peak_activation_bytes(shape_of(tiles), recomputed) for tiles in range(1, 30)]
+        again = Recomputation.of_layers(recomputed)
+        peaks = [plain.peak_activation_bytes(shape_of(tiles), again) for tiles in range(1, 30)]
         assert peaks == sorted(set(peaks))
     shape = shape_of(12)
-    assert dropped.peak_activation_bytes(shape, 0) > plain.peak_activation_bytes(shape, 0)
-    assert plain.peak_activation_bytes(shape, 6) < plain.peak_activation_bytes(shape, 0) / 2
-    assert Footprint(config(), LORA, 0).kept_bytes(shape, 0)["ViT adapted layers"] == 0
+    nothing, everything = Recomputation(), Recomputation.of_layers(6)
+    assert dropped.peak_activation_bytes(shape, nothing) > plain.peak_activation_bytes(shape, nothing)
+    assert plain.peak_activation_bytes(shape, everything) < plain.peak_activation_bytes(shape, nothing) / 2
+    assert Footprint(config(), LORA, 0).kept_bytes(shape, nothing)["ViT adapted layers"] == 0
 
 
 def counted_flops(trained: TrainablePart, recomputed: int) -> tuple[float, float]:
@@ -149,7 +170,7 @@ def test_recomputing_is_a_forward_pass_again(trained: TrainablePart) -> None:
     footprint = Footprint(config(), trained, ADAPTERS)
     parts = footprint.flops(shape_of(12))
     attention = (parts["ViT attention in them"] + parts["LLM attention"]) / 3
-    assert 0.99 < (footprint.recomputed_flops(shape_of(12), 6) - attention) / again < 1.15
+    assert 0.99 < (footprint.recomputed_flops(shape_of(12), Recomputation.of_layers(6)) - attention) / again < 1.15
 
 
 def test_tokens_of_a_prompt() -> None:

@@ -15,6 +15,7 @@ from internvl_chat.data.controls.base import control_kinds
 from internvl_chat.data.prompts.prompt_config import PromptConfig, PromptSettings
 from internvl_chat.files import write_json
 from internvl_chat.model.checkpoint import COMPLETION_MARK_NAME, FILE_LIST_NAME, file_sizes, list_files
+from internvl_chat.model.memory.recomputation import Recomputation
 from internvl_chat.train.arguments import FinetuneArguments, ModelArguments, RunArguments
 from internvl_chat.train.finetune_w_bboxes_ml import parse_arguments, trains_with_deepspeed
 from internvl_chat.train.resume import (
@@ -26,8 +27,8 @@ from internvl_chat.train.resume import (
 from internvl_chat.train.validation import Validation, hold_out
 from internvl_chat.train.workload import (
     ShownAmounts,
-    layers_to_recompute,
     offloads,
+    recomputation_asked_for,
     text_tokens,
     workload_of,
     zero_stage,
@@ -138,15 +139,36 @@ def test_tiles_are_those_that_the_flags_allow(tmp_path: Path) -> None:
     assert (mixed.min_frames, mixed.max_frames) == (1, 14)
 
 
-@pytest.mark.parametrize(("flag", "layers"), [("True", 28), ("False", 0), ("auto", None), ("7", 7), ("28", 28)])
-def test_how_many_layers_are_recomputed(flag: str, layers: int | None) -> None:
-    assert layers_to_recompute(flag, 28) == layers
+@pytest.mark.parametrize(
+    ("flag", "again"),
+    [
+        ("True", Recomputation(28, tower=True)),
+        ("False", Recomputation()),
+        ("cheap", Recomputation(cheap=True)),
+        ("auto", None),
+        ("7", Recomputation(7, tower=True)),
+        ("28", Recomputation(28, tower=True)),
+    ],
+)
+def test_what_is_computed_again(flag: str, again: Recomputation | None) -> None:
+    assert recomputation_asked_for(flag, 28) == again
+
+
+def test_each_step_of_recomputation_saves_more() -> None:
+    steps = list(Recomputation.steps(28))
+    assert steps == sorted(set(steps)) and [step.llm_layers for step in steps] == [0, 0, 0, 7, 14, 21, 28]
+    assert [step.as_text() for step in steps[:4]] == [
+        "nothing computed again",
+        "what is cheap in the LLM computed again",
+        "what is cheap in the LLM and the ViT computed again",
+        "7 LLM layers, what is cheap in the others, computed again",
+    ]
 
 
 @pytest.mark.parametrize("flag", ["29", "-1", "yes", "1.5"])
 def test_an_impossible_number_of_layers_is_refused(flag: str) -> None:
     with pytest.raises(UserError, match=f"--grad_checkpoint {flag}: expected .* up to 28"):
-        layers_to_recompute(flag, 28)
+        recomputation_asked_for(flag, 28)
 
 
 def test_offloading_is_read_off_the_deepspeed_file() -> None:

@@ -10,6 +10,7 @@ import torch
 
 from internvl_chat.contracts import Sample, Turn, UserError
 from internvl_chat.model.loading import load_config
+from internvl_chat.model.memory.recomputation import Recomputation
 from internvl_chat.train import workload
 from internvl_chat.train.build import trainable_part
 from internvl_chat.train.finetune_w_bboxes_ml import parse_arguments
@@ -34,5 +35,5 @@ def test_an_estimate_refuses_what_it_chooses_itself_and_warns_of_what_was_asked_
             settle_recomputation(*asked)
         return
     with caplog.at_level(logging.WARNING):
-        assert settle_recomputation(*asked) == layers
+        assert settle_recomputation(*asked) == Recomputation.of_layers(layers)
     assert "the run does not fit" in caplog.text and f"--grad_checkpoint {flag} was asked for" in caplog.text

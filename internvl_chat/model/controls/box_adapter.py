@@ -157,10 +157,12 @@ class BoxAdapter(GradientCheckpointingLayer):
         normed_FNC = self.attention_norm(tokens_FNC)
         roi_FC77 = roi_cells(self._as_map(normed_FNC, grid_HW), boxes_F4)
         roi_FRC = self.roi_proj(nnf.gelu(self.roi_conv(roi_FC77).flatten(2).transpose(1, 2)))
-        attended_FNC = nnf.scaled_dot_product_attention(
-            self.query(normed_FNC), self.key(roi_FRC), self.value(roi_FRC), scale=channels**-0.5
+        # Fused kernels want an axis of heads, of which there is one.
+        query, key, value = self.query(normed_FNC), self.key(roi_FRC), self.value(roi_FRC)
+        attended_F1NC = nnf.scaled_dot_product_attention(
+            query.unsqueeze(1), key.unsqueeze(1), value.unsqueeze(1), scale=channels**-0.5
         )
-        adapted_FNC = tokens_FNC + self.attention_out(attended_FNC)
+        adapted_FNC = tokens_FNC + self.attention_out(attended_F1NC.squeeze(1))
         adapted_FNC = adapted_FNC + self._feed_forward(adapted_FNC, grid_HW)
         return torch.where(boxes_present(boxes_F4)[:, None, None], adapted_FNC, tokens_FNC)
 

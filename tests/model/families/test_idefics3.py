@@ -18,7 +18,7 @@ from internvl_chat.inference.generation import Captioners
 from internvl_chat.inference.requests import EncodedClip, ViewedClip, ViewedPrompt
 from internvl_chat.model.checkpoint import load_base, load_captioner
 from internvl_chat.model.loading import load_config
-from internvl_chat.model.recomputation import recompute_layers
+from internvl_chat.model.memory.recomputation import Recomputation, recompute
 from internvl_chat.model.shared_prefix import use_shared_prefix_attention
 from internvl_chat.model.stochastic_depth import use_stochastic_depth
 from internvl_chat.train.arguments import ModelArguments
@@ -85,7 +85,7 @@ def packed(model: PreTrainedModel, answers: tuple[int, ...]) -> dict[str, Any]:
 def test_answers_that_share_a_prompt_have_the_gradients_of_each_alone(folder: Path, recomputed: int) -> None:
     model: Any = load_base(str(folder), num_adapter_layers=0, dtype=torch.float32)
     use_shared_prefix_attention(model)
-    recompute_layers(model, recomputed)
+    recompute(model, Recomputation.of_layers(recomputed))
     model.train()
     row = packed(model, (5, 2, 7))
     loss = model(**row, num_items_in_batch=14).loss
