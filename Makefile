@@ -5,7 +5,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 # The quickstart reports how long it took from here on, set-up included.
 export MAKE_STARTED := $(shell date +%s)
 
-.PHONY: demo gpu-proof fuzz lmms-eval families venv quickstart control-table ablation real-clips grounding-proof region-proof mixing test unit proofs check format
+.PHONY: demo gpu-proof fuzz lmms-eval families venv quickstart control-table ablation real-clips grounding-proof region-proof caption-proof mixing test unit proofs check format
 
 venv: .venv/.complete
 
@@ -37,6 +37,10 @@ grounding-proof: venv
 region-proof: venv
 	python -m quickstart.region_proof
 
+# A tiny CogVLM2-Video learns to describe moving shapes; a folder of videos, five of them broken, and a kill in the middle.
+caption-proof: venv
+	python -m quickstart.caption_proof
+
 mixing: venv
 	python -m quickstart.mixing
 
@@ -53,7 +57,7 @@ unit: venv
 	pytest -m "not process"
 
 # What takes minutes: trains until something is shown.
-proofs: quickstart grounding-proof families
+proofs: quickstart grounding-proof caption-proof families
 
 # Every family of InternVL2 in miniature, trained by its recipe, merged and asked.
 families: venv

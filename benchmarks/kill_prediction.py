@@ -23,6 +23,7 @@ from pathlib import Path
 import psutil
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+ENTRY = "eval_const.py"
 FINAL_FILES = (
     "result_public.json",
     "result_private.json",
@@ -32,8 +33,8 @@ FINAL_FILES = (
 )
 
 
-def start(flags: Sequence[str | Path], log: Path, num_ranks: int = 2) -> psutil.Popen:
-    """Start eval_const.py under torchrun; what it prints is appended to `log`."""
+def start(flags: Sequence[str | Path], log: Path, num_ranks: int = 2, entry: Sequence[str] = (ENTRY,)) -> psutil.Popen:
+    """Start eval_const.py, or another entry, under torchrun; what it prints is appended to `log`."""
     launcher = [
         "-m",
         "torch.distributed.run",
@@ -46,7 +47,7 @@ def start(flags: Sequence[str | Path], log: Path, num_ranks: int = 2) -> psutil.
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY), "HF_HUB_OFFLINE": "1"}
     with log.open("ab") as file:
         return psutil.Popen(
-            [sys.executable, *launcher, "eval_const.py", *map(str, flags)],
+            [sys.executable, *launcher, *entry, *map(str, flags)],
             cwd=REPOSITORY,
             env=environment,
             stdout=file,
@@ -59,11 +60,19 @@ def finished_captions(save_path: Path) -> int:
     return sum(path.read_bytes().count(b"\n") for path in (save_path / "progress").glob("rank-*.jsonl"))
 
 
-def kill_after(process: psutil.Popen, save_path: Path, captions: int, delay_s: float, one_rank: bool = False) -> bool:
+def kill_after(
+    process: psutil.Popen,
+    save_path: Path,
+    captions: int,
+    delay_s: float,
+    one_rank: bool = False,
+    entry_word: str = ENTRY,
+) -> bool:
     """Kill the run `delay_s` after it has finished `captions` more captions.
 
     Args:
         one_rank: kill one of its ranks alone, and wait until the launcher has ended the others.
+        entry_word: by which the command lines of its ranks are known.
     Returns:
         False if the run ended by itself before that.
     """
@@ -73,7 +82,7 @@ def kill_after(process: psutil.Popen, save_path: Path, captions: int, delay_s: f
             return False
         time.sleep(0.005)
     time.sleep(delay_s)
-    ranks = [child for child in process.children(recursive=True) if "eval_const.py" in " ".join(child.cmdline())]
+    ranks = [child for child in process.children(recursive=True) if entry_word in child.cmdline()]
     victims = ranks[-1:] if one_rank else [process, *process.children(recursive=True)]
     for victim in victims:
         if victim.is_running():

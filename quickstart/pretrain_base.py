@@ -13,7 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -92,19 +92,8 @@ STAGES = (
 )
 
 
-def build_tokenizer() -> PreTrainedTokenizerFast:
-    """A byte-level BPE over this task's text, digits one by one, with Qwen2's chat and InternVL's special tokens."""
-    rng = np.random.default_rng(0)
-    no_boxes = np.zeros((0, 4))
-    objects = [MovingShape(c, s, m, no_boxes) for c in COLOURS for s in SHAPES for m in MOTIONS]
-    corpus = [caption for item in objects for caption in item.captions()]
-    corpus += [how_question(item) for item in objects] + [EVERY_OBJECT] * 40
-    for wording in WORDINGS.values():
-        corpus += [wording.asks("object") + " The coordinates in each frame are:\n"] * 40
-    corpus += [Coordinates().listed([("object", rng.integers(0, 1000, (FRAMES, 4)))]) for _ in range(20)]
-    corpus += [TEMPLATE.system_prefix + TEMPLATE.system_message, "Frame-1: Frame-2: \nuser\nassistant\n"] * 40
-
-    chat_tokens = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+def byte_pairs(corpus: Sequence[str], vocabulary: int, special_tokens: Sequence[str]) -> Tokenizer:
+    """A byte-level BPE over a text, digits one by one; the special tokens come first."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
@@ -116,12 +105,29 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
     tokenizer.train_from_iterator(
         corpus,
         trainers.BpeTrainer(
-            vocab_size=600,
-            special_tokens=chat_tokens,
+            vocab_size=vocabulary,
+            special_tokens=list(special_tokens),
             initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
             show_progress=False,
         ),
     )
+    return tokenizer
+
+
+def build_tokenizer() -> PreTrainedTokenizerFast:
+    """`byte_pairs` of this task's text, with Qwen2's chat and InternVL's special tokens."""
+    rng = np.random.default_rng(0)
+    no_boxes = np.zeros((0, 4))
+    objects = [MovingShape(c, s, m, no_boxes) for c in COLOURS for s in SHAPES for m in MOTIONS]
+    corpus = [caption for item in objects for caption in item.captions()]
+    corpus += [how_question(item) for item in objects] + [EVERY_OBJECT] * 40
+    for wording in WORDINGS.values():
+        corpus += [wording.asks("object") + " The coordinates in each frame are:\n"] * 40
+    corpus += [Coordinates().listed([("object", rng.integers(0, 1000, (FRAMES, 4)))]) for _ in range(20)]
+    corpus += [TEMPLATE.system_prefix + TEMPLATE.system_message, "Frame-1: Frame-2: \nuser\nassistant\n"] * 40
+
+    chat_tokens = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+    tokenizer = byte_pairs(corpus, 600, chat_tokens)
     tokenizer.add_special_tokens([*SPECIAL_TOKENS, VIDEO_PLACEHOLDER])
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,

@@ -59,10 +59,17 @@ def cpu_ranks(batch_size: int) -> dict[str, str]:
 
 
 def launch(
-    script: str, meta: Path, output_dir: Path, flags: Sequence[str], *, max_steps: int, batch_size: int = 16
+    script: str,
+    meta: Path,
+    output_dir: Path,
+    flags: Sequence[str],
+    *,
+    max_steps: int,
+    batch_size: int = 16,
+    base: Path = BASE_MODEL,
 ) -> None:
-    """Train the tiny base with a shell script on two CPU ranks; `batch_size` prompts a step."""
-    where = {"MODEL_PATH": str(BASE_MODEL), "META_PATH": str(meta), "OUTPUT_DIR": str(output_dir)}
+    """Train a tiny base with a shell script on two CPU ranks; `batch_size` prompts a step."""
+    where = {"MODEL_PATH": str(base), "META_PATH": str(meta), "OUTPUT_DIR": str(output_dir)}
     steps = f"--max_steps {max_steps} --save_steps {max_steps}".split()
     output_dir.mkdir(parents=True, exist_ok=True)
     run(["sh", script, *flags, *steps], {**cpu_ranks(batch_size), **where}, log=output_dir / "launch.log")
