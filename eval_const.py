@@ -10,9 +10,9 @@ from __future__ import annotations
 import sys
 
 from internvl_chat.__main__ import main as command_line
+from internvl_chat.command_line import Parser
 from internvl_chat.commands.eval import add_arguments
 from internvl_chat.commands.eval import run as run
-from internvl_chat.commands.options import Parser
 
 
 def build_parser() -> Parser:

@@ -6,8 +6,9 @@ import sys
 from importlib import import_module
 
 from internvl_chat import __version__
+from internvl_chat.command_line import Parser, PrintCompletion, as_declared, meant, program, quieten
 from internvl_chat.commands.next_steps import tell_next
-from internvl_chat.commands.options import Parser, PrintCompletion, as_declared, keep_inputs, meant, program, quieten
+from internvl_chat.commands.options import keep_inputs
 from internvl_chat.constants import INTERRUPTED
 from internvl_chat.files import take_any_text
 

@@ -20,13 +20,13 @@ from torch import nn
 from torch.utils.data import Dataset
 from transformers import PreTrainedTokenizerFast, Trainer, TrainingArguments, set_seed
 
-from internvl_chat.clip_frames import frame_pixels
 from internvl_chat.constants import IGNORE_INDEX, VIDEO_PLACEHOLDER
 from internvl_chat.contracts import Turn
 from internvl_chat.data.families import cogvlm2_video
 from internvl_chat.data.media.tiling import WHOLE, View
 from internvl_chat.data.prompts.prompt_config import PromptConfig
 from internvl_chat.data.synthetic.shapes import COLOURS, MOTIONS, NUM_FRAMES, SHAPES, Clip, MovingShape
+from internvl_chat.families.clip_frames import frame_pixels
 from internvl_chat.model.families.cogvlm2_video import CogVLM2VideoConfig, CogVLM2VideoForConditionalGeneration
 from internvl_chat.model.families.cogvlm2_video.parts import prompt_settings
 from quickstart.pretrain_base import INITIALIZER_RANGE, byte_pairs, grid_labels, looks_of, motion_of

@@ -18,7 +18,7 @@ PACKAGE = ROOT / "internvl_chat"
 # Floors are what may import what: see docs/architecture.md.
 FLOOR_OF_ROOM = {
     "boxes": 0,
-    "clip_frames": 0,
+    "command_line": 0,
     "choices": 0,
     "constants": 0,
     "vision": 0,

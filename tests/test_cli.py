@@ -17,8 +17,8 @@ from PIL import Image
 import eval_const
 from internvl_chat.__main__ import COMMANDS, build_parser, main
 from internvl_chat.choices import PROMPT_FORMS
+from internvl_chat.command_line import as_declared
 from internvl_chat.commands.next_steps import NEXT
-from internvl_chat.commands.options import as_declared
 from internvl_chat.data.prompts.wordings import wording_named
 from internvl_chat.data.records.annotations import DatasetEntry, read_captions
 from tests.helpers import run_python

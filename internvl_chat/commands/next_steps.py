@@ -9,7 +9,7 @@ from argparse import Namespace
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from internvl_chat.commands.options import program
+from internvl_chat.command_line import program
 
 _RUN = program()
 _EVAL, _NPY = f"{_RUN} eval", f"{_RUN} npy"

@@ -20,7 +20,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from internvl_chat.commands.options import file_to_write, meant
+from internvl_chat.command_line import meant
+from internvl_chat.commands.options import file_to_write
 
 # Words here, and the settings that the scripts read from the environment.
 _SETTINGS = {

@@ -27,7 +27,7 @@ from transformers import (
     set_seed,
 )
 
-from internvl_chat.commands.options import meant
+from internvl_chat.command_line import meant
 from internvl_chat.contracts import UserError
 from internvl_chat.data.prompts.encoder import PromptConfig
 from internvl_chat.data.training_set.collator import PackCollator

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from internvl_chat.choices import CONTROLS
-from internvl_chat.commands.options import meant
+from internvl_chat.command_line import meant
 from internvl_chat.contracts import UserError
 from internvl_chat.data.records.annotations import load_meta
 from internvl_chat.families import CONFIG_NAME, family_of_style

@@ -10,8 +10,8 @@ import torch
 from safetensors.torch import load_file
 
 from internvl_chat.__main__ import main
-from internvl_chat.clip_frames import frame_pixels
 from internvl_chat.data.media.video import read_frames
+from internvl_chat.families.clip_frames import frame_pixels
 from internvl_chat.inference.chat import Chat
 from internvl_chat.model.checkpoint import load_captioner
 from internvl_chat.model.families.cogvlm2_video import CogVLM2VideoForConditionalGeneration

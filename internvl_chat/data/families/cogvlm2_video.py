@@ -15,7 +15,6 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from internvl_chat.clip_frames import frame_pixels
 from internvl_chat.constants import IMAGE_PLACEHOLDER
 from internvl_chat.contracts import Turn
 from internvl_chat.data.media.tiling import WHOLE, View
@@ -23,6 +22,7 @@ from internvl_chat.data.prompts.conversation import replace_video
 from internvl_chat.data.prompts.encoding import EncodedConversation, Piece, encode_pieces, written_turns
 from internvl_chat.data.prompts.prompt_config import PromptConfig
 from internvl_chat.data.prompts.sample_pictures import SamplePictures
+from internvl_chat.families.clip_frames import frame_pixels
 from internvl_chat.vision import Vision
 
 if TYPE_CHECKING:

@@ -12,9 +12,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from internvl_chat.clip_frames import frame_pixels
 from internvl_chat.constants import IGNORE_INDEX
 from internvl_chat.contracts import UserError
+from internvl_chat.families.clip_frames import frame_pixels
 from internvl_chat.model.conversion.weight_files import LazyTensor, open_safetensors, open_weights
 from internvl_chat.model.conversion.weight_map import WeightMap
 from internvl_chat.model.families.cogvlm2_video import CogVLM2VideoForConditionalGeneration

@@ -14,8 +14,8 @@ from typing import Any
 import torch
 from transformers import LlamaConfig
 
-from internvl_chat.clip_frames import frame_pixels
 from internvl_chat.contracts import UserError
+from internvl_chat.families.clip_frames import frame_pixels
 from internvl_chat.model.conversion.token_files import added_token_ids
 from internvl_chat.model.conversion.weight_files import LazyTensor, stored_weights
 from internvl_chat.model.conversion.weight_map import FusedRows, Rule, WeightMap
