@@ -5,7 +5,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 # The quickstart reports how long it took from here on, set-up included.
 export MAKE_STARTED := $(shell date +%s)
 
-.PHONY: demo gpu-proof fuzz lmms-eval families venv quickstart control-table ablation real-clips grounding-proof region-proof caption-proof mixing test unit proofs check format
+.PHONY: demo gpu-proof fuzz lmms-eval families venv quickstart control-table ablation real-clips grounding-proof region-proof caption-proof t2vid-proof mixing test unit proofs check format
 
 venv: .venv/.complete
 
@@ -43,6 +43,9 @@ caption-proof: venv
 
 mixing: venv
 	python -m quickstart.mixing
+
+t2vid-proof: venv
+	python -m quickstart.t2vid_proof
 
 check: venv
 	ruff check .
