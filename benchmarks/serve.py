@@ -46,8 +46,8 @@ CLIPS, FRAMES, TOKENS = 32, 6, 24
 OBJECTS, CLIPS_OF_OBJECTS = 5, 3
 CLIENTS, ROUNDS = (1, 8, 32), 2
 SOAK_REQUESTS, SOAK_CLIENTS, BROKEN_EVERY = 500, 32, 20
-# Requests after which the first memory is taken: buffers have their size by then.
-WARM_REQUESTS = 100
+# Requests after which the server's resident memory is taken, again and again.
+MEMORY_EVERY = 100
 
 
 @dataclass(frozen=True)
@@ -237,8 +237,7 @@ def soak(root: Path) -> dict[str, Any]:
     return {
         "right": f"{sum(replies[n] == (200, alone[chosen[n]]) for n in good)} of {len(good)}",
         "refused": f"{sum(400 <= s < 500 for s, _ in replies[::BROKEN_EVERY])} of {len(replies[::BROKEN_EVERY])}",
-        "mib_after_100": sizes[WARM_REQUESTS],
-        "mib_at_the_end": sizes[SOAK_REQUESTS - 1],
+        "mib": [sizes[n - 1] for n in range(MEMORY_EVERY, SOAK_REQUESTS + 1, MEMORY_EVERY)],
         **ended,
     }
 
