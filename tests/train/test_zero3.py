@@ -11,6 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from internvl_chat.files import read_json
 from internvl_chat.model.checkpoint import load_base
 from tests.train.conftest import BASE_MODEL, REPOSITORY
 
@@ -18,7 +19,8 @@ pytestmark = pytest.mark.process
 
 
 @pytest.fixture(scope="module")
-def gathered(tmp_path_factory: pytest.TempPathFactory) -> dict[str, torch.Tensor]:
+def probed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What two ranks wrote: tensors, and beside them losses as JSON."""
     out = tmp_path_factory.mktemp("zero3") / "gathered.safetensors"
     probe = Path(__file__).with_name("zero3_probe.py")
     done = subprocess.run(
@@ -31,7 +33,18 @@ def gathered(tmp_path_factory: pytest.TempPathFactory) -> dict[str, torch.Tensor
         timeout=240,
     )
     assert done.returncode == 0, (done.stdout + done.stderr)[-6000:]
-    return load_file(out)
+    return out
+
+
+@pytest.fixture(scope="module")
+def gathered(probed: Path) -> dict[str, torch.Tensor]:
+    return load_file(probed)
+
+
+@pytest.fixture(scope="module")
+def losses(probed: Path) -> dict[str, list[float]]:
+    """By attention and what is computed again: of rows of every kind on both ranks, then tokens that were generated."""
+    return read_json(probed.with_suffix(".json"))
 
 
 def adapter_weights(tensors: dict[str, torch.Tensor], end: str) -> list[torch.Tensor]:
@@ -73,3 +86,21 @@ def test_every_trained_parameter_gets_a_gradient(gathered: dict[str, torch.Tenso
     # A key's bias shifts all scores of a query alike, which softmax cannot see.
     idle = [name for name, t in gradients.items() if not bool(t.any()) and not name.endswith("key.bias")]
     assert not idle
+
+
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+def test_what_is_computed_again_changes_no_loss(attention: str, losses: dict[str, list[float]]) -> None:
+    """In bfloat16, with every weight let go between its uses."""
+    ways = {name: row for name, row in losses.items() if name.startswith(attention)}
+    assert len(ways) == {"sdpa": 4, "eager": 2}[attention]
+    expected = ways.pop(f"{attention}, nothing")
+    # The third row of each step is one that could not be read, on the second rank.
+    assert expected[5] == expected[11] == 0 < expected[4]
+    for name, row in ways.items():
+        assert row == pytest.approx(expected, rel=1e-3), name
+
+
+def test_both_attentions_lose_about_the_same_and_more_steps_lose_less(losses: dict[str, list[float]]) -> None:
+    sdpa, eager = (losses[f"{attention}, nothing"][:12] for attention in ("sdpa", "eager"))
+    assert sdpa == pytest.approx(eager, rel=0.03)
+    assert sdpa[6] < sdpa[0]

@@ -1,4 +1,4 @@
-"""Run under torchrun: build the model under ZeRO-3, take the gradients of one batch, and write what rank 0 gathered."""
+"""Run under torchrun: build the model under ZeRO-3, write the gradients that rank 0 gathered; then `zero3_matrix`."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ import torch
 from safetensors.torch import save_file
 from transformers.integrations import HfDeepSpeedConfig
 
+from internvl_chat.files import write_json
 from internvl_chat.train.arguments import ModelArguments
 from internvl_chat.train.build import build_model
+from tests.train.zero3_matrix import all_losses
 
 
 def main(base: str, out: Path) -> None:
@@ -56,6 +58,9 @@ def main(base: str, out: Path) -> None:
         engine.step()
     if engine.global_rank == 0:
         save_file({k: v.contiguous() for k, v in {**weights, **gradients}.items()}, out)
+    losses = all_losses(base)
+    if engine.global_rank == 0:
+        write_json(out.with_suffix(".json"), losses)
 
 
 if __name__ == "__main__":
