@@ -5,7 +5,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 # The quickstart reports how long it took from here on, set-up included.
 export MAKE_STARTED := $(shell date +%s)
 
-.PHONY: demo gpu-proof fuzz lmms-eval families venv quickstart control-table ablation real-clips grounding-proof region-proof caption-proof t2vid-proof mixing test unit proofs check format
+.PHONY: demo gpu-proof lowest fuzz lmms-eval families venv quickstart control-table ablation real-clips grounding-proof region-proof caption-proof t2vid-proof mixing test unit proofs check format
 
 venv: .venv/.complete
 
@@ -80,6 +80,17 @@ lmms-eval:
 # Eight minutes on one GPU, with the Python that is at hand: needs torch, transformers, peft, accelerate, timm, no network.
 gpu-proof:
 	$(PYTHON) -m benchmarks.gpu_proof --out work_dirs/gpu_proof
+
+# The lowest versions that are allowed, in an environment of their own: first steps of the quickstart, ZeRO-3 in all ways.
+lowest: .venv-lowest/.complete
+	PATH=$(CURDIR)/.venv-lowest/bin:$$PATH python -m quickstart.first_steps
+	PATH=$(CURDIR)/.venv-lowest/bin:$$PATH python -m pytest tests/train/test_zero3.py tests/model/test_remaking.py
+
+.venv-lowest/.complete: requirements/internvl_chat.txt requirements/constraints-lowest.txt
+	$(PYTHON) -m venv .venv-lowest
+	.venv-lowest/bin/python -m pip install --quiet --requirement requirements/internvl_chat.txt pytest hypothesis --constraint requirements/constraints-lowest.txt
+	.venv-lowest/bin/python -m pip install --quiet --no-deps --editable .
+	touch $@
 
 format: venv
 	ruff check --fix .
