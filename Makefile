@@ -52,12 +52,13 @@ check: venv
 	ruff format --check .
 	mypy
 
+# Two at a time, as a machine of two cores can: what starts two ranks itself and what needs one core share them.
 test: check
-	pytest
+	OMP_NUM_THREADS=1 pytest --numprocesses 2 --dist loadfile
 
 # The tests that start no process.
 unit: venv
-	pytest -m "not process"
+	OMP_NUM_THREADS=1 pytest --numprocesses 2 --dist loadfile -m "not process"
 
 # What takes minutes: trains until something is shown.
 proofs: quickstart grounding-proof caption-proof families

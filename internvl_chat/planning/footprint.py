@@ -11,6 +11,7 @@ Bytes are those that autograd keeps for the backward pass, tensor by tensor, plu
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal
 
 from internvl_chat.families import family_of
@@ -80,7 +81,7 @@ class Footprint:
     lora_dropout: float = 0.05
     element_bytes: int = 2
 
-    @property
+    @cached_property
     def tower(self) -> TowerSizes:
         """Of the tower and the projector."""
         return family_of(self.config).parts.tower_sizes(self.config)

@@ -246,8 +246,12 @@ class _Planner:
         """The fastest plan that fits."""
         tokens = self.shape(workload, workload.max_frames, 1).tokens
         for settings in choices.settings(workload, machine, tokens, self.layers):
+            usable = USABLE_SHARE * machine.memory_bytes
+            # What lies there whatever passes through rules most of them out.
+            if sum(self.state_bytes(settings.zero_stage, machine.gpus).values()) > usable:
+                continue
             plan = self.plan(workload, machine, settings)
-            if plan.peak_bytes <= USABLE_SHARE * machine.memory_bytes:
+            if plan.peak_bytes <= usable:
                 return plan
         return None
 

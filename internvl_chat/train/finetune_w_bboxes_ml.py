@@ -160,7 +160,6 @@ def check_flags(run: RunArguments, family: Family, config: PreTrainedConfig) -> 
 
 def train(run: RunArguments) -> None:
     model_args, data_args, args = run.model, run.data, run.training
-    transformers.logging.set_verbosity_warning()
     logging.basicConfig(
         format="%(asctime)s %(levelname)s %(message)s", level=logging.INFO if args.should_log else logging.ERROR
     )
@@ -241,6 +240,8 @@ def main() -> None:
         check_local_rank(int(os.environ.get("LOCAL_RANK", "0")))
         if not torch.cuda.is_available() and trains_with_deepspeed(sys.argv[1:]):
             init_cpu_ranks()
+        # The trainer leaves out its progress bar where transformers only tells errors.
+        transformers.logging.set_verbosity_warning()
         run = parse_arguments(sys.argv[1:])
         writes = run.training.should_save and not run.training.dry_run
         with held(Path(run.training.output_dir)) if writes else nullcontext():

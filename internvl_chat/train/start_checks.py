@@ -35,7 +35,8 @@ _INLINE = ("{", "ey")
 def known_flags() -> dict[str, str]:
     """Every flag of the training script, with the type that its dataclass states."""
     transformers = find_spec("transformers")
-    assert transformers is not None and transformers.origin is not None
+    if transformers is None or transformers.origin is None:
+        raise UserError(f"transformers is not installed for {sys.executable}: activate the environment that has it")
     sources = [
         (Path(transformers.origin).parent / "training_args.py", ("TrainingArguments",)),
         (_PACKAGE / "train" / "arguments.py", ("ModelArguments", "DataArguments", "FinetuneArguments")),

@@ -112,7 +112,7 @@ def test_what_says_nothing_is_no_submission_and_scores_as_nothing(
 
     # With a second candidate that says something there is a submission.
     speaking[public[1]] = ["...", "a thing\nmoves"]
-    argv = [*argv, "--num_beams", "2", "--num_candidates", "2"]
+    argv = flags(captioner_folder, meta, "--save_path", tmp_path / "out", "--num_beams", "2", "--num_candidates", "2")
     assert eval_const.run(eval_const.build_parser().parse_args(argv)) == 0
     assert captions_in(tmp_path / "out" / "result_public.json")[public[1]] == "a thing moves"
     assert not (tmp_path / "out" / "failures.json").exists()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import time
 from pathlib import Path
@@ -129,6 +130,23 @@ def test_killed_run_goes_on_with_the_same_losses(
     expected = losses(undisturbed)
     assert sorted(expected) == [1, 2, 3, 4]
     assert losses(output_dir) == expected
+
+
+def test_another_number_of_ranks_goes_on_with_a_new_optimizer(
+    undisturbed: Path, start_script: StartScript, tmp_path: Path
+) -> None:
+    before = load_file(undisturbed / "checkpoint-4" / TRAINED_MODULES_NAME)
+    output_dir = shutil.copytree(undisturbed, tmp_path / "run")
+    flags = "--overwrite_output_dir False --universal True --max_steps 5".split()
+    output = finish(start_script(output_dir, *flags, GPUS="1"))
+
+    assert "was written by 2 ranks, and this run has 1: weights, step and schedule go on" in output
+    assert sorted(losses(output_dir)) == [1, 2, 3, 4, 5]
+    after = load_file(output_dir / TRAINED_MODULES_NAME)
+    # One step of AdamW moves a weight by the learning rate at most, four had moved the zeros further.
+    for name in (name for name in before if "attention_out.weight" in name):
+        assert before[name].float().abs().max() > 7e-5
+        assert (after[name].float() - before[name].float()).abs().max() < 6e-5
 
 
 def test_the_same_base_in_the_original_layout_trains_alike(

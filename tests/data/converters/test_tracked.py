@@ -21,7 +21,7 @@ from tests.data.converters.miniatures import MINIATURES, Miniature
 from tests.fuzzing.mutations import mutated
 
 # Those that `test_converters` and `test_both_ways` bring the sources of.
-ELSEWHERE = {"llamafactory", "ms-swift", "coco", "refcoco", "lasot", "got10k", *CONVERTERS_BOTH_WAYS}
+ELSEWHERE = {"cogvlm2", "llamafactory", "ms-swift", "coco", "refcoco", "lasot", "got10k", *CONVERTERS_BOTH_WAYS}
 QUESTION = Question(PROMPT_FORMS["coordinates"], {})
 # Broken copies tried of each file, and as many again of a JSON file with one value exchanged.
 MUTATIONS = 40
