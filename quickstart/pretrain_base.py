@@ -4,8 +4,8 @@
 
 Next-token loss alone leaves such a small model on the language prior for thousands of steps, so two heads that are
 thrown away afterwards ask for more: the ViT's patches which coloured shape they show, and the language model's image
-tokens, half-way up, how the object there moves. The clips are rendered on the
-fly and never repeat. Scores of the product are written to `SCORES.json` beside it.
+tokens, half-way up, how the object there moves. The clips are rendered on the fly and never repeat. Scores of the
+product are written to `SCORES.json` beside it.
 """
 
 from __future__ import annotations
@@ -13,14 +13,12 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch import nn
 from torch.utils.data import Dataset
 from transformers import (
@@ -30,7 +28,6 @@ from transformers import (
     InternVLProcessor,
     InternVLVideoProcessor,
     PreTrainedTokenizerFast,
-    Trainer,
     TrainerCallback,
     TrainerControl,
     TrainerState,
@@ -38,7 +35,6 @@ from transformers import (
     set_seed,
 )
 
-from internvl_chat.boxes import thousandths_from_pixels
 from internvl_chat.constants import IGNORE_INDEX, IMG_CONTEXT, IMG_END, IMG_START, SPECIAL_TOKENS, VIDEO_PLACEHOLDER
 from internvl_chat.contracts import Turn
 from internvl_chat.data.controls.coordinates import Coordinates
@@ -51,14 +47,21 @@ from internvl_chat.data.prompts.conversation import (
 from internvl_chat.data.prompts.wordings import WORDINGS, wording_named
 from internvl_chat.data.synthetic.shapes import (
     COLOURS,
-    HEIGHT_PX,
     MOTIONS,
     NUM_FRAMES,
     SHAPES,
-    WIDTH_PX,
     Clip,
     MovingShape,
     sample_clip,
+)
+from quickstart.pretraining import (
+    INITIALIZER_RANGE,
+    HeadsTrainer,
+    byte_pairs,
+    grid_labels,
+    heads_of,
+    looks_of,
+    motion_of,
 )
 
 FRAMES = 6
@@ -68,8 +71,6 @@ TOKENS_PER_FRAME = (GRID // 2) ** 2
 TEMPLATE = CONVERSATION_TEMPLATES["internvl2_5"]
 EVERY_OBJECT = "Describe every object in this video."
 BATCH_SIZE = 16
-# The usual 0.02 belongs to layers a thousand wide; here it would leave attention nearly uniform for thousands of steps.
-INITIALIZER_RANGE = 0.08
 
 
 @dataclass(frozen=True)
@@ -90,28 +91,6 @@ STAGES = (
     Stage(400, 400, 20, 1e-3, EVEN_SHARES),
     Stage(800, 800, 20, 1.2e-3, SINGLE_SHARES),
 )
-
-
-def byte_pairs(corpus: Sequence[str], vocabulary: int, special_tokens: Sequence[str]) -> Tokenizer:
-    """A byte-level BPE over a text, digits one by one; the special tokens come first."""
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [
-            pre_tokenizers.Split(Regex(r"\d| ?\p{L}+| ?[^\s\p{L}\d]+|\s+"), behavior="isolated"),
-            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
-        ]
-    )
-    tokenizer.decoder = decoders.ByteLevel()
-    tokenizer.train_from_iterator(
-        corpus,
-        trainers.BpeTrainer(
-            vocab_size=vocabulary,
-            special_tokens=list(special_tokens),
-            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-            show_progress=False,
-        ),
-    )
-    return tokenizer
 
 
 def build_tokenizer() -> PreTrainedTokenizerFast:
@@ -187,29 +166,6 @@ def how_question(item: MovingShape) -> str:
     return f"How does the {item.colour} {item.shape} move?"
 
 
-def looks_of(item: MovingShape) -> int:
-    """The number of a coloured shape, from 0."""
-    return list(COLOURS).index(item.colour) * len(SHAPES) + SHAPES.index(item.shape)
-
-
-def motion_of(item: MovingShape) -> int:
-    """The number of an object's motion, from 0."""
-    return list(MOTIONS).index(item.motion)
-
-
-def grid_labels(clip: Clip, frame_indices: np.ndarray, grid: int, kind_of: Callable[[MovingShape], int]) -> np.ndarray:
-    """[F, grid * grid]: 0 where a cell's centre shows the ground, otherwise 1 + the kind of the object there."""
-    labels = np.zeros((len(frame_indices), grid, grid), dtype=np.int64)
-    centres = (np.arange(grid) + 0.5) / grid * 1000
-    for item in clip.objects:
-        kind = 1 + kind_of(item)
-        boxes = thousandths_from_pixels(item.boxes_px[frame_indices], WIDTH_PX, HEIGHT_PX)
-        inside_x = (centres >= boxes[:, :1]) & (centres <= boxes[:, 2:3])
-        inside_y = (centres >= boxes[:, 1:2]) & (centres <= boxes[:, 3:4])
-        labels[inside_y[:, :, None] & inside_x[:, None, :]] = kind
-    return labels.reshape(len(frame_indices), -1)
-
-
 class ShapesQuestions(Dataset):
     """Sample `index` is a clip and a question about it, both drawn from `(seed, index)` alone."""
 
@@ -272,35 +228,18 @@ def collate(samples: list[dict[str, torch.Tensor]], pad_id: int) -> dict[str, to
     }
 
 
-class PretrainTrainer(Trainer):
-    """Adds to the next token's loss what the patches show and, half-way up the language model, how it moves."""
+class PretrainTrainer(HeadsTrainer):
+    """Of an InternVL, whose tower gives a class token before its patches."""
 
-    def __init__(self, *args: Any, heads: nn.ModuleDict, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.heads = heads
-
-    def create_optimizer(self, *args: Any, **kwargs: Any) -> torch.optim.Optimizer:
-        optimizer = super().create_optimizer(*args, **kwargs)
-        optimizer.add_param_group({"params": list(self.heads.parameters()), "weight_decay": 0.0})
-        return optimizer
-
-    def compute_loss(self, model: Any, inputs: dict, return_outputs: bool = False, **kwargs: Any) -> Any:
+    def losses_of(self, model: Any, inputs: dict[str, Any]) -> dict[str, torch.Tensor]:
         patch_labels, motion_labels = inputs.pop("patch_labels"), inputs.pop("motion_labels")
         features: list[torch.Tensor] = []
         hook = model.model.vision_tower.register_forward_hook(lambda _m, _i, out: features.append(out[0][:, 1:]))
         outputs = model(**inputs, output_hidden_states=True)
         hook.remove()
         half_way = outputs.hidden_states[len(outputs.hidden_states) // 2]
-        seen = half_way[inputs["input_ids"] == model.config.image_token_id]
-        cross_entropy = nn.functional.cross_entropy
-        losses = {
-            "text_loss": outputs.loss,
-            "patch_loss": cross_entropy(self.heads["looks"](features[0]).flatten(0, 1), patch_labels.flatten()),
-            "motion_loss": cross_entropy(self.heads["motion"](seen), motion_labels.flatten()),
-        }
-        if self.state.global_step % self.args.logging_steps == 0:
-            self.log({name: loss.item() for name, loss in losses.items()})
-        return torch.stack(list(losses.values())).sum()
+        tokens = half_way[inputs["input_ids"] == model.config.image_token_id]
+        return {"text_loss": outputs.loss, **self.head_losses(features[0], patch_labels, tokens, motion_labels)}
 
 
 @torch.no_grad()
@@ -350,15 +289,9 @@ def train_stage(
 ) -> None:
     """Train all of the model for one stage, in place."""
     set_seed(seed)
-    heads = nn.ModuleDict(
-        {
-            "looks": nn.Linear(model.config.vision_config.hidden_size, 1 + len(COLOURS) * len(SHAPES)),
-            "motion": nn.Linear(model.config.text_config.hidden_size, 1 + len(MOTIONS)),
-        }
-    )
     trainer = PretrainTrainer(
         model=model,
-        heads=heads,
+        heads=heads_of(model.config),
         args=TrainingArguments(
             output_dir=str(out),
             max_steps=stage.schedule_steps,

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import nn
 from torch.utils.data import Dataset
-from transformers import PreTrainedTokenizerFast, Trainer, TrainingArguments, set_seed
+from transformers import PreTrainedTokenizerFast, TrainingArguments, set_seed
 
 from internvl_chat.constants import IGNORE_INDEX, VIDEO_PLACEHOLDER
 from internvl_chat.contracts import Turn
@@ -29,7 +29,15 @@ from internvl_chat.data.synthetic.shapes import COLOURS, MOTIONS, NUM_FRAMES, SH
 from internvl_chat.families.clip_frames import frame_pixels
 from internvl_chat.model.families.cogvlm2_video import CogVLM2VideoConfig, CogVLM2VideoForConditionalGeneration
 from internvl_chat.model.families.cogvlm2_video.parts import prompt_settings
-from quickstart.pretrain_base import INITIALIZER_RANGE, byte_pairs, grid_labels, looks_of, motion_of
+from quickstart.pretraining import (
+    INITIALIZER_RANGE,
+    HeadsTrainer,
+    byte_pairs,
+    grid_labels,
+    heads_of,
+    looks_of,
+    motion_of,
+)
 from quickstart.shape_videos import draw_video, in_square
 
 SIDE_PX, PATCH_PX = 60, 10
@@ -145,19 +153,10 @@ def collate(samples: list[dict[str, torch.Tensor]], pad_id: int) -> dict[str, to
     }
 
 
-class VideoTrainer(Trainer):
-    """Adds to the next token's loss what the patches show and, half-way up the language model, how it moves."""
+class VideoTrainer(HeadsTrainer):
+    """Of a CogVLM2-Video, whose frames stand between two marks."""
 
-    def __init__(self, *args: Any, heads: nn.ModuleDict, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.heads = heads
-
-    def create_optimizer(self, *args: Any, **kwargs: Any) -> torch.optim.Optimizer:
-        optimizer = super().create_optimizer(*args, **kwargs)
-        optimizer.add_param_group({"params": list(self.heads.parameters()), "weight_decay": 0.0})
-        return optimizer
-
-    def compute_loss(self, model: Any, inputs: dict, return_outputs: bool = False, **kwargs: Any) -> Any:
+    def losses_of(self, model: Any, inputs: dict[str, Any]) -> dict[str, torch.Tensor]:
         seen: dict[str, torch.Tensor] = {}
 
         def keep(name: str) -> Any:
@@ -174,19 +173,10 @@ class VideoTrainer(Trainer):
         for hook in hooks:
             hook.remove()
         tokens = seen["tokens"][ids == model.config.image_token_id].unflatten(0, (-1, model.config.tokens_per_frame))
-        cross_entropy = nn.functional.cross_entropy
-        losses = {
-            "text_loss": loss,
-            "patch_loss": cross_entropy(
-                self.heads["looks"](seen["patches"][:, 1:]).flatten(0, 1), inputs["patch_labels"].flatten()
-            ),
-            "motion_loss": cross_entropy(
-                self.heads["motion"](tokens[:, 1:-1]).flatten(0, 1), inputs["motion_labels"].flatten()
-            ),
-        }
-        if self.state.global_step % self.args.logging_steps == 0:
-            self.log({name: value.item() for name, value in losses.items()})
-        return torch.stack(list(losses.values())).sum()
+        of_heads = self.head_losses(
+            seen["patches"][:, 1:], inputs["patch_labels"], tokens[:, 1:-1], inputs["motion_labels"]
+        )
+        return {"text_loss": loss, **of_heads}
 
 
 @torch.no_grad()
@@ -216,12 +206,10 @@ def main() -> None:
     set_seed(args.seed)
     tokenizer = build_tokenizer()
     model = build_model(tokenizer)
-    looks = nn.Linear(model.config.vision_config.hidden_size, 1 + len(COLOURS) * len(SHAPES))
-    motion = nn.Linear(model.config.text_config.hidden_size, 1 + len(MOTIONS))
     prompts = PromptConfig.of(**prompt_settings(model.config))
     trainer = VideoTrainer(
         model=model,
-        heads=nn.ModuleDict({"looks": looks, "motion": motion}),
+        heads=heads_of(model.config),
         args=TrainingArguments(
             output_dir=str(args.output_dir / "training"),
             max_steps=args.steps,
