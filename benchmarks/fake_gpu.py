@@ -16,21 +16,18 @@ from typing import Any
 from unittest import mock
 
 import torch
-from peft import LoraConfig, get_peft_model
+from peft import get_peft_model
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from benchmarks.counting import AllocatedBytes
-from benchmarks.workloads import LORA_RANK, W2, Workload, config_of, shared_batch
+from benchmarks.workloads import LORA_DROPOUT, TRAINED, W2, Workload, config_of, lora_config, shared_batch
 from internvl_chat.model.families.internvl import IntentVCNetForConditionalGeneration
 from internvl_chat.model.memory.recomputation import Recomputation, recompute
 from internvl_chat.model.shared_prefix import use_shared_prefix_attention
-from internvl_chat.model.trainable import TrainablePart, lora_target_pattern
-from internvl_chat.planning.footprint import Footprint, PassShape
+from internvl_chat.planning.footprint import Footprint
 from internvl_chat.planning.inspection import GIB
 from internvl_chat.vision import Vision, moved
-
-TRAINED = TrainablePart(LORA_RANK, freeze_llm=False, freeze_mlp=False, freeze_backbone=True)
 
 
 class _FusedAttention(torch.autograd.Function):
@@ -72,23 +69,21 @@ def fake_gpu() -> Iterator[FakeTensorMode]:
 
 
 def fake_model(workload: Workload, dropout: float) -> nn.Module:
-    """The model in bfloat16 ; LoRA is put in while there are no weights at all."""
+    """The model in bfloat16; LoRA is put in while there are no weights at all."""
     before = torch.get_default_dtype()
     torch.set_default_dtype(torch.bfloat16)
     try:
         with torch.device("meta"):
             model = IntentVCNetForConditionalGeneration(config_of(workload))
             use_shared_prefix_attention(model)
-            targets = lora_target_pattern("qwen2")
-            lora = LoraConfig(r=LORA_RANK, lora_alpha=2 * LORA_RANK, lora_dropout=dropout, target_modules=targets)
-            wrapped = get_peft_model(model, lora, autocast_adapter_dtype=False)
+            wrapped = get_peft_model(model, lora_config(dropout), autocast_adapter_dtype=False)
     finally:
         torch.set_default_dtype(before)
     TRAINED.mark(wrapped)
     return wrapped.train()
 
 
-def counted_bytes(workload: Workload, again: Recomputation, dropout: float = 0.05) -> tuple[int, int]:
+def counted_bytes(workload: Workload, again: Recomputation, dropout: float = LORA_DROPOUT) -> tuple[int, int]:
     """Bytes of activations that are kept when the backward pass begins, and the most of a pass."""
     model = fake_model(workload, dropout)
     recompute(model.get_base_model(), again)  # type: ignore[operator]
@@ -116,12 +111,10 @@ def counted_bytes(workload: Workload, again: Recomputation, dropout: float = 0.0
     return kept, allocated.peak
 
 
-def estimated_bytes(workload: Workload, again: Recomputation, dropout: float = 0.05) -> tuple[int, int]:
+def estimated_bytes(workload: Workload, again: Recomputation, dropout: float = LORA_DROPOUT) -> tuple[int, int]:
     """The same as the planner has it."""
     footprint = Footprint(config_of(workload), TRAINED, workload.num_adapter_layers, dropout)
-    targets = workload.captions * workload.caption_tokens
-    prompt = workload.frames * workload.tokens_per_frame + workload.text_tokens
-    shape = PassShape(workload.frames, prompt + targets, targets)
+    shape = workload.pass_shape
     return sum(footprint.kept_bytes(shape, again).values()), footprint.peak_activation_bytes(shape, again)
 
 

@@ -1,7 +1,7 @@
 """Kill caption-videos on two ranks at random moments, 20 times, and compare its files with those of an undisturbed run.
 
     python -m benchmarks.kill_captioning
-    python -m benchmarks.kill_captioning --kills 3 --clips 12
+    python -m benchmarks.kill_captioning --kills 3
 
 Every other kill hits all processes at once, the others one rank alone, which makes torchrun end the rest; both are
 SIGKILL. The model is the tiny base of the caption proof. Prints one line a kill; the last line says whether captions,
@@ -16,7 +16,9 @@ import sys
 import tempfile
 from pathlib import Path
 
-from benchmarks.kill_prediction import REPOSITORY, finished_captions, kill_after, start
+import psutil
+
+from benchmarks.kill_prediction import REPOSITORY, kill_again_and_again, start
 from quickstart.caption_proof import write_broken
 from quickstart.shape_videos import write_videos
 
@@ -46,27 +48,22 @@ def main() -> None:
         calm, killed, log = folder / "calm", folder / "killed", folder / "log.txt"
         # Broken videos make it exit code 1, with which torchrun ends too.
         start([*flags, calm], log, entry=ENTRY).wait()
-        kills = 0
-        while kills < args.kills:
-            process = start([*flags, killed], log, entry=ENTRY)
-            one_rank = bool(kills % 2)
-            kill_after(process, killed, rng.randint(1, 4), rng.uniform(0, 0.4), one_rank, entry_word=ENTRY[-1])
-            if (killed / "captions.jsonl").exists():
-                sys.exit(
-                    "the run ended before it was killed often enough: give more --clips\n" + log.read_text()[-2000:]
-                )
-            kills += 1
-            whom = "one rank" if one_rank else "all processes"
-            sys.stdout.write(f"kill {kills}, {whom}: {finished_captions(killed)} of {args.clips} on disk\n")
-            sys.stdout.flush()
-        start([*flags, killed], log, entry=ENTRY).wait()
+
+        def begin() -> psutil.Popen:
+            return start([*flags, killed], log, entry=ENTRY)
+
+        def ended(_is_killed: bool) -> bool:
+            return (killed / "captions.jsonl").exists()
+
+        kill_again_and_again(begin, killed, log, args.kills, rng, args.clips, ended, ENTRY[-1])
+        begin().wait()
         expected, found = final_files(calm), final_files(killed)
         different = sorted(
             str(name) for name in expected.keys() | found.keys() if expected.get(name) != found.get(name)
         )
         if not expected:
             sys.exit(log.read_text()[-3000:])
-        sys.stdout.write(f"{kills} kills, {len(expected)} files; different: {', '.join(different) or 'none'}\n")
+        sys.stdout.write(f"{args.kills} kills, {len(expected)} files; different: {', '.join(different) or 'none'}\n")
         sys.exit(bool(different))
 
 

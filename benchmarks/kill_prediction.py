@@ -1,7 +1,7 @@
 """Kill prediction on two ranks at random moments, 20 times, and compare its files with those of an undisturbed run.
 
     python benchmarks/kill_prediction.py            # about six minutes on two CPU cores
-    python benchmarks/kill_prediction.py --kills 3 --clips 12
+    python benchmarks/kill_prediction.py --kills 3 --clips 24
 
 Every other kill hits all processes at once, the others one rank alone, which makes torchrun end the rest; both are
 SIGKILL. The model is the quickstart's tiny base with box adapters of random weights. Prints one line a kill; the last
@@ -17,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import psutil
@@ -92,6 +92,34 @@ def kill_after(
     return process.returncode != 0
 
 
+def kill_again_and_again(
+    begin: Callable[[], psutil.Popen],
+    save_path: Path,
+    log: Path,
+    kills: int,
+    rng: random.Random,
+    total: int,
+    ended: Callable[[bool], bool],
+    entry_word: str = ENTRY,
+) -> None:
+    """Begin a run, kill it at a random moment, and so on; prints a line a kill, and exits if the run ends before.
+
+    Args:
+        begin: starts the run, or another process that goes on with it; its results are in `save_path`.
+        total: captions that a whole run writes.
+        ended: whether the run came to its end, given what `kill_after` said.
+        entry_word: see `kill_after`.
+    """
+    for number in range(1, kills + 1):
+        one_rank = number % 2 == 0
+        is_killed = kill_after(begin(), save_path, rng.randint(1, 4), rng.uniform(0, 0.4), one_rank, entry_word)
+        if ended(is_killed):
+            sys.exit("the run ended before it was killed often enough: give more --clips\n" + log.read_text()[-2000:])
+        whom = "one rank" if one_rank else "all processes"
+        sys.stdout.write(f"kill {number}, {whom}: {finished_captions(save_path)} of {total} on disk\n")
+        sys.stdout.flush()
+
+
 def make_inputs(folder: Path, clips: int) -> list[str | Path]:
     """Write moving shapes and a captioner to ask about them; returns the flags that name both."""
     import torch
@@ -141,21 +169,15 @@ def main() -> None:
         calm, killed, log = folder / "calm", folder / "killed", folder / "log.txt"
         if start([*flags, "--save_path", calm], log).wait():
             sys.exit(log.read_text())
-        kills = 0
-        while kills < args.kills:
-            process = start([*flags, "--save_path", killed], log)
-            if not kill_after(process, killed, rng.randint(1, 4), rng.uniform(0, 0.4), one_rank=bool(kills % 2)):
-                sys.exit(
-                    "the run ended before it was killed often enough: give more --clips\n" + log.read_text()[-2000:]
-                )
-            kills += 1
-            whom = "one rank" if kills % 2 == 0 else "all processes"
-            sys.stdout.write(f"kill {kills}, {whom}: {finished_captions(killed)} of {args.clips * 2} on disk\n")
-            sys.stdout.flush()
-        if start([*flags, "--save_path", killed], log).wait():
+
+        def begin() -> psutil.Popen:
+            return start([*flags, "--save_path", killed], log)
+
+        kill_again_and_again(begin, killed, log, args.kills, rng, 2 * args.clips, lambda is_killed: not is_killed)
+        if begin().wait():
             sys.exit(log.read_text())
         different = [name for name in FINAL_FILES if (calm / name).read_bytes() != (killed / name).read_bytes()]
-        sys.stdout.write(f"{kills} kills; different files: {', '.join(different) or 'none'}\n")
+        sys.stdout.write(f"{args.kills} kills; different files: {', '.join(different) or 'none'}\n")
         sys.exit(bool(different))
 
 

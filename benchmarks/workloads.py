@@ -18,9 +18,11 @@ from internvl_chat.model.families.internvl import IntentVCNetConfig, IntentVCNet
 from internvl_chat.model.memory.recomputation import Recomputation, recompute
 from internvl_chat.model.shared_prefix import use_shared_prefix_attention
 from internvl_chat.model.trainable import TrainablePart, lora_target_pattern
+from internvl_chat.planning.footprint import PassShape
 from internvl_chat.vision import Vision
 
-LORA_RANK = 128
+LORA_RANK, LORA_DROPOUT = 128, 0.05
+TRAINED = TrainablePart(LORA_RANK, freeze_llm=False, freeze_mlp=False, freeze_backbone=True)
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,13 @@ class Workload:
     @property
     def tokens_per_frame(self) -> int:
         return (self.tile_px // 28) ** 2
+
+    @property
+    def pass_shape(self) -> PassShape:
+        """Of a pass over all captions of the video."""
+        targets = self.captions * self.caption_tokens
+        prompt = self.frames * self.tokens_per_frame + self.text_tokens
+        return PassShape(self.frames, prompt + targets, targets)
 
     def with_frames(self, frames: int) -> Workload:
         """The same with another number of frames and the coordinates that they bring (28 tokens each)."""
@@ -121,6 +130,17 @@ def config_of(workload: Workload) -> IntentVCNetConfig:
     )
 
 
+def lora_config(dropout: float = LORA_DROPOUT) -> LoraConfig:
+    """On every matrix of the language model's layers, as the training script has it."""
+    return LoraConfig(
+        r=LORA_RANK,
+        lora_alpha=2 * LORA_RANK,
+        lora_dropout=dropout,
+        target_modules=lora_target_pattern("qwen2"),
+        task_type="CAUSAL_LM",
+    )
+
+
 def build_model(workload: Workload, device: str, dtype: torch.dtype = torch.bfloat16) -> nn.Module:
     """Random weights with LoRA and box adapters; trained is what the training script trains."""
     config = config_of(workload)
@@ -133,15 +153,8 @@ def build_model(workload: Workload, device: str, dtype: torch.dtype = torch.bflo
     finally:
         torch.set_default_dtype(default_dtype)
     use_shared_prefix_attention(model)
-    lora = LoraConfig(
-        r=LORA_RANK,
-        lora_alpha=2 * LORA_RANK,
-        lora_dropout=0.05,
-        target_modules=lora_target_pattern("qwen2"),
-        task_type="CAUSAL_LM",
-    )
-    wrapped = get_peft_model(model, lora, autocast_adapter_dtype=False)
-    TrainablePart(LORA_RANK, freeze_llm=False, freeze_mlp=False, freeze_backbone=True).mark(wrapped)
+    wrapped = get_peft_model(model, lora_config(), autocast_adapter_dtype=False)
+    TRAINED.mark(wrapped)
     recompute(model, workload.recomputation)
     return wrapped.train()
 

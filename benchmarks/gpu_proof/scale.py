@@ -12,16 +12,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from benchmarks.workloads import LORA_RANK, W2, Workload, build_model
+from benchmarks.workloads import LORA_DROPOUT, TRAINED, W2, Workload, build_model
 from internvl_chat.model.memory.recomputation import Recomputation
-from internvl_chat.model.trainable import TrainablePart
-from internvl_chat.planning.footprint import Footprint, PassShape
+from internvl_chat.planning.footprint import Footprint
 from internvl_chat.planning.plan import GPUS, kind_of
 
 Row = dict[str, Any]
 Measure = Callable[["Scale"], Iterator[Row]]
-LORA_DROPOUT = 0.05
-TRAINED = TrainablePart(LORA_RANK, freeze_llm=False, freeze_mlp=False, freeze_backbone=True)
 
 
 @dataclass(frozen=True)
@@ -45,14 +42,6 @@ class Scale:
     @property
     def device(self) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-    @property
-    def shape(self) -> PassShape:
-        """Of a pass over all captions of the video."""
-        work = self.workload
-        targets = work.captions * work.caption_tokens
-        prompt = work.frames * work.tokens_per_frame + work.text_tokens
-        return PassShape(work.frames, prompt + targets, targets)
 
     def model(self, **text: int) -> nn.Module:
         """Random weights in bfloat16, made on the device, with LoRA; `text` replaces sizes of the language model."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,15 +12,7 @@ from torch import nn
 
 from benchmarks import workloads
 from benchmarks.counting import AllocatedBytes, Launches
-from benchmarks.gpu_proof.scale import (
-    TRAINED,
-    Row,
-    Scale,
-    finish,
-    free_memory,
-    peak_flops,
-    seconds_of,
-)
+from benchmarks.gpu_proof.scale import Row, Scale, finish, free_memory, peak_flops, seconds_of
 from internvl_chat.contracts import UserError
 from internvl_chat.model.memory.recomputation import Recomputation, recompute
 from internvl_chat.planning.inspection import GIB
@@ -41,7 +32,6 @@ class Way:
     again: Recomputation
     compiled: bool = False
     one_a_pass: bool = False
-    around: AbstractContextManager[Any] = nullcontext()
 
 
 def steps(scale: Scale) -> Iterator[Row]:
@@ -82,7 +72,12 @@ def planned_recomputation(scale: Scale, config: Any) -> Recomputation:
     epoch = Epoch(1, work.captions, work.caption_tokens, True, work.frames, work.frames, 1, 1)
     try:
         plan = plan_run(
-            config, TRAINED, work.num_adapter_layers, epoch, Machine(1, memory, peak, 0.4), Choices(1, None, 1)
+            config,
+            workloads.TRAINED,
+            work.num_adapter_layers,
+            epoch,
+            Machine(1, memory, peak, 0.4),
+            Choices(1, None, 1),
         )
     except UserError:
         return Recomputation.of_layers(work.text["num_hidden_layers"])
@@ -119,21 +114,20 @@ def _step(way: Way, model: nn.Module, optimizer: torch.optim.Optimizer, scale: S
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
 
-    with way.around:
-        started = time.perf_counter()
-        step()
-        finish()
-        row: Row = {"computed_again": way.again.as_text(), "first_step_s": time.perf_counter() - started}
-        row |= _memory(model, batches[0], way, scale)
-        optimizer.zero_grad(set_to_none=True)
-        seconds = seconds_of(step, scale)
+    started = time.perf_counter()
+    step()
+    finish()
+    row: Row = {"computed_again": way.again.as_text(), "first_step_s": time.perf_counter() - started}
+    row |= _memory(model, batches[0], way, scale)
+    optimizer.zero_grad(set_to_none=True)
+    seconds = seconds_of(step, scale)
     footprint = scale.footprint(core.config)
-    flops = sum(footprint.flops(scale.shape).values())
+    flops = sum(footprint.flops(scale.workload.pass_shape).values())
     row |= {"step_s": seconds, "s_per_caption": seconds / scale.workload.captions}
     row["tflops"] = flops / seconds / 1e12
     if peak := peak_flops():
         row["mfu"] = flops / seconds / peak
-        row["hfu"] = (flops + footprint.recomputed_flops(scale.shape, way.again)) / seconds / peak
+        row["hfu"] = (flops + footprint.recomputed_flops(scale.workload.pass_shape, way.again)) / seconds / peak
     for part in token_wise:
         part._compiled_call_impl = None
     return row
@@ -157,7 +151,7 @@ def _memory(model: nn.Module, batch: dict[str, Any], way: Way, scale: Scale) -> 
     if way.one_a_pass:
         return row
     footprint = scale.footprint(model.config)
-    planned = footprint.peak_activation_bytes(scale.shape, way.again) + trained_bytes
+    planned = footprint.peak_activation_bytes(scale.workload.pass_shape, way.again) + trained_bytes
     return {**row, "pass_gib": pass_bytes / GIB, "planned_gib": planned / GIB, "planned_ratio": planned / pass_bytes}
 
 
@@ -165,19 +159,16 @@ def launches(scale: Scale) -> Iterator[Row]:
     """Kernels and waits of a pass: counted operator by operator, and on a GPU those that the profiler saw."""
     model = scale.model()
     (batch,) = _batches(scale, one_a_pass=False)
-    for name in ("counted", "profiled"):
-        if name == "counted":
-            with Launches() as forward:
-                loss = model(**batch).loss
-            with Launches() as backward:
-                loss.backward()
-            kernels, waits = forward.kernels + backward.kernels, forward.waits + backward.waits
-        elif scale.device.type == "cuda":
-            kernels, waits = profiled(lambda: model(**batch).loss.backward())
-        else:
-            continue
+    with Launches() as forward:
+        loss = model(**batch).loss
+    with Launches() as backward:
+        loss.backward()
+    kernels, waits = forward.kernels + backward.kernels, forward.waits + backward.waits
+    yield {"measure": "a training pass, counted", "kernels": kernels, "waits": waits}
+    if scale.device.type == "cuda":
         model.zero_grad(set_to_none=True)
-        yield {"measure": f"a training pass, {name}", "kernels": kernels, "waits": waits}
+        kernels, waits = profiled(lambda: model(**batch).loss.backward())
+        yield {"measure": "a training pass, profiled", "kernels": kernels, "waits": waits}
 
 
 def profiled(work: Any) -> tuple[int, int]:
