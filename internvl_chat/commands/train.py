@@ -33,7 +33,7 @@ _SETTINGS = {
     "--per_device_batch_size": "PER_DEVICE_BATCH_SIZE",
 }
 # Scripts that others start.
-_SHARED = ("launch.sh", "finetune.sh", "cogvlm2/finetune.sh", "t2vid/minicpm.sh")
+_SHARED = ("launch.sh", "finetune.sh", "artemis/stage.sh", "cogvlm2/finetune.sh", "t2vid/minicpm.sh")
 _OF_GUIDE = "_dynamic_res_2nd_finetune"
 
 

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # Artemis' stage 1: the projector alone, on a base that `convert LLAMA START --vision_tower CLIP` has begun.
+# shell/artemis/stage.sh has the rest.
 export GPUS=${GPUS:-8}
 export BATCH_SIZE=${BATCH_SIZE:-$((32 * GPUS))}
 export PER_DEVICE_BATCH_SIZE=${PER_DEVICE_BATCH_SIZE:-32}
@@ -8,19 +9,8 @@ export META_PATH=${META_PATH:-./shell/data/artemis_stage_1.json}
 export OUTPUT_DIR=${OUTPUT_DIR:-work_dirs/artemis/pretrain}
 SHELL_DIR=$(cd "$(dirname "$0")/.." && pwd)
 
-exec bash "${SHELL_DIR}/launch.sh" \
-  --conv_style vicuna_v1 \
-  --normalize_type clip \
-  --force_image_size 224 \
-  --dynamic_image_size False \
-  --use_thumbnail False \
-  --num_adapter_layers 0 \
-  --sampling_method middle \
-  --min_num_frame 100 \
-  --max_num_frame 100 \
-  --max_seq_length 3072 \
+exec bash "${SHELL_DIR}/artemis/stage.sh" \
   --freeze_llm True \
-  --freeze_mlp False \
   --learning_rate 1e-3 \
   --num_train_epochs 1 \
   --save_steps 24000 \
