@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import select
 import sys
 from importlib import import_module
 
 from internvl_chat import __version__
-from internvl_chat.command_line import Parser, PrintCompletion, as_declared, meant, program, quieten
+from internvl_chat.command_line import Parser, PrintCompletion, meant, program, quieten
 from internvl_chat.commands.next_steps import tell_next
 from internvl_chat.commands.options import keep_inputs
-from internvl_chat.constants import INTERRUPTED
+from internvl_chat.constants import INTERRUPTED, UNREAD
 from internvl_chat.files import take_any_text
 
 # What a command is for, and its name; each has a module of its name in `commands/`.
@@ -92,19 +94,33 @@ def _with_command(words: list[str], parser: Parser) -> list[str]:
     return [command, *words[1:]]
 
 
+def _is_unread() -> bool:
+    """Whether nobody reads on what is printed, as behind `| head`."""
+    reader = select.poll()
+    reader.register(sys.stdout.fileno(), 0)
+    return bool(reader.poll(0))
+
+
 def main(argv: list[str] | None = None) -> int:
     take_any_text()
     parser = build_parser()
-    args = parser.parse_args(_with_command(as_declared(sys.argv[1:] if argv is None else argv), parser))
+    args = parser.parse_args(_with_command(sys.argv[1:] if argv is None else argv, parser))
     quieten()
     from internvl_chat.contracts import UserError
 
     try:
         keep_inputs(args)
         code = int(args.run(args))
+        sys.stdout.flush()
     except UserError as error:
         sys.stderr.write(f"error: {error}\n")
         return 1
+    except BrokenPipeError:
+        if not _is_unread():
+            raise
+        # What is left in the buffer is written at the very end, and must fall somewhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return UNREAD
     except KeyboardInterrupt:
         sys.stderr.write("\ninterrupted\n")
         return INTERRUPTED

@@ -40,6 +40,9 @@ MAX_NEW_TOKENS = 512
 # Exit code of a command that was stopped by Ctrl-C, as a shell's own.
 INTERRUPTED = 130
 
+# Exit code where nobody reads on what is printed, as a shell's own for SIGPIPE.
+UNREAD = 141
+
 # Of a file of features that stand for a video.
 FEATURES_SUFFIX = ".safetensors"
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import argparse
 import io
 import json
+import os
 import re
 import shlex
+import subprocess
 import sys
 from pathlib import Path
 
@@ -21,7 +23,7 @@ from internvl_chat.command_line import as_declared
 from internvl_chat.commands.next_steps import NEXT
 from internvl_chat.data.prompts.wordings import wording_named
 from internvl_chat.data.records.annotations import DatasetEntry, read_captions
-from tests.helpers import run_python
+from tests.helpers import ROOT, run_python
 
 pytestmark = pytest.mark.process
 
@@ -39,6 +41,27 @@ def test_control_c_is_one_line_too(monkeypatch: pytest.MonkeyPatch, capsys: pyte
     monkeypatch.setattr("internvl_chat.commands.rank.run", stopped)
     assert main(["rank", "a.json"]) == 130
     assert capsys.readouterr().err == "\ninterrupted\n"
+
+
+def test_a_reader_that_has_seen_enough_ends_a_command_without_a_word() -> None:
+    """As `| head` does; what is broken elsewhere is told as ever."""
+    argv = [sys.executable, "-m", "internvl_chat", "train", "--list"]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT) as process:
+        assert process.stdout is not None and process.stderr is not None
+        process.stdout.close()
+        assert (process.stderr.read(), process.wait()) == (b"", 141)
+
+
+def test_another_broken_pipe_is_no_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(args: object) -> int:
+        raise BrokenPipeError
+
+    monkeypatch.setattr("internvl_chat.commands.rank.run", broken)
+    reading, writing = os.pipe()
+    with os.fdopen(reading), os.fdopen(writing, "w") as stdout:
+        monkeypatch.setattr(sys, "stdout", stdout)
+        with pytest.raises(BrokenPipeError):
+            main(["rank", "a.json"])
 
 
 def test_a_users_error_is_one_line_and_exit_code_one(tmp_path: Path) -> None:

@@ -23,12 +23,6 @@ def tell_next(command: str, args: Namespace) -> None:
         sys.stderr.write(f"next: {step(args)}\n")
 
 
-def tell_newest(args: Namespace, checkpoint: Path) -> None:
-    """Say which checkpoint is taken where nobody named one."""
-    if not (args.model or args.ensemble) and os.environ.get("RANK", "0") == "0":
-        sys.stderr.write(f"model: {checkpoint}, the newest under {args.work_dirs}; --model names another\n")
-
-
 def _q(path: object) -> str:
     return shlex.quote(str(path))
 
@@ -98,6 +92,13 @@ def _after_videos(args: Namespace) -> str:
     return f"{_RUN} report {_q(args.out / 'captions.jsonl')} --out report.html shows the captions"
 
 
+def _after_recipes(args: Namespace) -> str:
+    """Of `--list` and `--write`: a training itself takes this process' place."""
+    if args.write:
+        return f"META_PATH=META.json bash {_q(args.write[1])} --dry_run says what it would train"
+    return _TRAINS.format("META.json")
+
+
 def _after_inspection(args: Namespace) -> str:
     return f"{_RUN} plan --model {_q(args.checkpoint)} --meta META.json says what training it takes"
 
@@ -118,7 +119,7 @@ NEXT: Mapping[str, Callable[[Namespace], str]] = {
     "select-records": lambda args: f"name {_q(args.out)} as 'annotation' in a meta JSON, then {_RUN} check META.json",
     "check": _after_check,
     "picture": lambda args: _TRAINS.format(_q(args.meta)),
-    "train": lambda _: f"{_EVAL} --meta META.json --out results captions with the newest checkpoint",
+    "train": _after_recipes,
     "chat": lambda args: f"{_EVAL} --model {_q(args.model)} --meta META.json captions a whole data set",
     "answer": _after_answers,
     "evaluate": _after_evaluation,

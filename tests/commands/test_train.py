@@ -28,7 +28,9 @@ def handed_over(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 
 def test_every_script_that_can_be_started_has_a_name(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["train", "--list"]) == 0
-    lines = capsys.readouterr().out.splitlines()
+    out, err = capsys.readouterr()
+    assert " train roiattention_ml --meta META.json trains" in err
+    lines = out.splitlines()
     names = [line.split()[0] for line in lines]
     scripts = {path for path in SHELL.rglob("*.sh") if path.relative_to(SHELL).as_posix() not in train._SHARED}
     assert names[0] == "tiny" and {train.script_of(name) for name in names} == scripts
@@ -77,10 +79,13 @@ def test_what_cannot_be_trained_is_said(
 
 
 @pytest.mark.process
-@pytest.mark.parametrize("recipe", ["tiny", "internvl3_1b_lora", "t2vid_minicpm_mix_30k"])
-def test_a_written_recipe_starts_what_the_recipe_starts(recipe: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("recipe", ["tiny", "internvl3_1b_lora", "t2vid_minicpm_mix_30k", "artemis_finetune_ref"])
+def test_a_written_recipe_starts_what_the_recipe_starts(
+    recipe: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     written = tmp_path / "mine.sh"
     assert main(["train", "--write", recipe, str(written)]) == 0
+    assert f"next: META_PATH=META.json bash {written} --dry_run" in capsys.readouterr().err
     assert os.access(written, os.X_OK)
     lines = [line.split()[0] for line in written.read_text().splitlines() if line.startswith("  --")]
     assert len(lines) == len(set(lines)) > 8
