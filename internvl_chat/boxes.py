@@ -35,6 +35,16 @@ def is_absent(boxes: npt.NDArray) -> npt.NDArray[np.bool_]:
     return (boxes[..., 2] <= boxes[..., 0]) | (boxes[..., 3] <= boxes[..., 1])
 
 
+def corners_of(boxes_px: npt.NDArray) -> npt.NDArray[np.float64]:
+    """x y w h [T, 4] as x1 y1 x2 y2."""
+    return np.concatenate([boxes_px[:, :2], boxes_px[:, :2] + boxes_px[:, 2:]], axis=1)
+
+
+def sized_boxes(corners: npt.NDArray) -> npt.NDArray[np.float64]:
+    """x1 y1 x2 y2 [T, 4] as x y w h."""
+    return np.concatenate([corners[:, :2], corners[:, 2:] - corners[:, :2]], axis=1)
+
+
 def thousandths_from_pixels(boxes_px: npt.NDArray, width_px: int, height_px: int) -> BoxArray:
     """Convert a track to what the model and the prompt use.
 
@@ -47,9 +57,7 @@ def thousandths_from_pixels(boxes_px: npt.NDArray, width_px: int, height_px: int
     Source: IntentVC's preprocessing; 320,180,160,90 in 1280 x 720 gives 250, 250, 375, 375.
     """
     boxes_px = np.asarray(boxes_px, dtype=np.float64)
-    x, y, w, h = boxes_px.T
-    corners = np.stack([x, y, x + w, y + h], axis=1) / np.array([width_px, height_px, width_px, height_px])
-    return thousandths_from_fractions(corners)
+    return thousandths_from_fractions(corners_of(boxes_px) / np.array([width_px, height_px] * 2))
 
 
 def thousandths_from_fractions(corners: npt.NDArray) -> BoxArray:

@@ -39,21 +39,14 @@ def run(args: argparse.Namespace) -> int:
     decoding = Decoding(max_new_tokens=args.max_new_tokens, temperature=args.temperature)
     from internvl_chat.files import write_jsonl
     from internvl_chat.inference.answers import answer_records, questions_of, records_to_answer
-    from internvl_chat.inference.handle import open_model
+    from internvl_chat.inference.handle import ModelHandle
     from internvl_chat.inference.predict import BatchLimits, fail_unless_any
     from internvl_chat.inference.ranks import Ranks
     from internvl_chat.inference.session import PredictionSession
     from internvl_chat.scoring.predictions import write_facts
 
     samples = records_to_answer(args.records, args.root, args.limit)
-    opened = open_model(
-        args.model,
-        base_path=args.base,
-        conv_style=args.conv_style,
-        max_dynamic_patch=args.max_dynamic_patch,
-        video_backend=args.video_backend,
-        ranks=Ranks.join(args.dtype),
-    )
+    opened = ModelHandle.from_arguments(args, Ranks.join(args.dtype))
     asks = [ask for sample in samples for ask in questions_of(sample)]
     limits = BatchLimits(args.batch_tokens, args.num_workers)
     progress = args.out.with_suffix(".progress")

@@ -79,17 +79,10 @@ def run(args: argparse.Namespace) -> int:
 
     from internvl_chat.api import Captioner
     from internvl_chat.data.prompts.wordings import wording_named
-    from internvl_chat.inference.handle import open_model
+    from internvl_chat.inference.handle import ModelHandle
     from internvl_chat.inference.ranks import Ranks
 
-    opened = open_model(
-        args.model,
-        base_path=args.base,
-        conv_style=args.conv_style,
-        max_dynamic_patch=args.max_dynamic_patch,
-        video_backend=args.video_backend,
-        ranks=Ranks(precision=args.dtype),
-    )
+    opened = ModelHandle.from_arguments(args, Ranks(precision=args.dtype))
     captioner = Captioner(opened, num_frames=args.num_frames)
     chat = captioner.chat(max_new_tokens=args.max_new_tokens, temperature=args.temperature)
     talk = _Talk(chat, args, tracks)

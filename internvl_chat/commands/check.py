@@ -14,13 +14,13 @@ import json
 import sys
 from pathlib import Path
 
-from internvl_chat.commands.options import count, file_to_write, positive_int
+from internvl_chat.commands.options import add_json, count, file_to_write, positive_int
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("meta", type=Path, help="meta JSON")
-    add("--json", action="store_true", help="print the report as JSON")
+    add_json(parser)
     add("--html", type=file_to_write, metavar="FILE", help="also write an HTML sheet with sample pictures")
     add("--fix", type=Path, metavar="FOLDER", help="write repaired copies to this new folder; no source is changed")
     add("--show", type=count, default=5, help="findings to print of each kind (default: %(default)s)")

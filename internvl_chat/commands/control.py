@@ -27,11 +27,10 @@ import sys
 import tempfile
 from pathlib import Path
 
-from internvl_chat.commands.next_steps import tell_newest
 from internvl_chat.commands.options import add_prediction_options, add_sheet_options, add_split, file_to_write, save_png
 
 PROBES = ("swap", "null", "jitter", "shrink", "absent")
-_PAIRS, _REFERENCES = "other_target.json", "references_test.json"
+_PAIRS = "other_target.json"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -50,6 +49,7 @@ def run(args: argparse.Namespace) -> int:
     from internvl_chat.inference.decoding import Decoding
 
     decoding = Decoding.from_arguments(args)
+    from internvl_chat.data.records.intentvc import REFERENCES_NAME
     from internvl_chat.data.records.record_questions import read_references
     from internvl_chat.files import write_json
     from internvl_chat.inference.predict import BatchLimits, fail_unless_any
@@ -61,10 +61,9 @@ def run(args: argparse.Namespace) -> int:
     from internvl_chat.tasks.intentvc.asked import clips_to_ask
 
     session = open_session(args, Ranks.join(args.dtype))
-    tell_newest(args, session.members[0].folder)
     asked_clips = clips_to_ask(session, args.ids, args.split)
     ids, asks = asked_clips.ids, asked_clips.asks
-    others, truth = args.other_target or session.root / _PAIRS, args.references or session.root / _REFERENCES
+    others, truth = args.other_target or session.root / _PAIRS, args.references or session.root / REFERENCES_NAME
     named = read_other_targets(others) if args.other_target or others.is_file() else {}
     # The root's own file is about the challenge's ids; records have theirs.
     other_target = named if args.other_target or named.keys() & ids else pairs_of([ask.samples[0] for ask in asks])

@@ -28,7 +28,6 @@ from pathlib import Path
 from typing import Any
 
 from internvl_chat.choices import CONSENSUS_UTILITIES
-from internvl_chat.commands.next_steps import tell_newest
 from internvl_chat.commands.options import add_prediction_options, add_sheet_options, add_split, counted, save_png
 
 
@@ -62,7 +61,6 @@ def run(args: argparse.Namespace) -> int:
     # A file that cannot be read is told now, not after hours of captioning.
     references = read_references(args.references) if args.references else None
     session = open_session(args, Ranks.join(args.dtype))
-    tell_newest(args, session.members[0].folder)
     asked = clips_to_ask(session, args.ids, args.split)
     if args.consensus not in (None, "BLEU-4") and len(asked.asks) == 1:
         raise UserError(f"--consensus {args.consensus} weighs words by how few videos have them: take BLEU-4 for one")
@@ -84,8 +82,9 @@ def run(args: argparse.Namespace) -> int:
 def references_beside(root: Path) -> dict[str, list[str]]:
     """The captions of the test videos, where the dataset has them."""
     from internvl_chat.data.records.annotations import read_captions
+    from internvl_chat.data.records.intentvc import REFERENCES_NAME
 
-    path = root / "references_test.json"
+    path = root / REFERENCES_NAME
     return read_captions(path) if path.is_file() else {}
 
 

@@ -38,7 +38,7 @@ def run(args: argparse.Namespace) -> int:
 
     decoding = Decoding.from_arguments(args)
     from internvl_chat.files import write_json, write_text
-    from internvl_chat.inference.handle import open_model
+    from internvl_chat.inference.handle import ModelHandle
     from internvl_chat.inference.predict import BatchLimits, fail_unless_any
     from internvl_chat.inference.ranks import Ranks
     from internvl_chat.inference.requests import Ask
@@ -49,14 +49,7 @@ def run(args: argparse.Namespace) -> int:
     from internvl_chat.tasks.benchmark import task_named
 
     benchmark = task_named(args.task).read(args.data)
-    opened = open_model(
-        args.model,
-        base_path=args.base,
-        conv_style=args.conv_style,
-        max_dynamic_patch=args.max_dynamic_patch,
-        video_backend=args.video_backend,
-        ranks=Ranks.join(args.dtype),
-    )
+    opened = ModelHandle.from_arguments(args, Ranks.join(args.dtype))
     asks = [Ask(sample.id, (sample,)) for sample in benchmark.samples]
     limits = BatchLimits(args.batch_tokens, args.num_workers)
     session = PredictionSession.alone(opened, args.num_frames)

@@ -10,6 +10,8 @@ import argparse
 import json
 import sys
 
+from internvl_chat.commands.options import add_json
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("checkpoint", help="folder or hub id")
@@ -18,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--freeze_mlp", action="store_true", help="the projector is not trained")
     parser.add_argument("--num_frames", type=int, default=48, help="frames of a sample (default: %(default)s)")
     parser.add_argument("--ranks", type=int, default=1, help="GPUs that ZeRO-3 spreads over (default: %(default)s)")
-    parser.add_argument("--json", action="store_true", help="print JSON")
+    add_json(parser)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -11,7 +11,7 @@ import argparse
 import json
 import sys
 
-from internvl_chat.commands.options import add_meta, count, positive_int
+from internvl_chat.commands.options import add_json, add_meta, count, positive_int
 
 # Known to internvl_chat.planning.plan too, which is not imported for a usage error.
 GPU_KINDS = (
@@ -62,7 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--gpu", choices=GPU_KINDS, default="h100", help="sets peak FLOP/s and memory (default: %(default)s)")
     add("--gpu_memory_gb", type=positive, help="memory of a GPU in GiB (default: the kind's)")
     add("--mfu", type=share, default=0.4, help="share of the peak that training reaches (default: %(default)s)")
-    add("--json", action="store_true", help="print JSON")
+    add_json(parser)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from internvl_chat.choices import TASKS
-from internvl_chat.commands.options import add_scoring_options, counted
+from internvl_chat.commands.options import add_json, add_scoring_options, counted
 
 if TYPE_CHECKING:
     from internvl_chat.scoring.significance import Difference
@@ -38,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--baseline", type=Path, help="another run's predictions to compare with")
     parser.add_argument("--allow_missing", action="store_true", help="score what has a caption, if some have none")
     parser.add_argument("--by_category", action="store_true", help="list the categories too; JSON always has them")
-    parser.add_argument("--json", action="store_true", help="print JSON")
+    add_json(parser)
 
 
 def run(args: argparse.Namespace) -> int:

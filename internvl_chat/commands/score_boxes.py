@@ -12,14 +12,14 @@ import json
 import sys
 from pathlib import Path
 
-from internvl_chat.commands.options import file_to_write, png_path, positive_int, save_png
+from internvl_chat.commands.options import add_json, file_to_write, png_path, positive_int, save_png
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--predictions", type=Path, required=True, help="JSONL with the answers")
     add("--references", type=Path, required=True, help="JSONL with the truth")
-    add("--json", action="store_true", help="print JSON")
+    add_json(parser)
     add("--sheet", type=png_path, help="write a PNG: pictures with true and predicted boxes; needs --root")
     add("--html", type=file_to_write, help="write one HTML file: tables and, with --root, predictions over truth")
     add("--root", type=Path, help="the folder that the references' image paths are relative to")

@@ -69,18 +69,11 @@ def run(args: argparse.Namespace) -> int:
     except ImportError as error:
         raise UserError(f"serve: install requirements/serve.txt ({error})") from error
     from internvl_chat.api import Captioner
-    from internvl_chat.inference.handle import open_model
+    from internvl_chat.inference.handle import ModelHandle
     from internvl_chat.inference.predict import BatchLimits
     from internvl_chat.inference.ranks import Ranks
 
-    opened = open_model(
-        args.model,
-        base_path=args.base,
-        conv_style=args.conv_style,
-        max_dynamic_patch=args.max_dynamic_patch,
-        video_backend=args.video_backend,
-        ranks=Ranks(precision=args.dtype),
-    )
+    opened = ModelHandle.from_arguments(args, Ranks(precision=args.dtype))
     name = args.name or Path(args.model).resolve().name
     serve(
         Captioner(opened, num_frames=args.num_frames),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from argparse import Namespace
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,18 @@ class ModelHandle:
     ranks: Ranks = ALONE
     keep_lora: bool = False
     quantize_bits: int | None = None
+
+    @classmethod
+    def from_arguments(cls, args: Namespace, ranks: Ranks) -> ModelHandle:
+        """The model that an entry's parsed flags name, those of `add_model_options`; see `open_model`."""
+        return open_model(
+            args.model,
+            base_path=args.base,
+            conv_style=args.conv_style,
+            max_dynamic_patch=args.max_dynamic_patch,
+            video_backend=args.video_backend,
+            ranks=ranks,
+        )
 
     def load(self) -> PreTrainedModel:
         """The model in eval mode, on this rank's device.

@@ -243,9 +243,9 @@ def written_as_fits(
             if most_asks is not None and num_asks > most_asks:
                 waiting[:0] = _halves(clips)
                 continue
-            written = _written_or_none(clips, write)
-            if written is not None:
-                yield dict(zip((ask_id for clip in clips for ask_id in clip.ids), written, strict=True))
+            texts = _written_or_none(clips, write)
+            if texts is not None:
+                yield dict(zip((ask_id for clip in clips for ask_id in clip.ids), texts, strict=True))
             elif num_asks > 1:
                 most_asks = num_asks // 2
                 tqdm.write(f"out of memory with {num_asks} captions at a time: going on with {most_asks}", sys.stderr)

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from internvl_chat.constants import VIDEO_PLACEHOLDER
 from internvl_chat.contracts import Sample, UserError
+from internvl_chat.data.media.sources import videos_below
 from internvl_chat.data.records.reader import RecordReader
-from internvl_chat.data.records.video_lists import VIDEO_SUFFIXES
+from internvl_chat.data.records.video_lists import CAPTIONED_SUFFIXES
 from internvl_chat.files import raise_faults, read_json
 from internvl_chat.scoring.significance import share_interval
 from internvl_chat.tasks.benchmark import Answers, Benchmark, ScoreRow, Scores
@@ -89,14 +89,10 @@ def _list_of(path: Path) -> list[Any]:
 
 def _videos_below(root: Path) -> dict[str, str]:
     """Paths of videos relative to `root`, by file name and by file name without suffix."""
-
-    def found() -> Iterator[tuple[str, str]]:
-        for path in sorted(root.rglob("*")):
-            if path.suffix.lower() in VIDEO_SUFFIXES:
-                yield path.name, path.relative_to(root).as_posix()
-                yield path.stem, path.relative_to(root).as_posix()
-
-    return dict(found())
+    found: dict[str, str] = {}
+    for path in videos_below(root, CAPTIONED_SUFFIXES):
+        found[path.name] = found[path.stem] = path.relative_to(root).as_posix()
+    return found
 
 
 def _truth_of(entry: object, where: str) -> tuple[str, str]:

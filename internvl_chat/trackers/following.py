@@ -13,6 +13,7 @@ from typing import Literal, get_args
 import numpy as np
 import numpy.typing as npt
 
+from internvl_chat.boxes import sized_boxes
 from internvl_chat.contracts import TrackRows, UserError
 from internvl_chat.trackers.frames import Footage
 from internvl_chat.trackers.protocol import BoxPx, Frame, Tracker, TrackerFactory
@@ -63,7 +64,7 @@ def given_of_track(track: TrackRows, footage: Footage) -> GivenObject:
         raise UserError(f"{where}: its boxes count in {track.size_px}, the video is {footage.size_px}")
     corners = track.corners if track.in_pixels else track.corners * np.array([width_px, height_px] * 2)
     corners = np.clip(corners, 0, np.array([width_px, height_px] * 2))
-    boxes_px = np.concatenate([corners[:, :2], corners[:, 2:] - corners[:, :2]], axis=1)
+    boxes_px = sized_boxes(corners)
     boxes_px[(boxes_px[:, 2:] <= 0).any(axis=1)] = 0
     given = {round(float(at) * rate): box for at, box in zip(track.positions, boxes_px, strict=True)}
     given |= {number: np.zeros(4) for number in track.absent}

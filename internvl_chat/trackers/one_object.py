@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from internvl_chat.contracts import TrackRows, UserError
 from internvl_chat.data.media.video import VideoBackend
+from internvl_chat.data.records.given_boxes import track_of_boxes
 from internvl_chat.trackers.choosing import choose_tracker
 from internvl_chat.trackers.following import follow, given_of_track
 from internvl_chat.trackers.frames import Footage
@@ -31,5 +31,4 @@ def track_from_box(
     start = TrackRows(box.name, np.array([float(frame)]), box.corners, in_pixels=box.in_pixels)
     settings = choose_tracker(tracker, backend=backend)
     boxes_px = follow(footage, [given_of_track(start, footage)], settings.make, settings.min_confidence).boxes_px[0]
-    corners: npt.NDArray[np.float64] = np.concatenate([boxes_px[:, :2], boxes_px[:, :2] + boxes_px[:, 2:]], axis=1)
-    return TrackRows(box.name, np.arange(len(corners), dtype=np.float64), corners, in_pixels=True, is_complete=True)
+    return track_of_boxes(boxes_px, box.name)

@@ -18,7 +18,7 @@ from internvl_chat.choices import CONTROLS
 from internvl_chat.command_line import meant
 from internvl_chat.contracts import UserError
 from internvl_chat.data.records.annotations import load_meta
-from internvl_chat.families import CONFIG_NAME, family_of_style
+from internvl_chat.families import family_of_style, read_config_file
 from internvl_chat.files import read_json
 
 _PACKAGE = Path(__file__).resolve().parents[1]
@@ -109,8 +109,8 @@ def _check_model(model: str) -> None:
     # A hub's id is one name, or two with a dash between them.
     if not folder.exists() and (model.startswith((".", "/", "~")) or model.count("/") != 1):
         raise UserError(f"{model}: is neither a checkpoint folder nor a model of the hub (OWNER/NAME)")
-    if folder.is_dir() and not (folder / CONFIG_NAME).is_file():
-        raise UserError(f"{model}: is no checkpoint: it holds no {CONFIG_NAME}")
+    if folder.is_dir():
+        read_config_file(folder)
 
 
 def _check_deepspeed(settings: str) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from internvl_chat.contracts import TrackRows, UserError
+from internvl_chat.data.records.given_boxes import track_of_boxes
 from internvl_chat.data.records.names import check_name
 from internvl_chat.trackers.following import FollowedObjects, GivenObject, Way, spans_without
 
@@ -69,8 +70,7 @@ class PointedObject:
 
     def track(self) -> TrackRows:
         """Its boxes as the model is handed them."""
-        corners = np.concatenate([self.boxes_px[:, :2], self.boxes_px[:, :2] + self.boxes_px[:, 2:]], axis=1)
-        return TrackRows(self.name, np.arange(self.num_frames, dtype=float), corners, in_pixels=True, is_complete=True)
+        return track_of_boxes(self.boxes_px, self.name)
 
     def with_box(self, frame: int, box_px: BoxPx) -> PointedObject:
         """The object where it is set on one frame; its track is followed anew when it is tracked again."""

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from internvl_chat.boxes import BOX_ARRAY_NAME, BOX_TEXT_NAME, save_boxes, thousandths_from_pixels
+from internvl_chat.boxes import BOX_ARRAY_NAME, BOX_TEXT_NAME, save_boxes, sized_boxes, thousandths_from_pixels
 from internvl_chat.choices import PROMPT_FORMS
 from internvl_chat.constants import BOX_SCALE, VIDEO_PLACEHOLDER
 from internvl_chat.contracts import Sample, Track, TrackRows, UserError
@@ -110,10 +110,9 @@ def _track_px(track: Track, header: MediaHeader, source: str) -> npt.NDArray[np.
     width_px, height_px = header.sizes_px[0]
     corners = boxes_at(track, np.arange(header.num_pictures), header, source) / BOX_SCALE
     corners = corners * np.array([width_px, height_px] * 2)
-    boxes_px = np.concatenate([corners[:, :2], corners[:, 2:] - corners[:, :2]], axis=1)
+    boxes_px = sized_boxes(corners)
     if isinstance(track, TrackRows) and track.in_pixels and track.is_complete and not track.in_stored:
-        own_px = np.concatenate([track.corners[:, :2], track.corners[:, 2:] - track.corners[:, :2]], axis=1)
-        return np.where(boxes_px.any(axis=1, keepdims=True), own_px, 0)
+        return np.where(boxes_px.any(axis=1, keepdims=True), sized_boxes(track.corners), 0)
     return boxes_px
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from internvl_chat.constants import VIDEO_SUFFIXES
 from internvl_chat.contracts import UserError
+from internvl_chat.data.media.sources import is_video_file
 
 # A list that is longer is no use to choose from.
 MAX_CLIPS = 2000
@@ -34,7 +35,7 @@ class Shelf:
             return
         if not folder.is_dir():
             raise UserError(f"--clips {folder}: is no folder")
-        found = (path.relative_to(folder).as_posix() for path in folder.rglob("*") if is_video(path))
+        found = (path.relative_to(folder).as_posix() for path in folder.rglob("*") if is_video_file(path))
         self.names = tuple(sorted(found)[:MAX_CLIPS])
         if not self.names:
             raise UserError(f"--clips {folder}: holds no video, expected {_EXPECTED}")
@@ -74,11 +75,6 @@ def file_name_of(clip: str) -> str:
     return clip.removeprefix(_UPLOADED)
 
 
-def is_video(path: Path) -> bool:
-    """Whether a path is that of a video, by its name."""
-    return path.suffix.lower() in VIDEO_SUFFIXES and not path.name.startswith(".") and path.is_file()
-
-
 def _uploaded(uploads: Path) -> Iterator[str]:
     if uploads.is_dir():
-        yield from (f"{_UPLOADED}{path.name}" for path in uploads.iterdir() if is_video(path))
+        yield from (f"{_UPLOADED}{path.name}" for path in uploads.iterdir() if is_video_file(path))

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from internvl_chat.boxes import is_absent
+from internvl_chat.boxes import corners_of, is_absent
 from internvl_chat.constants import BOX_SCALE
 from internvl_chat.data.checking.faults import Fault
 from internvl_chat.data.checking.headers import BoxFileFacts
@@ -182,7 +182,7 @@ def track_faults(track: WrittenTrack, header: MediaHeader) -> Iterator[Fault]:
             "box-order", "as x y w h, boxes leave the picture; as x1 y1 x2 y2, all are inside", "'order': 'xyxy'"
         )
     else:
-        corners = np.hstack([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]]) if track.order == "xywh" else boxes
+        corners = corners_of(boxes) if track.order == "xywh" else boxes
         seen = corners[~_stated_absent(track)]
         yield from _reach_faults(seen / scale)
         yield from _area_faults(seen)

@@ -10,10 +10,10 @@ from internvl_chat.constants import FEATURES_SUFFIX, IMAGE_PLACEHOLDER, VIDEO_PL
 from internvl_chat.contracts import UserError
 from internvl_chat.data.converters.forms.conversion import Conversion
 from internvl_chat.data.converters.forms.described import Faults, path_under, records_of
-from internvl_chat.data.converters.forms.followed import followed
+from internvl_chat.data.converters.forms.followed import entries_of_lists, followed
 from internvl_chat.data.converters.forms.video_chats import relative_name, turns_of
 from internvl_chat.data.prompts.object_questions import FIXED_QUESTION, drawn_question
-from internvl_chat.files import parse_json, read_text, split_records
+from internvl_chat.files import parse_json
 
 _PLACEHOLDERS = (VIDEO_PLACEHOLDER, IMAGE_PLACEHOLDER)
 
@@ -29,18 +29,13 @@ def records(source: Path, options: Conversion) -> Iterator[dict[str, Any]]:
     """
     faults = Faults()
     found: list[dict[str, Any]] = []
-    paths = sorted(source.glob("*.json")) if source.is_dir() else [source]
-    if not paths:
-        raise UserError(f"{source}: holds no records: expected .json lists")
-    for path in paths:
-        for number, raw in enumerate(split_records(read_text(path), path)):
-            with faults.gathered():
-                where, name = f"{path}:{raw.line}", f"{path.stem}-{number}"
-                entry = parse_json(raw.text, where)
-                if isinstance(entry, dict) and "track_list" in entry:
-                    found += _about_an_object(entry, name, options, where)
-                else:
-                    found.append(_chat(entry, name, options.root, where))
+    for text, name, where in entries_of_lists(source):
+        with faults.gathered():
+            entry = parse_json(text, where)
+            if isinstance(entry, dict) and "track_list" in entry:
+                found += _about_an_object(entry, name, options, where)
+            else:
+                found.append(_chat(entry, name, options.root, where))
     faults.tell()
     yield from found
 

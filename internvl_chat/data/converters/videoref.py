@@ -6,11 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from internvl_chat.contracts import UserError
 from internvl_chat.data.converters.forms.conversion import Conversion
 from internvl_chat.data.converters.forms.described import Faults, records_of
-from internvl_chat.data.converters.forms.followed import followed
-from internvl_chat.files import parse_json, read_text, split_records
+from internvl_chat.data.converters.forms.followed import entries_of_lists, followed
+from internvl_chat.files import parse_json
 
 
 def records(source: Path, options: Conversion) -> Iterator[dict[str, Any]]:
@@ -23,12 +22,7 @@ def records(source: Path, options: Conversion) -> Iterator[dict[str, Any]]:
         UserError: all entries that cannot be used, by line.
     """
     faults, found = Faults(), []
-    paths = sorted(source.glob("[!.]*.json")) if source.is_dir() else [source]
-    if not paths:
-        raise UserError(f"{source}: holds no records: expected .json lists")
-    for path in paths:
-        for number, raw in enumerate(split_records(read_text(path), path)):
-            with faults.gathered():
-                where = f"{path}:{raw.line}"
-                found.append(followed(parse_json(raw.text, where), f"{path.stem}-{number}", options.root, where))
+    for text, name, where in entries_of_lists(source):
+        with faults.gathered():
+            found.append(followed(parse_json(text, where), name, options.root, where))
     yield from records_of(found, options.root, options.question, faults)

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from internvl_chat.constants import VIDEO_SUFFIXES
 from internvl_chat.contracts import UserError
 from internvl_chat.data.converters.forms.conversion import Conversion
 from internvl_chat.data.converters.forms.described import Box, Described, Faults, ObjectBoxes, number_of, records_of
+from internvl_chat.data.media.sources import videos_below
 from internvl_chat.files import read_text
 
 NAMES = "classes.txt"
@@ -31,7 +31,7 @@ def records(source: Path, options: Conversion) -> Iterator[dict[str, Any]]:
     if not files:
         raise UserError(f"{source}: holds no records: no <video>_<frame>.txt; give the folder of label files")
     names = read_text(source / NAMES).split("\n") if (source / NAMES).is_file() else []
-    videos = {path.stem: path for path in sorted(options.root.rglob("[!.]*")) if path.suffix.lower() in VIDEO_SUFFIXES}
+    videos = {path.stem: path for path in videos_below(options.root)}
     faults, boxes = Faults(), dict[tuple[str, int], dict[int, Box]]()
     called, first_at = dict[tuple[str, int], str](), dict[tuple[str, int], str]()
     for match, path in files:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -54,6 +54,16 @@ def content_mark(path: Path) -> str:
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from error
     return hashlib.sha256(said).hexdigest()
+
+
+def is_video_file(path: Path, suffixes: Collection[str] = VIDEO_SUFFIXES) -> bool:
+    """Whether a path is that of a video, by its name; hidden files are none."""
+    return path.suffix.lower() in suffixes and not path.name.startswith(".") and path.is_file()
+
+
+def videos_below(root: Path, suffixes: Collection[str] = VIDEO_SUFFIXES) -> list[Path]:
+    """Every video of a folder, at any depth, sorted."""
+    return sorted(path for path in root.rglob("*") if is_video_file(path, suffixes))
 
 
 def is_other_kind(path: Path, kind: MediaKind) -> bool:

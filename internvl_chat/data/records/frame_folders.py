@@ -16,10 +16,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from internvl_chat.constants import VIDEO_SUFFIXES
 from internvl_chat.contracts import Sample, UserError
 from internvl_chat.data.media.sampling import sample_frames
-from internvl_chat.data.media.sources import frame_files, read_media_header
+from internvl_chat.data.media.sources import frame_files, read_media_header, videos_below
 from internvl_chat.data.media.video import stream_frames
 from internvl_chat.data.records.reader import RecordReader
 from internvl_chat.files import parse_json, read_text, replacing_folder, split_records
@@ -44,7 +43,7 @@ def find_videos(root: Path) -> list[Path]:
     """
     if not root.is_dir():
         raise UserError(f"{root}: is no folder; give the folder that holds the videos")
-    videos = sorted(path for path in root.rglob("[!.]*") if path.suffix.lower() in VIDEO_SUFFIXES and path.is_file())
+    videos = videos_below(root)
     if not videos:
         raise UserError(f"{root}: holds no video, expected files such as a.mp4")
     for stem, count in Counter(video.with_suffix("") for video in videos).items():

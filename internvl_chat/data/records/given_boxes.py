@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from internvl_chat.boxes import is_absent
+from internvl_chat.boxes import corners_of, is_absent, sized_boxes
 from internvl_chat.constants import BOX_SCALE
 from internvl_chat.contracts import Sample, TrackRows, UserError
 from internvl_chat.data.media.sources import MediaHeader, read_media_header
@@ -40,6 +40,12 @@ def track_of_box(
         raise UserError(f"the box {_written(box)} has no area{_as_corners(box, order)}")
     check_unit(rows, unit)
     return TrackRows(name, np.zeros(1), rows / FULL_SIDE.get(unit, 1), "always", in_pixels=unit == "pixels")
+
+
+def track_of_boxes(boxes_px: npt.NDArray[np.float64], name: str = DEFAULT_NAME) -> TrackRows:
+    """A track from boxes [T, 4] of every frame, x y w h in pixels, zeros where the object is absent."""
+    frames = np.arange(len(boxes_px), dtype=np.float64)
+    return TrackRows(name, frames, corners_of(boxes_px), in_pixels=True, is_complete=True)
 
 
 def check_unit(corners: npt.NDArray[np.float64], unit: str) -> None:
@@ -82,8 +88,7 @@ def check_given_boxes(sample: Sample) -> None:
         if track.by == "always":
             _check_inside(track.corners[0], header, sample)
         elif len(header.sizes_px) == 1 and track.is_complete and not track.in_stored:
-            boxes_px = np.concatenate([track.corners[:, :2], track.corners[:, 2:] - track.corners[:, :2]], axis=1)
-            evidence = evidence_of(boxes_px, header.sizes_px[0])
+            evidence = evidence_of(sized_boxes(track.corners), header.sizes_px[0])
             if evidence.misread:
                 raise UserError(f"the track {track.name!r}: {evidence.found}; expected {evidence.expected}")
 

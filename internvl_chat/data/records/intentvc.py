@@ -8,6 +8,9 @@ from pathlib import Path
 
 from internvl_chat.boxes import BOX_ARRAY_NAME
 
+# In the dataset's root: the captions of the test videos, for who has them.
+REFERENCES_NAME = "references_test.json"
+
 # How the prompt calls a category whose folder name is no English word; a meta JSON can add its own `object_names`.
 OBJECT_NAMES = {
     "electricfan": "electric fan",

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
-
 from internvl_chat.boxes import parse_box_text
-from internvl_chat.contracts import Track, TrackFile, TrackRows, UserError
+from internvl_chat.contracts import Track, TrackFile, UserError
+from internvl_chat.data.records.given_boxes import track_of_boxes
 from internvl_chat.data.records.names import DEFAULT_NAME
 from internvl_chat.data.records.reader import read_tracks
 from internvl_chat.files import read_json
@@ -26,9 +25,7 @@ def tracks_of_file(path: Path, name: str = DEFAULT_NAME) -> tuple[Track, ...]:
     if path.suffix == ".npy":
         return (TrackFile(name, path),)
     if path.suffix == ".txt":
-        boxes_px = parse_box_text(path)
-        corners = np.concatenate([boxes_px[:, :2], boxes_px[:, :2] + boxes_px[:, 2:]], axis=1)
-        return (TrackRows(name, np.arange(len(corners), dtype=np.float64), corners, in_pixels=True, is_complete=True),)
+        return (track_of_boxes(parse_box_text(path), name),)
     if path.suffix == ".json":
         content = read_json(path)
         return read_tracks(content if isinstance(content, dict) else {"tracks": content}, False, str(path))

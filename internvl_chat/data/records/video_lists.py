@@ -18,7 +18,8 @@ from internvl_chat.data.records.reader import read_tracks
 from internvl_chat.data.records.track_files import tracks_of_file
 from internvl_chat.files import lookalike, parse_json, read_text, split_records
 
-VIDEO_SUFFIXES = frozenset(
+# A GIF moves too, where a caption is asked for; what ends in .ts may as well be a program.
+CAPTIONED_SUFFIXES = frozenset(
     (".mp4", ".mkv", ".webm", ".avi", ".mov", ".m4v", ".mpg", ".mpeg", ".m2ts", ".flv", ".wmv", ".gif")
 )
 LIST_SUFFIXES = (".txt", ".jsonl", ".csv", ".parquet")
@@ -91,7 +92,7 @@ def _search(folder: Path) -> Iterator[ListedVideo]:
         below.sort()
         for name in sorted(names):
             path = Path(place, name)
-            if path.suffix.lower() in VIDEO_SUFFIXES and not name.startswith("."):
+            if path.suffix.lower() in CAPTIONED_SUFFIXES and not name.startswith("."):
                 yield ListedVideo(path.relative_to(folder).as_posix(), path)
 
 

@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
+from internvl_chat.data.records.intentvc import REFERENCES_NAME
 from internvl_chat.workers import worker_pool
 
 COLOURS = {
@@ -245,7 +246,7 @@ def write_dataset(
     version = f"moving shapes, seed {seed}"
     files: dict[str, object] = {
         "train.json": {"version": version, "captions": captions["train"]},
-        "references_test.json": {"version": version, "captions": captions["public"] | captions["private"]},
+        REFERENCES_NAME: {"version": version, "captions": captions["public"] | captions["private"]},
         "other_target.json": other_target,
     }
     for part in ("public", "private"):

@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from internvl_chat.contracts import UserError
 from internvl_chat.data.records.record_questions import answers_known
 from internvl_chat.inference.requests import Ask
 from internvl_chat.inference.session import PredictionSession
-from internvl_chat.tasks.intentvc.submission import SPLITS, Split, ids_of_split, read_ids
+from internvl_chat.tasks.intentvc.submission import SPLITS, Split, ids_of_split, read_ids, splits_in
 
 
 @dataclass(frozen=True)
@@ -49,7 +48,7 @@ def clips_to_ask(
         ids = read_ids(ids_file)
         return AskedClips(session.asks(ids), {"": ids}, {})
     in_splits = split != "records" and (
-        split is not None or (len(session.entries) == 1 and _holds_test_videos(session.root))
+        split is not None or (len(session.entries) == 1 and bool(splits_in(session.root)))
     )
     if in_splits:
         parts: dict[str, list[str]] = {
@@ -59,13 +58,3 @@ def clips_to_ask(
     questions = session.questions()
     asks = [session.ask_of(question.sample) for question in questions.values()]
     return AskedClips(asks, {"": list(questions)}, answers_known(questions))
-
-
-def _holds_test_videos(root: Path) -> bool:
-    for split in SPLITS:
-        try:
-            ids_of_split(root, split)
-        except UserError:
-            continue
-        return True
-    return False

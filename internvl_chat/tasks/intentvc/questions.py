@@ -9,15 +9,16 @@ from pathlib import Path
 from internvl_chat.contracts import Sample, UserError
 from internvl_chat.data.prompts.wordings import wording_named
 from internvl_chat.data.records.annotations import DatasetEntry, read_captions
+from internvl_chat.data.records.intentvc import REFERENCES_NAME
 from internvl_chat.data.records.record_questions import answers_known, entries_in, question_sample, read_questions
 from internvl_chat.scoring.caption_scores import CHALLENGE_METRICS, ScoreTable, score_captions
 from internvl_chat.scoring.significance import confidence_intervals
 from internvl_chat.tasks.benchmark import Answers, Benchmark, Published, ScoreRow, Scores
 from internvl_chat.tasks.intentvc.ranking import final_scores
-from internvl_chat.tasks.intentvc.submission import SPLITS, ids_of_split
+from internvl_chat.tasks.intentvc.submission import SPLITS, splits_in
 
 # The challenge's folders may hold the test set's captions, or one's own.
-_REFERENCES = ("references_test.json", "captions.json")
+_REFERENCES = (REFERENCES_NAME, "captions.json")
 # Source: benchmarks/leaderboard_scores.py.
 _PEOPLE = Published(
     "people",
@@ -99,13 +100,7 @@ def read_caption_set(source: Path) -> CaptionSet:
 def _of_folder(root: Path) -> CaptionSet:
     found = next((root / name for name in _REFERENCES if (root / name).is_file()), None)
     references = read_captions(found) if found else {}
-    parts: dict[str, Sequence[str]] = {}
-    for split in SPLITS:
-        try:
-            parts[split] = ids_of_split(root, split)
-        except UserError:
-            # A folder of one's own has no test videos by the challenge's numbers.
-            continue
+    parts: Mapping[str, Sequence[str]] = splits_in(root)
     if not parts:
         if not references:
             raise UserError(f"{root}: holds no test videos, and none of {', '.join(_REFERENCES)} to say what is asked")

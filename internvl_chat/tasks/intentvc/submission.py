@@ -58,6 +58,17 @@ def ids_of_split(root: Path, split: Split) -> list[str]:
     return ids
 
 
+def splits_in(root: Path) -> dict[str, list[str]]:
+    """The ids of the test splits that a folder holds: of one's own videos, none."""
+    found: dict[str, list[str]] = {}
+    for split in SPLITS:
+        try:
+            found[split] = ids_of_split(root, split)
+        except UserError:
+            continue
+    return found
+
+
 def read_ids(path: Path) -> list[str]:
     """Video ids from a JSON list, or the keys of a captions file in the challenge's form."""
     content = read_json(path)

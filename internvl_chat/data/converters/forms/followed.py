@@ -1,7 +1,8 @@
-"""An object followed through a folder of frames, as Artemis' stage-3 lists have it."""
+"""Artemis' lists, and the objects that are followed through folders of frames in those of stage 3."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,21 @@ from internvl_chat.data.converters.forms.described import (
     path_under,
 )
 from internvl_chat.data.media.sources import frame_files
+from internvl_chat.files import read_text, split_records
+
+
+def entries_of_lists(source: Path) -> Iterator[tuple[str, str, str]]:
+    """The entries of a list, or of all lists of a folder, as JSON, each with its name and where it stands.
+
+    Raises:
+        UserError: the folder has no list, or one cannot be read.
+    """
+    paths = sorted(source.glob("[!.]*.json")) if source.is_dir() else [source]
+    if not paths:
+        raise UserError(f"{source}: holds no records: expected .json lists")
+    for path in paths:
+        for number, raw in enumerate(split_records(read_text(path), path)):
+            yield raw.text, f"{path.stem}-{number}", f"{path}:{raw.line}"
 
 
 def followed(entry: Any, name: str, root: Path, where: str) -> Described:
