@@ -54,8 +54,9 @@ class Ensemble(PreTrainedModel, GenerationMixin):
     main_input_name = "input_ids"
 
     def __init__(self, members: Sequence[PreTrainedModel], weights: Sequence[float] | None = None) -> None:
-        # A configuration of its own: the members' generation settings are theirs, and are not inherited.
-        super().__init__(PreTrainedConfig())
+        # A configuration of its own: the members' generation settings are theirs, and are not inherited. transformers
+        # below 5.23 looks up the vocabulary's size for beams.
+        super().__init__(PreTrainedConfig(vocab_size=members[0].config.get_text_config().vocab_size))
         self.members = tuple(members)
         # Registered too, so that the device and the mode of all are this model's.
         self._modules_of_members = nn.ModuleList(members)

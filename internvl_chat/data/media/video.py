@@ -51,12 +51,12 @@ def read_header(path: Path) -> VideoHeader:
     """
     import av
 
-    from internvl_chat.data.media.decoding.presentation import read_presentation, video_stream
+    from internvl_chat.data.media.decoding.presentation import open_container, read_presentation, video_stream
 
     if not path.is_file():
         raise UserError(f"{path}: video not found{lookalike(path)}")
     try:
-        with av.open(str(path), metadata_errors="replace") as container:
+        with open_container(path) as container:
             stream = video_stream(path, container)
             stored_px = stream.codec_context.width, stream.codec_context.height
             if min(stored_px) < 1:

@@ -84,10 +84,10 @@ def _stated(path: Path) -> tuple[tuple[int, int], float]:
     """Size of the pictures and seconds, as a video's headers have them; 0 where they say nothing."""
     import av
 
-    from internvl_chat.data.media.decoding.presentation import video_stream
+    from internvl_chat.data.media.decoding.presentation import open_container, video_stream
 
     try:
-        with av.open(str(path), metadata_errors="replace") as container:
+        with open_container(path) as container:
             codec = video_stream(path, container).codec_context
             return (codec.width, codec.height), (container.duration or 0) / av.time_base
     except (av.FFmpegError, OSError) as error:

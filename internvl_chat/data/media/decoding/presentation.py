@@ -44,6 +44,17 @@ _UPRIGHT = np.array([1 << 16, 0, 0, 0, 1 << 16, 0, 0, 0, 1 << 30], ">i4").tobyte
 _MOST_INDEX_BYTES = 2**28
 # Decoded timelines, of files that can be told in no cheaper way.
 _KEPT_TIMELINES = 4096
+# Names and comments in a file may be in any encoding; PyAV from 19 on takes them as they are.
+_ANY_METADATA: dict[str, Any] = {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
+
+
+def open_container(path: Path) -> InputContainer:
+    """A media file, open for reading.
+
+    Raises:
+        av.FFmpegError, OSError: it is no such file.
+    """
+    return av.open(str(path), **_ANY_METADATA)
 
 
 def video_stream(path: Path, container: InputContainer) -> VideoStream:
@@ -71,14 +82,13 @@ def frame_display(path: Path, frame: VideoFrame, stream: VideoStream) -> Display
         UserError: turned by an angle that is no quarter.
     """
     aspect = pixel_aspect_of(stream.sample_aspect_ratio)
-    for data in frame.side_data:
-        if cast(Any, data).type == SideDataType.DISPLAYMATRIX:
-            matrix = np.frombuffer(cast(Any, data), np.int32)
-            try:
-                turned = display_of_matrix(matrix.tolist())
-            except UserError as error:
-                raise UserError(f"{path}: {error}") from error
-            return Display(turned.swaps_axes, turned.flips_x, turned.flips_y, aspect)
+    data = cast(Any, frame.side_data).get(SideDataType.DISPLAYMATRIX)
+    if data is not None:
+        try:
+            turned = display_of_matrix(np.frombuffer(data, np.int32).tolist())
+        except UserError as error:
+            raise UserError(f"{path}: {error}") from error
+        return Display(turned.swaps_axes, turned.flips_x, turned.flips_y, aspect)
     return Display(pixel_aspect=aspect)
 
 
@@ -256,7 +266,7 @@ def _scan(container: InputContainer, stream: VideoStream) -> tuple[list[PacketFa
 @lru_cache(_KEPT_TIMELINES)
 def _decoded_presentation(path: Path, size_bytes: int, changed_ns: int) -> tuple[Timeline, Display]:
     """The timeline and display of a video of this size and time of change, by decoding all of it."""
-    with av.open(str(path), metadata_errors="replace") as container:
+    with open_container(path) as container:
         stream = video_stream(path, container)
         display: Display | None = None
         times: list[int | None] = []

@@ -31,7 +31,7 @@ from internvl_chat.data.media.decoding.packets import (
     codec_name,
     facts_of,
 )
-from internvl_chat.data.media.decoding.presentation import frame_display, presented_frames, video_stream
+from internvl_chat.data.media.decoding.presentation import frame_display, open_container, presented_frames, video_stream
 
 # Where "no reference" means that no frame at all refers to it; in HEVC a higher temporal layer still may.
 _MARKS_UNREFERENCED = frozenset({"h264"})
@@ -89,13 +89,13 @@ def rgb_frames(path: Path, numbers: Sequence[int]) -> Iterator[npt.NDArray[np.ui
     """
     done = 0
     try:
-        with av.open(str(path), metadata_errors="replace") as container:
+        with open_container(path) as container:
             stream = video_stream(path, container)
             for frame in _by_index(container, stream, numbers):
                 yield _rgb(path, frame, stream)
                 done += 1
         if done < len(numbers):
-            with av.open(str(path), metadata_errors="replace") as container:
+            with open_container(path) as container:
                 stream = video_stream(path, container)
                 for frame in _by_counting(path, container, stream, numbers[done:]):
                     yield _rgb(path, frame, stream)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from transformers import AutoConfig, PreTrainedConfig
-from transformers.configuration_utils import SubConfigSpec
+from transformers import AutoConfig, LlamaConfig, PreTrainedConfig
 
 from internvl_chat.contracts import UserError
 
@@ -48,10 +47,8 @@ class CogVLM2VideoConfig(PreTrainedConfig):
     """
 
     model_type = "cogvlm2_video"
-    sub_configs_defaults = {
-        "vision_config": SubConfigSpec(config_class=CogVLM2VideoVisionConfig),
-        "text_config": SubConfigSpec(config_class=AutoConfig, model_type="llama"),
-    }
+    # The one name is that of transformers before 5.23, which makes nothing of them by itself.
+    sub_configs_defaults = sub_configs = {"vision_config": CogVLM2VideoVisionConfig, "text_config": LlamaConfig}
 
     vision_config: Any = None
     text_config: Any = None
@@ -63,6 +60,10 @@ class CogVLM2VideoConfig(PreTrainedConfig):
     original: dict[str, Any] | None = None
 
     def __post_init__(self, **kwargs: Any) -> None:
+        for name, kind in self.sub_configs.items():
+            given = getattr(self, name)
+            if not isinstance(given, PreTrainedConfig):
+                setattr(self, name, kind(**(given or {})))
         super().__post_init__(**kwargs)
         if self.vision_config.patches_per_side % DOWNSAMPLE:
             raise ValueError(

@@ -17,7 +17,6 @@ from torch import nn
 from transformers import AutoModel, AutoModelForImageTextToText, GenerationMixin, PreTrainedModel
 from transformers import initialization as init
 from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutputWithPast
-from transformers.modeling_utils import slice_logits_to_keep
 
 from internvl_chat.model.captioning import Captioning, repeated
 from internvl_chat.model.families.cogvlm2_video.configuration import (
@@ -198,14 +197,14 @@ class _CogVLM2VideoHead(CogVLM2VideoPreTrainedModel, GenerationMixin):
     def get_output_embeddings(self) -> nn.Module:
         return self.lm_head
 
-    def forward(self, *, input_ids: Any = None, labels: Any = None, logits_to_keep: Any = 0, **kwargs: Any) -> Any:
+    def forward(self, *, input_ids: Any = None, labels: Any = None, logits_to_keep: int = 0, **kwargs: Any) -> Any:
         """Logits [B, L, vocabulary], and with `labels` [B, L] the mean loss of the supervised tokens.
 
         Args:
             logits_to_keep: how many last positions have logits, 0 for all.
         """
         outputs = self.model(input_ids=input_ids, **kwargs)
-        logits = self.lm_head(slice_logits_to_keep(outputs.last_hidden_state, logits_to_keep))
+        logits = self.lm_head(outputs.last_hidden_state[:, -logits_to_keep:])
         loss = None
         if labels is not None:
             loss = self.loss_function(logits, labels, vocab_size=self.config.text_config.vocab_size)
