@@ -26,6 +26,7 @@ from internvl_chat.contracts import UserError
 from internvl_chat.families import CONFIG_NAME, family_in, family_of, family_of_fields, read_config_file
 from internvl_chat.model.conversion.weight_files import LazyTensor, stored_weights
 from internvl_chat.model.conversion.weight_map import fold_lora
+from internvl_chat.model.rotary import restore_precision
 
 logger = logging.getLogger(__name__)
 
@@ -175,6 +176,7 @@ def load_weights(
         model = family_of(config).model.Captioner.from_pretrained(
             None, config=config, state_dict=tensors, dtype=dtype, attn_implementation=attn_implementation, **settings
         )
+    restore_precision(model)
     if (folder / "generation_config.json").is_file():
         model.generation_config = GenerationConfig.from_pretrained(folder)
     note = family_of(config).parts.note(config)

@@ -1,4 +1,4 @@
-"""Rotary frequencies that depend on a text's length, in rows that hold several texts.
+"""Rotary frequencies: as precise as they are computed, and in rows that hold several texts those of each text.
 
 Some language models (`longrope` of Phi3, `dynamic` of InternLM2 and Llama) have other frequencies behind a number of
 positions, and transformers chooses them for a whole row by the largest position in it. In a packed row each sample is a
@@ -14,6 +14,22 @@ from torch import nn
 from transformers import PreTrainedModel
 
 _BY_LENGTH = ("longrope", "dynamic")
+_FREQUENCIES = "inv_freq"
+
+
+def restore_precision(model: nn.Module) -> None:
+    """Compute in float32 the rotary frequencies that were rounded when the model was built.
+
+    ZeRO-3's `zero.Init` hands out what `torch.arange` returns in the weights' dtype, and transformers computes the
+    frequencies inside it; from 5.23 on it keeps `arange` out of that.
+    """
+    for module in model.modules():
+        rounded = getattr(module, _FREQUENCIES, None)
+        if isinstance(rounded, torch.Tensor) and rounded.dtype != torch.float32:
+            # It has no weights: built again, outside of zero.Init, it is what it was meant to be.
+            exact: Any = type(module)(module.config)
+            for name, buffer in exact.named_buffers():
+                setattr(module, name, buffer.to(rounded.device))
 
 
 class SampleRotary(nn.Module):

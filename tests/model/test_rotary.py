@@ -1,4 +1,4 @@
-"""Frequencies that depend on length: each sample of a packed row has its own, whatever lies beside it."""
+"""Rotary frequencies are exact, and each sample of a packed row has those of its own length, alone or not."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from transformers import LlamaConfig, Phi3Config
 from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 from transformers.models.phi3.modeling_phi3 import Phi3RotaryEmbedding
 
-from internvl_chat.model.sample_rotary import SampleRotary
+from internvl_chat.model.rotary import SampleRotary, restore_precision
 
 SIZES = {"hidden_size": 24, "num_attention_heads": 2, "num_hidden_layers": 1, "intermediate_size": 10}
 
@@ -55,3 +55,16 @@ def test_rows_side_by_side_are_left_to_the_model() -> None:
     ids = torch.stack([torch.arange(9), torch.arange(9)])
     x = torch.zeros(2, 9, 24)
     assert torch.equal(SampleRotary(longrope())(x, ids)[0], longrope()(x, ids)[0])
+
+
+@pytest.mark.parametrize("rotary_of", [longrope, dynamic])
+def test_frequencies_that_were_rounded_are_computed_again(rotary_of: object) -> None:
+    exact: torch.nn.Module = rotary_of()  # type: ignore[operator]
+    model = torch.nn.Sequential(torch.nn.Linear(2, 3), rotary_of()).bfloat16()  # type: ignore[operator]
+    rounded = dict(model[1].named_buffers())
+    assert not torch.equal(rounded["inv_freq"].float(), exact.inv_freq)
+    restore_precision(model)
+    for name, buffer in exact.named_buffers():
+        assert torch.equal(model[1].get_buffer(name), buffer)
+        assert model[1].get_buffer(name).dtype == torch.float32
+    assert model[0].weight.dtype == torch.bfloat16
