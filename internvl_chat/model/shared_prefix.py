@@ -25,7 +25,7 @@ from transformers.models.qwen2.modeling_qwen2 import eager_attention_forward
 from internvl_chat.contracts import SharedPrefix
 from internvl_chat.model.grouped_attention import grouped_attention
 from internvl_chat.model.memory.remaking import remade
-from internvl_chat.model.rotary import use_sample_rotary
+from internvl_chat.model.rotary_frequencies import use_sample_rotary
 
 _NAME_PREFIX = "shared_prefix_"
 _AS_IS = nn.Identity()

@@ -8,7 +8,7 @@ from transformers import LlamaConfig, Phi3Config
 from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 from transformers.models.phi3.modeling_phi3 import Phi3RotaryEmbedding
 
-from internvl_chat.model.rotary import SampleRotary, restore_precision
+from internvl_chat.model.rotary_frequencies import SampleRotary, restore_precision
 
 SIZES = {"hidden_size": 24, "num_attention_heads": 2, "num_hidden_layers": 1, "intermediate_size": 10}
 
