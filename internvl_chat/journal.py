@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 from io import FileIO
@@ -11,6 +10,16 @@ from types import TracebackType
 from typing import Any
 
 from internvl_chat.contracts import UserError
+from internvl_chat.locks import forget, lock
+
+
+class KeptFile(FileIO):
+    """A file that is this process's until it is closed."""
+
+    def close(self) -> None:
+        if not self.closed:
+            forget(self.fileno())
+        super().close()
 
 
 def open_to_append(path: Path) -> FileIO:
@@ -22,17 +31,14 @@ def open_to_append(path: Path) -> FileIO:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         # Unbuffered: what a full disk refused must not be tried again when the file is closed.
-        file = path.open("ab+", buffering=0)
+        file = KeptFile(path, "ab+")
     except OSError as error:
         raise UserError(f"{path}: cannot be written ({error.strerror})") from error
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        lock(file.fileno())
     except BlockingIOError as error:
         file.close()
         raise UserError(f"{path}: another run is writing to it; wait for it, or end it") from error
-    except OSError:
-        # Some cluster file systems have no locks: there nobody can be told apart.
-        pass
     file.seek(0)
     file.truncate(file.read().rfind(b"\n") + 1)
     return file

@@ -32,7 +32,7 @@ from internvl_chat.inference.requests import Viewpoint
 from internvl_chat.model.checkpoint import (
     load_base,
 )
-from internvl_chat.model.loading import resolve_folder
+from internvl_chat.model.loading import own_config, resolve_folder
 from internvl_chat.model.memory.recomputation import Recomputation, recompute
 from internvl_chat.model.shared_prefix import use_shared_prefix_attention
 from internvl_chat.model.stochastic_depth import use_stochastic_depth
@@ -65,7 +65,7 @@ class TextProcessing(NamedTuple):
 
         None, if all of them only mark the places of embeddings: what their rows hold is never read.
         """
-        num_tokens, family, named = len(self.tokenizer), family_of(config), copy.deepcopy(config)
+        num_tokens, family, named = len(self.tokenizer), family_of(config), own_config(copy.deepcopy(config))
         new = range(min(num_tokens - self.num_added, config.text_config.vocab_size), num_tokens)
         named.image_token_id = self.tokenizer.convert_tokens_to_ids(family.data.IMAGE_TOKEN)
         return range(0) if set(new) <= set(family.parts.placeholder_ids(named)) else new

@@ -5,7 +5,6 @@ A run that goes on must have the data that it began with, and is told of another
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import logging
@@ -19,6 +18,7 @@ from typing import Any
 
 from internvl_chat.contracts import Sample, UserError
 from internvl_chat.files import read_json
+from internvl_chat.locks import forget, lock
 
 logger = logging.getLogger(__name__)
 
@@ -42,13 +42,14 @@ def held(output_dir: Path) -> Iterator[None]:
         raise UserError(f"--output_dir {output_dir}: cannot be used ({error.strerror})") from error
     try:
         try:
-            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock(folder)
         except BlockingIOError as error:
             raise UserError(
                 f"--output_dir {output_dir}: another run is writing there: wait for its end, or give another folder"
             ) from error
         yield
     finally:
+        forget(folder)
         os.close(folder)
 
 

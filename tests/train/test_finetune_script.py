@@ -13,6 +13,8 @@ import pytest
 from safetensors.torch import load_file
 
 from internvl_chat.__main__ import main
+from internvl_chat.choices import CONTROLS
+from internvl_chat.data.controls.base import switches
 from internvl_chat.model.checkpoint import (
     LORA_WEIGHTS_NAME,
     TRAINED_MODULES_NAME,
@@ -199,3 +201,11 @@ def test_packs_and_validation_in_one_run(start_script: StartScript, tmp_path: Pa
     assert logged["captions_per_s"] > 0 and 0 <= logged["data_wait_share"] <= 1 and logged["peak_memory_gb"] > 0
     assert logged["tflops_per_s"] > 0 and "mfu" not in logged, "a CPU's peak is not known"
     assert json.loads((tmp_path / "run" / "run.json").read_text())["samples"] == 25
+
+
+def test_all_controls_train_in_one_run(start_script: StartScript, tmp_path: Path) -> None:
+    finish(start_script(tmp_path / "run", *switches(CONTROLS), *"--max_steps 1 --save_steps 1".split()))
+    trained = load_file(tmp_path / "run" / TRAINED_MODULES_NAME)
+    assert any(".region_encoder." in name for name in trained) and any(".box_adapters." in name for name in trained)
+    history = json.loads((tmp_path / "run" / "trainer_state.json").read_text())["log_history"]
+    assert [entry["step"] for entry in history if "loss" in entry] == [1]
