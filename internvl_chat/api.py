@@ -162,7 +162,7 @@ class Captioner:
         """The track of an object that is in one box on one frame, for `caption` and all else that takes a track.
 
         Args:
-            tracker: `csrt`, `mil`, or the folder of a SAM 2 or EdgeTAM model; see docs/tracks.md.
+            tracker: `csrt`, `mil`, or the folder of a SAM 2, SAM 3 or EdgeTAM model; see docs/tracks.md.
         Raises:
             UserError: the box is none, the clip has no such frame, or the tracker is not installed.
         """

@@ -8,8 +8,8 @@
 A box is x,y,w,h in pixels on a frame, from 0; objects are followed to both ends of the video, all in one pass a
 direction. A second box of the same object corrects it from that frame on; "NAME@FRAME:absent" says that it is not to be
 seen until its next box. Where the tracker loses an object it is absent; the confidence of every frame is kept beside a
-.txt and inside a .json. CSRT and MIL need requirements/track.txt and no weights; a folder is a SAM 2 or EdgeTAM
-video model of transformers.
+.txt and inside a .json. CSRT and MIL need requirements/track.txt and no weights; a folder is a SAM 2, SAM 3 or
+EdgeTAM video model of transformers.
 
 --records completes the tracks of a file of records and can be killed: the same command goes on where it stopped.
 """

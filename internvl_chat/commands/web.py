@@ -35,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--clips", type=Path, help="a folder of videos to choose from, at any depth; others are uploaded")
     add("--num_frames", type=positive_int, help="frames shown of a video (default: as in training)")
-    add("--tracker", default="csrt", help="csrt, mil, or a SAM 2 or EdgeTAM folder (default: %(default)s)")
+    add("--tracker", default="csrt", help="csrt, mil, or a SAM 2, SAM 3 or EdgeTAM folder (default: %(default)s)")
     add("--min_confidence", type=float, help="below it an object is absent (default: 0.3, a model's 0.5)")
     add("--device", help="where a tracking model runs (default: the first GPU, else the CPU)")
     add("--state", type=Path, default=Path("work_dirs/web"), help="where sessions are kept (default: %(default)s)")

@@ -36,7 +36,7 @@ def choose_tracker(
     except ImportError as error:
         raise UserError(
             f"--tracker {name} needs OpenCV with its contributed trackers: install requirements/track.txt, or name "
-            f"the folder of a SAM 2 or EdgeTAM model instead ({error})"
+            f"the folder of a SAM 2, SAM 3 or EdgeTAM model instead ({error})"
         ) from error
     if not hasattr(cv2, "TrackerCSRT_create"):
         raise UserError(

@@ -1,4 +1,4 @@
-"""Video segmentation models of transformers as trackers: SAM 2 and EdgeTAM, from a model folder.
+"""Video segmentation models of transformers as trackers: SAM 2, SAM 3 and EdgeTAM, from a model folder.
 
 A session of theirs keeps every frame and every frame's features. Here what the model can no longer look at is dropped
 after each frame, so that memory does not grow with the video; the masks are the same.
@@ -17,7 +17,14 @@ import torch
 from internvl_chat.contracts import UserError
 from internvl_chat.trackers.protocol import BoxPx, Frame, Sighting
 
-MODEL_TYPES = ("sam2_video", "edgetam_video")
+# model_type -> transformers' model and processor that follow boxes. A whole SAM 3 follows what a text names; boxes go
+# to its tracker, which is read out of the same folder.
+MODEL_CLASSES = {
+    "sam2_video": ("Sam2VideoModel", "Sam2VideoProcessor"),
+    "edgetam_video": ("EdgeTamVideoModel", "Sam2VideoProcessor"),
+    "sam3_video": ("Sam3TrackerVideoModel", "Sam3TrackerVideoProcessor"),
+    "sam3_tracker_video": ("Sam3TrackerVideoModel", "Sam3TrackerVideoProcessor"),
+}
 
 
 class VideoModel:
@@ -31,18 +38,23 @@ class VideoModel:
     """
 
     def __init__(self, folder: Path, device: str | None = None) -> None:
-        from transformers import AutoConfig, AutoModel, AutoProcessor
+        import transformers
+        from transformers import AutoConfig
 
         try:
             config = AutoConfig.from_pretrained(folder, local_files_only=True)
         except (OSError, ValueError) as error:
             raise UserError(f"{folder}: holds no model of transformers ({error})") from error
-        if config.model_type not in MODEL_TYPES:
-            raise UserError(f"{folder}: is a {config.model_type!r} model, expected one of {', '.join(MODEL_TYPES)}")
+        if config.model_type not in MODEL_CLASSES:
+            raise UserError(
+                f"{folder}: is a {config.model_type!r} model, expected one of {', '.join(MODEL_CLASSES)}: those that "
+                "transformers gives a box and follows through a video; models of pictures and of texts alone are not"
+            )
+        model_class, processor_class = (getattr(transformers, name) for name in MODEL_CLASSES[config.model_type])
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         try:
-            self.processor = AutoProcessor.from_pretrained(folder, local_files_only=True)
-            self.network = AutoModel.from_pretrained(folder, local_files_only=True).to(self.device).eval()
+            self.processor = processor_class.from_pretrained(folder, local_files_only=True)
+            self.network = model_class.from_pretrained(folder, local_files_only=True).to(self.device).eval()
         except (ImportError, OSError, ValueError) as error:
             raise UserError(f"{folder}: cannot be loaded ({error}); EdgeTAM needs timm: pip install timm") from error
 

@@ -1,82 +1,38 @@
-"""A tiny SAM 2 of transformers as a tracker: that it runs, and that what it forgets it did not need."""
+"""Tiny SAM 2, SAM 3 and EdgeTAM as trackers: that they run, and that what they forget they did not need."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-import torch
-from transformers import (
-    Sam2ImageProcessor,
-    Sam2VideoConfig,
-    Sam2VideoModel,
-    Sam2VideoProcessor,
-    Sam2VideoVideoProcessor,
-)
+from transformers import Sam3TrackerConfig
 
 from internvl_chat.contracts import UserError
 from internvl_chat.trackers.choosing import choose_tracker
 from internvl_chat.trackers.video_model import VideoModel, VideoModelTracker, _box_around
-from tests.helpers import randomise, tiny_config
+from tests.helpers import tiny_config
 from tests.trackers.moving import boxes_px, frames
+from tests.trackers.tiny_models import POINTERS, write_edgetam, write_sam2, write_sam3, write_sam3_tracker
 
-SIDE_PX, WIDTH, MEMORIES, POINTERS = 64, 128, 3, 5
-
-
-def tiny_model() -> Sam2VideoModel:
-    """A SAM 2 with every part of the real one, that believes to see what it was given."""
-    grids = [[SIDE_PX // k, SIDE_PX // k] for k in (4, 8, 16)]
-    backbone = {
-        "model_type": "sam2_hiera_det_model",
-        "hidden_size": 12,
-        "image_size": [SIDE_PX, SIDE_PX],
-        "blocks_per_stage": [1, 1, 2, 1],
-        "embed_dim_per_stage": [12, 24, 48, 96],
-        "window_size_per_stage": [8, 4, 4, 2],
-        "global_attention_blocks": [3],
-        "window_positional_embedding_background_size": [3, 3],
-    }
-    vision: dict[str, Any] = {"model_type": "sam2_vision_model", "backbone_config": backbone, "fpn_hidden_size": WIDTH}
-    vision |= {"backbone_channel_list": [96, 48, 24, 12], "backbone_feature_sizes": grids}
-    config = Sam2VideoConfig(
-        image_size=SIDE_PX,
-        vision_config=vision,
-        prompt_encoder_config={"hidden_size": WIDTH, "image_size": SIDE_PX, "patch_size": 16},
-        mask_decoder_config={"hidden_size": WIDTH, "mlp_dim": 40, "num_attention_heads": 4, "iou_head_hidden_dim": 28},
-        memory_attention_hidden_size=WIDTH,
-        memory_attention_num_layers=1,
-        memory_attention_feed_forward_hidden_size=36,
-        memory_attention_rope_feat_sizes=grids[2],
-        memory_encoder_hidden_size=WIDTH,
-        mask_downsampler_embed_dim=WIDTH,
-        memory_fuser_embed_dim=WIDTH,
-        memory_fuser_intermediate_dim=44,
-        memory_fuser_num_layers=1,
-        num_maskmem=MEMORIES,
-        max_object_pointers_in_encoder=POINTERS,
-    )
-    model = Sam2VideoModel(config).eval()
-    randomise(model.parameters(), std=0.2)
-    with torch.no_grad():
-        model.mask_decoder.pred_obj_score_head.proj_out.bias += 1  # it sees the objects
-    return model
+KINDS = ("sam2", "edgetam", "sam3", "sam3_tracker")
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path, size = tmp_path_factory.mktemp("sam2"), {"height": SIDE_PX, "width": SIDE_PX}
-    tiny_model().save_pretrained(path)
-    images = Sam2ImageProcessor(size=size, mask_size={"height": SIDE_PX // 4, "width": SIDE_PX // 4})
-    Sam2VideoProcessor(images, Sam2VideoVideoProcessor(size=size), target_size=SIDE_PX).save_pretrained(path)
-    return path
+def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A model folder a kind; the last one is the tracker out of the whole SAM 3."""
+    found = {kind: tmp_path_factory.mktemp(kind) for kind in KINDS}
+    write_sam2(found["sam2"])
+    write_edgetam(found["edgetam"])
+    write_sam3(found["sam3"])
+    write_sam3_tracker(found["sam3"], found["sam3_tracker"])
+    return found
 
 
 def followed(tracker: VideoModelTracker) -> np.ndarray:
     """Boxes and confidence [T, N, 5]: the second object comes in later, and the first is corrected."""
     given = {0: {0: boxes_px(0)[0]}, 3: {1: boxes_px(1)[3]}, 11: {0: boxes_px(0)[11]}}
-    seen = [tracker.step(frame, given.get(t, {})) for t, frame in enumerate(frames())]
+    seen = [tracker.step(frame, given.get(t, {})) for t, frame in enumerate(frames()[:18])]
     return np.stack([np.column_stack([one.boxes_px, one.confidence]) for one in seen])
 
 
@@ -85,8 +41,11 @@ def forget_everything(tracker: VideoModelTracker) -> None:
         outputs["non_cond_frame_outputs"].clear()
 
 
-def test_forgetting_keeps_memory_flat_and_the_boxes_the_same(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    model = VideoModel(folder)
+@pytest.mark.parametrize("kind", KINDS[:3])
+def test_forgetting_keeps_memory_flat_and_the_boxes_the_same(
+    folders: dict[str, Path], kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = VideoModel(folders[kind])
     tracker = model.tracker(2)
     track = followed(tracker)
     session = tracker._session
@@ -94,6 +53,10 @@ def test_forgetting_keeps_memory_flat_and_the_boxes_the_same(folder: Path, monke
     for number, begun in ((0, 2), (1, 1)):
         outputs = session.output_dict_per_obj[number]
         assert (len(outputs["cond_frame_outputs"]), len(outputs["non_cond_frame_outputs"])) == (begun, POINTERS)
+    # What was given stands; elsewhere the model finds something, and says how sure it is.
+    assert np.array_equal(track[[0, 11], 0], np.column_stack([boxes_px(0)[[0, 11]], [1, 1]]))
+    free = track[1:, 0][np.arange(1, len(track)) != 11]
+    assert free[:, 2:4].any() and (free[:, 4] > 0).all() and (free[:, 4] < 1).all()
     monkeypatch.setattr(VideoModelTracker, "_forget", lambda self: None)
     keeping = model.tracker(2)
     assert np.allclose(followed(keeping), track, rtol=0, atol=2e-6)
@@ -103,8 +66,14 @@ def test_forgetting_keeps_memory_flat_and_the_boxes_the_same(folder: Path, monke
     assert not np.allclose(followed(model.tracker(2)), track, rtol=0, atol=1e-5)
 
 
-def test_the_folder_is_a_tracker_by_its_name(folder: Path) -> None:
-    settings = choose_tracker(str(folder))
+def test_a_whole_sam3_is_its_tracker(folders: dict[str, Path]) -> None:
+    whole, alone = (followed(VideoModel(folders[kind]).tracker(2)) for kind in ("sam3", "sam3_tracker"))
+    assert np.allclose(whole, alone, rtol=0, atol=2e-6)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_folder_is_a_tracker_by_its_name(folders: dict[str, Path], kind: str) -> None:
+    settings = choose_tracker(str(folders[kind]))
     assert settings.min_confidence == 0.5
     sighting = settings.make(2).step(frames()[0], {1: boxes_px(1)[0]})
     assert sighting.boxes_px.tolist() == [[0, 0, 0, 0], boxes_px(1)[0].tolist()]
@@ -119,6 +88,7 @@ def test_a_box_is_the_smallest_around_the_mask() -> None:
 
 
 def test_a_model_that_follows_nothing_is_refused(tmp_path: Path) -> None:
-    tiny_config().save_pretrained(tmp_path)
-    with pytest.raises(UserError, match="is a 'internvl' model, expected one of sam2_video"):
-        VideoModel(tmp_path)
+    for config, kind in ((tiny_config(), "internvl"), (Sam3TrackerConfig(), "sam3_tracker")):
+        config.save_pretrained(tmp_path)
+        with pytest.raises(UserError, match=f"is a '{kind}' model, expected one of sam2_video"):
+            VideoModel(tmp_path)
