@@ -5,14 +5,14 @@
     python -m internvl_chat convert-data --to minicpm-v records.jsonl --root frames --out train.json --num_frames 24
 
 --from llamafactory and ms-swift read message lists (JSON or JSONL), coco a detection file, refcoco phrases with a
-region each ("sent", "bbox" x1 y1 x2 y2 in pixels), lasot and got10k folders of tracked videos; llava (Video-ChatGPT's
-too), sharegemini, videoinstruct, minicpm-v and idefics3 go both ways. Described objects with tracks: hcstvg (HC-STVG
-v2), mevis (a split's folder; masks become boxes), vid-sentence, a2d-sentences, videoref (VideoRef45K's lists). artemis
-reads the lists of Artemis' three stages; its questions about objects are one fixed form, or with --question_seed the
-lists' own, or else drawn ones. cogvlm2 reads a folder with images or videos and a label each, as CogVLM2's fine-tuning
-demo has it. And what annotation tools export: mot, cvat (for video), boxes-csv (named columns), label-studio,
-yolo-tracks, coco-vid. With --to minicpm-v and idefics3 a video is a folder of frames, whose frames become images. Paths
-are relative to --root, which no file may leave. `annotate` reads the challenge's own train.json.
+region each ("sent", "bbox" x1 y1 x2 y2 in pixels), lasot and got10k folders of tracked videos, mgit a split's; llava
+(Video-ChatGPT's too), sharegemini, videoinstruct, minicpm-v and idefics3 go both ways. Described objects with tracks:
+hcstvg (HC-STVG v2), mevis (a split's folder; masks become boxes), vid-sentence, a2d-sentences, videoref (VideoRef45K's
+lists). artemis reads the lists of Artemis' three stages; its questions about objects are one fixed form, or with
+--question_seed the lists' own, or else drawn ones. cogvlm2 reads a folder with images or videos and a label each, as
+CogVLM2's fine-tuning demo has it. And what annotation tools export: mot, cvat (for video), boxes-csv (named columns),
+label-studio, yolo-tracks, coco-vid. With --to minicpm-v and idefics3 a video is a folder of frames, whose frames become
+images. Paths are relative to --root, which no file may leave. `annotate` reads the challenge's own train.json.
 """
 
 from __future__ import annotations

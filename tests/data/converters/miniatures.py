@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from PIL import Image
 from pycocotools import mask as coco_mask
 
@@ -221,7 +222,45 @@ def a2d_sentences(folder: Path) -> Path:
     return dump(folder / "a2d_test.json", rows)
 
 
+def mgit(folder: Path) -> Path:
+    """Two sequences of a split; the second has no labels of absence, and one frame of NaN."""
+    openpyxl = pytest.importorskip("openpyxl", reason="MGIT's texts need requirements/mgit.txt")
+    for name in ("attribute/groundtruth", "attribute/absent", "mgit_nlp"):
+        (folder / name).mkdir(parents=True)
+    tracks = {"002": "10,5,20,30\n12,5,20,30.5\n0,0,0,0\n16,5,20,30\n", "013": "1,2,30,40\nnan,nan,nan,nan\n"}
+    for sequence, lines in tracks.items():
+        (folder / f"attribute/groundtruth/{sequence}.txt").write_text(lines)
+        frames = folder / f"data/train/{sequence}/frame_{sequence}"
+        write_frames(frames, [f"{n:06d}.jpg" for n in range(lines.count("\n"))])
+        book = openpyxl.Workbook()
+        for row in (
+            [f"heading {n}" for n in range(15)],
+            ["a step"] * 15,
+            [3, *[None] * 13, f"The story\nof {sequence}."],
+        ):
+            book.active.append(row)
+        book.save(folder / f"mgit_nlp/{sequence}.xlsx")
+    (folder / "attribute/absent/002.txt").write_text("0\n0\n1\n1\n")
+    return folder / "data" / "train"
+
+
 MINIATURES = [
+    Miniature(
+        "mgit",
+        mgit,
+        [
+            Expected(
+                "002-0",
+                "data/train/002/frame_002",
+                "The story of 002.",
+                "xywh",
+                [("object", {"0": [10, 5, 20, 30], "1": [12, 5, 20, 30.5]})],
+            ),
+            Expected(
+                "013-0", "data/train/013/frame_013", "The story of 013.", "xywh", [("object", {"0": [1, 2, 30, 40]})]
+            ),
+        ],
+    ),
     Miniature(
         "vid-sentence",
         vid_sentence,

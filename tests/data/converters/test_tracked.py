@@ -25,6 +25,7 @@ ELSEWHERE = {"cogvlm2", "llamafactory", "ms-swift", "coco", "refcoco", "lasot", 
 QUESTION = Question(PROMPT_FORMS["coordinates"], {})
 # Broken copies tried of each file, and as many again of a JSON file with one value exchanged.
 MUTATIONS = 40
+MUTABLE = (".json", ".txt", ".xml", ".csv", ".xlsx")
 VALUES = (None, True, -1, 0, 3, 0.5, 1e308, 10**30, "", "../x", "a" * 400, "\ud800", "3", [], {}, [1, 2, 3, 4], [[]])
 
 
@@ -77,7 +78,7 @@ def broken(content: bytes, path: Path) -> Iterator[bytes]:
 def test_broken_files_are_read_or_refused_by_name(miniature: Miniature, tmp_path: Path) -> None:
     source = miniature.write(tmp_path)
     reader = import_module(f"internvl_chat.data.converters.{miniature.kind.replace('-', '_')}")
-    texts = [path for path in sorted(tmp_path.rglob("*")) if path.suffix in (".json", ".txt", ".xml", ".csv")]
+    texts = [path for path in sorted(tmp_path.rglob("*")) if path.suffix in MUTABLE]
     outcomes = set()
     for path in texts:
         sound = path.read_bytes()
@@ -141,6 +142,10 @@ def test_captions_of_the_users_come_first(tmp_path: Path) -> None:
             "annotations.xml:2: has a document type",
         ),
         ("cvat", "annotations.xml", "</track>", "</trak>", "annotations.xml:10: is no valid XML"),
+        ("mgit", "attribute/groundtruth/002.txt", "12,5,20", "12;5;20", "groundtruth/002.txt:2: holds '12;5;20,30.5'"),
+        ("mgit", "attribute/groundtruth/013.txt", "1,2,30,40\n", "", "has 1 lines for the 2 frames"),
+        ("mgit", "attribute/absent/002.txt", "0\n0\n", "0\n", "002.txt: has 3 labels for the 4 frames"),
+        ("mgit", "attribute/absent/002.txt", "1\n1", "1\nx", "absent/002.txt:4: holds 'x'"),
         ("boxes-csv", "boxes.csv", "cx,cy", "cx,zy", "boxes.csv:1: has the columns"),
         ("boxes-csv", "boxes.csv", "clip.mp4,3,a", "clip.mp4,1,a", "boxes.csv:3: object 'a' has two boxes"),
         ("boxes-csv", "boxes.csv", "54,50", "54;50", "boxes.csv:3: has more or fewer values"),
@@ -176,6 +181,23 @@ def test_all_faults_of_a_source_are_told_at_once(tmp_path: Path, capsys: pytest.
     assert convert(miniature, source, tmp_path, tmp_path / "out.jsonl") == 1
     lines = capsys.readouterr().err.splitlines()
     assert [line.rpartition("gt.txt:")[2][0] for line in lines] == ["1", "3", "4"]
+
+
+def test_every_sequence_of_mgit_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    openpyxl = pytest.importorskip("openpyxl", reason="MGIT's texts need requirements/mgit.txt")
+    miniature = next(one for one in MINIATURES if one.kind == "mgit")
+    source = miniature.write(tmp_path)
+    (tmp_path / "attribute/groundtruth/002.txt").write_text("1,1,x,1\n2,2,5,5\n3,3\n4,4,5,5\n")
+    book = openpyxl.load_workbook(tmp_path / "mgit_nlp/013.xlsx")
+    book.active.delete_rows(3)
+    book.active["O2"] = 7
+    book.save(tmp_path / "mgit_nlp/013.xlsx")
+    assert convert(miniature, source, tmp_path, tmp_path / "out.jsonl") == 1
+    said = capsys.readouterr().err
+    for part in ("002.txt:1: 'x' is no number", "002.txt:3: holds '3,3'", "column 15 of the last of 1 rows holds 7"):
+        assert part in said
+    assert convert(miniature, tmp_path, tmp_path, tmp_path / "out.jsonl") == 1
+    assert "expected a split's folder, such as MGIT/data/train" in capsys.readouterr().err
 
 
 def test_xml_is_read_as_utf_8_whatever_it_says(tmp_path: Path) -> None:

@@ -51,7 +51,7 @@ def lasot_records(
 
     def convert(folder: Path) -> Iterator[dict[str, Any]]:
         category = category_of(folder.name)
-        marks = [_flags(folder / name) for name in ("full_occlusion.txt", "out_of_view.txt")]
+        marks = [label_flags(folder / name) for name in ("full_occlusion.txt", "out_of_view.txt")]
         video = folder / f"{folder.name}.mp4"
         shown = video if video.is_file() else folder / "img"
         answers = question.captions.get(folder.name) or _own_answer(folder / "nlp.txt")
@@ -78,7 +78,9 @@ def got10k_records(
         name = about.get("object_class", "object")
         own = [f"{name} {about['motion_class']}"] if about.get("motion_class") else []
         answers = question.captions.get(folder.name) or own
-        yield from _records(folder, root, folder, name, [_flags(folder / "absence.label")], answers, question.controls)
+        yield from _records(
+            folder, root, folder, name, [label_flags(folder / "absence.label")], answers, question.controls
+        )
 
     yield from converted(_sequences(source), convert, faults)
 
@@ -93,7 +95,7 @@ def _sequences(source: Path) -> list[Path]:
     return found
 
 
-def _flags(path: Path) -> list[bool]:
+def label_flags(path: Path) -> list[bool]:
     """The 0 and 1 of a label file, a frame each, separated by commas or white space; none if there is no file."""
     if not path.is_file():
         return []
