@@ -41,6 +41,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--out", type=file_to_write, help="write the result as JSON here; judgements need it")
     add_java_option(parser)
     add("--spice", action="store_true", help="captions: SPICE too; needs models that are a download of their own")
+    add("--bertscore", type=Path, metavar="FOLDER", help="captions: BERTScore too, by this model (bertscore.txt)")
+    add("--bertscore_layer", type=positive_int, help="the layer that it compares (default: known by the folder's name)")
     add("--filter", action="store_true", help="captions: leave out what the original leaves out, told by coverage")
     add("--resamples", type=positive_int, default=1000, help="of the bootstrap (default: %(default)s)")
     add("--seed", type=count, default=0, help="of the bootstrap (default: %(default)s)")
@@ -80,7 +82,7 @@ def _choices(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _captions(args: argparse.Namespace) -> dict[str, Any]:
-    from dataclasses import asdict
+    from dataclasses import asdict, replace
 
     from internvl_chat.contracts import UserError
     from internvl_chat.scoring.answer_files import CAPTION_FIELDS, read_answers
@@ -103,6 +105,12 @@ def _captions(args: argparse.Namespace) -> dict[str, Any]:
         java=not args.no_java,
         spice=args.spice,
     )
+    if args.bertscore:
+        from internvl_chat.scoring.bert_scores import bert_score_sums
+
+        said, truths = [kept[name].texts["pred"] for name in table.ids], [kept[name].truths for name in table.ids]
+        sums = bert_score_sums(said, truths, args.bertscore, args.bertscore_layer)
+        table = replace(table, sums={**table.sums, "BERTScore": sums})
     intervals = confidence_intervals(table, args.resamples, args.seed)
     return {
         "answers": len(lines),

@@ -78,6 +78,10 @@ def _meteor(sums: FloatArray, _counts: FloatArray) -> dict[str, FloatArray]:
     return {"": mean * (1 - gamma * fragments**beta)}
 
 
+def _bertscore(sums: FloatArray, counts: FloatArray) -> dict[str, FloatArray]:
+    return {f"-{part}": sums[..., k] / counts for k, part in enumerate(("P", "R", "F1"))}
+
+
 # How scores follow from sums [..., K] over captions, and from how many captions they are summed over.
 _SCORES_OF: dict[str, Callable[[FloatArray, FloatArray], dict[str, FloatArray]]] = {
     "BLEU": _bleu,
@@ -85,6 +89,7 @@ _SCORES_OF: dict[str, Callable[[FloatArray, FloatArray], dict[str, FloatArray]]]
     "CIDEr": _mean,
     "ROUGE-L": _mean,
     "SPICE": _mean,
+    "BERTScore": _bertscore,
 }
 
 
@@ -104,6 +109,8 @@ class ScoreTable:
 
     def name(self, metric: str) -> str:
         """How a metric's score is reported: what is no score of the challenge's says so."""
+        if metric.startswith("BERTScore"):  # Its own tokenizer's tokens, whatever the others are counted by.
+            return metric
         return metric + CHARACTERS_SUFFIX * self.characters + NO_JAVA_SUFFIX * (not self.java)
 
     def scores_of(self, sums: Mapping[str, FloatArray], counts: FloatArray) -> dict[str, FloatArray]:
