@@ -74,7 +74,7 @@ fuzz: venv
 # lmms-eval in an environment of its own, with this project as its model, and the tests of both.
 lmms-eval:
 	$(PYTHON) -m venv .venv-lmms-eval
-	.venv-lmms-eval/bin/python -m pip install --quiet --requirement requirements/internvl_chat.txt --requirement requirements/lmms_eval.txt pytest
+	.venv-lmms-eval/bin/python -m pip install --quiet --requirement requirements/internvl_chat.txt --requirement requirements/lmms_eval.txt --requirement requirements/serve.txt pytest
 	.venv-lmms-eval/bin/python -m pip install --quiet --no-deps --editable .
 	.venv-lmms-eval/bin/python -m pytest tests/lmms
 

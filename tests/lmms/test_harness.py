@@ -1,4 +1,4 @@
-"""lmms-eval itself, with a tiny checkpoint: two of its tasks and two of ours, and the answers that `evaluate` gives."""
+"""lmms-eval itself, with a tiny checkpoint: its tasks and ours, the answers that `evaluate` gives, and a server's."""
 
 from __future__ import annotations
 
@@ -16,6 +16,10 @@ from internvl_chat.data.records.box_files import PrepareReport, find_videos, pre
 from tests.helpers import ROOT
 
 pytest.importorskip("lmms_eval", reason="lmms-eval wants an environment of its own: see 'make lmms-eval'")
+from tests.serving import conftest as serving  # noqa: E402
+
+start_server = serving.start_server
+
 pytestmark = pytest.mark.process
 
 TASKS = ROOT / "internvl_chat" / "lmms" / "tasks"
@@ -65,18 +69,10 @@ def folder(shapes_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_harness_asks_as_evaluate_does(folder: Path, captioner_folder: Path) -> None:
     tasks = ["mvbench_moving_direction", "videomme", "intentvc", "msvd_qa"]
-    command = [sys.executable, "-m", "lmms_eval", "--model", "intentvcnet", "--tasks", ",".join(tasks)]
-    command += ["--model_args", f"pretrained={captioner_folder},num_frames=3", "--include_path", str(TASKS)]
-    command += ["--batch_size", "1", "--log_samples", "--output_path", str(folder / "results")]
-    variables = {"HF_HOME": folder / "hub", "INTENTVCNET_DATA": folder / "data", "HF_HUB_OFFLINE": 1}
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), **{name: str(value) for name, value in variables.items()}}
-    run = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
-    assert run.returncode == 0 and "Error during evaluation" not in run.stderr, run.stderr[-3000:]
-    (results,) = (folder / "results").rglob("*_results.json")
-    scores = json.loads(results.read_text())["results"]
-    assert set(scores) == set(tasks)
+    scores = run_harness(folder, "results", tasks, "intentvcnet", f"pretrained={captioner_folder},num_frames=3")
     said = {task: answers_of(folder / "results", task) for task in tasks}
-    assert [len(said[task]) for task in tasks] == [3, 2, 3, 2]
+    # Three clips a set are described in IntentVC's folder; the other three are asked, and not scored.
+    assert [len(said[task]) for task in tasks] == [3, 2, 6, 2]
 
     for task, ours in (("intentvc", "intentvc"), ("msvd_qa", "videoqa")):
         out = folder / f"evaluated {task}"
@@ -90,6 +86,45 @@ def test_the_harness_asks_as_evaluate_does(folder: Path, captioner_folder: Path)
         assert shared and all(scores[task][f"{name},none"] == pytest.approx(value) for name, value in shared.items())
 
 
+def test_a_chat_model_is_asked_our_tasks_and_theirs(folder: Path, start_server: serving.StartServer) -> None:
+    """lmms-eval's own `openai` model asks `serve`, with no plug-in: a video goes as pictures, then the question."""
+    server = start_server("--name", "tiny", "--max_images", "4", "--max_new_tokens", "4000", "--max_body_mb", "64")
+    tasks = ["videomme", "msvd_qa"]
+    settings = f"model_version=tiny,base_url={server.url}/v1,api_key={serving.KEY},max_frames_num=4"
+    settings += ",timeout=120,max_retries=1"
+    scores = run_harness(folder, "served", tasks, "openai", settings)
+    assert "exact,none" in scores["msvd_qa"]
+    said = {task: answers_of(folder / "served", task) for task in tasks}
+    assert [len(said[task]) for task in tasks] == [2, 2]
+    assert not any("REQUEST_FAILED" in text for texts in said.values() for text in texts)
+
+    from lmms_eval.protocol import ChatMessages
+
+    video = str(folder / "data" / "msvd_qa" / "vid1.mp4")
+    for question, text in zip(["what is it?", "where is it?"], said["msvd_qa"], strict=True):
+        turn = {"role": "user", "content": [{"type": "video", "url": video}, {"type": "text", "text": question}]}
+        messages = ChatMessages(messages=[turn]).to_openai_messages(video_kwargs={"nframes": 4})
+        reply = server.client.chat.completions.create(model="tiny", messages=messages, max_tokens=32, temperature=0)
+        assert reply.choices[0].message.content.strip() == text.strip()
+
+
+def run_harness(folder: Path, out: str, tasks: list[str], model: str, settings: str) -> dict[str, dict[str, float]]:
+    """The scores by task of a run in the folder."""
+    command = [sys.executable, "-m", "lmms_eval", "--model", model, "--tasks", ",".join(tasks)]
+    command += ["--model_args", settings, "--include_path", str(TASKS)]
+    command += ["--batch_size", "1", "--log_samples", "--output_path", str(folder / out)]
+    variables = {"HF_HOME": folder / "hub", "INTENTVCNET_DATA": folder / "data", "HF_HUB_OFFLINE": 1}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), **{name: str(value) for name, value in variables.items()}}
+    run = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    (results,) = (folder / out).rglob("*_results.json") if (folder / out).is_dir() else [None]
+    assert run.returncode == 0 and results, run.stdout[-3000:] + run.stderr[-5000:]
+    scores = json.loads(results.read_text())["results"]
+    assert set(scores) == set(tasks)
+    return dict(scores)
+
+
 def answers_of(folder: Path, task: str) -> list[str]:
     (path,) = folder.rglob(f"*_samples_{task}.jsonl")
-    return [json.loads(line)["filtered_resps"][0] for line in path.read_text().splitlines()]
+    said = [json.loads(line)["filtered_resps"] for line in path.read_text().splitlines()]
+    # A list of one answer is written as the answer.
+    return [text if isinstance(text, str) else text[0] for text in said]

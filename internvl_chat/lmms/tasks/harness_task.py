@@ -7,7 +7,7 @@ lies below the folder that INTENTVCNET_DATA names, and `metrics`, the values to 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
@@ -23,8 +23,26 @@ from internvl_chat.tasks.benchmark import Benchmark, Scores, task_named
 DATA_VARIABLE = "INTENTVCNET_DATA"
 
 
+class _SettingsThatShow(dict[str, Any]):
+    """How an answer is decoded, and, called with a document, what is shown of it.
+
+    A task that is a class is not told whether it is asked of a simple model or of a chat model. A simple one reads the
+    settings at the second place of a request and calls the third, a chat model calls the second and reads the third.
+    """
+
+    def __init__(self, settings: Mapping[str, Any], shown: Callable[[Mapping[str, Any]], list[Any]]) -> None:
+        super().__init__(settings)
+        self._shown = shown
+
+    def __call__(self, doc: Mapping[str, Any]) -> list[Any]:
+        return self._shown(doc)
+
+
 class HarnessTask(ConfigurableTask):
     """A document a question; a metric is one of the values that the task scores.
+
+    This project's model is shown the whole sample. Other models are shown the video or pictures, without the track:
+    simple ones as paths, chat models as the messages that their own tasks have.
 
     Raises:
         UserError: the test set is not there, or is none.
@@ -61,8 +79,24 @@ class HarnessTask(ConfigurableTask):
         self.dataset = DatasetDict(test=Dataset.from_list(rows))
         self.dataset_no_image = self.dataset
 
+    def construct_requests(self, doc_id: int, ctx: str, **kwargs: Any) -> Any:
+        """The request of a document, which simple models and chat models read alike."""
+        request = super().construct_requests(doc_id, ctx, **kwargs)
+        context, settings, shown, *place = request.arguments
+        for_chat, for_simple = _SettingsThatShow(settings, self._messages), _SettingsThatShow(settings, shown)
+        request.arguments = (context, for_chat, for_simple, *place)
+        return request
+
     def _shown(self, doc: Mapping[str, Any]) -> list[AskedSample]:
         return [AskedSample(self._benchmark.samples[doc["number"]])]
+
+    def _messages(self, doc: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """One message of a user: what is shown, then the question."""
+        sample = self._benchmark.samples[doc["number"]]
+        media = [{"type": "image", "url": str(path)} for path in sample.image_paths]
+        if sample.video_path:
+            media.append({"type": "video", "url": str(sample.video_path)})
+        return [{"role": "user", "content": [*media, {"type": "text", "text": doc["question"]}]}]
 
     def _score(self, answers: tuple[tuple[str, str], ...]) -> Scores:
         return self._benchmark.score({i: [text] for i, text in answers})
