@@ -13,8 +13,9 @@ from gradio_image_annotation import image_annotator
 
 from internvl_chat.constants import VIDEO_SUFFIXES
 from internvl_chat.trackers.following import Way
-from internvl_chat.web.handlers import NUM_CANDIDATES, Handlers, Shown
+from internvl_chat.web.handlers import NUM_CANDIDATES, Handlers, Shown, told
 from internvl_chat.web.pointing import NEW
+from internvl_chat.web.tabs import Tabs
 
 _HERE = Path(__file__).parent
 # Only what machines have: the themes' own fonts come from another host.
@@ -54,6 +55,8 @@ def build_page(handlers: Handlers, title: str, note: str = "") -> gr.Blocks:
         parts: dict[str, Any] = {
             "session": gr.BrowserState("", storage_key="intentvcnet-session", secret="intentvcnet"),
             "corner": gr.State(None),
+            # Kept by the tab, as the browser's session is not.
+            "place": gr.Textbox("", visible=False),
         }
         gr.Markdown(f"## {title}\n{note}")
         with gr.Row(equal_height=False):
@@ -176,7 +179,7 @@ def _files() -> dict[str, Any]:
 
 # What handlers fill.
 _FILLED = (
-    "session clip annotator clicked by_clicks corner shown_frame frame plot chosen name named objects caption "
+    "session place clip annotator clicked by_clicks corner shown_frame frame plot chosen name named objects caption "
     "captioned other progress film comparison sheets files"
 ).split()
 
@@ -185,17 +188,25 @@ _QUIET = {"show_progress": "hidden", "api_visibility": "private"}
 
 
 def _wire(blocks: gr.Blocks, parts: dict[str, Any], handlers: Handlers) -> None:
-    outputs, session = [parts[name] for name in _FILLED], parts["session"]
+    outputs, tabs = [parts[name] for name in _FILLED], Tabs()
+
+    def opening(event: Any, handler: Callable[[str], Shown]) -> None:
+        def opened(known: str) -> Any:
+            shown = handler(known)
+            return {parts[name]: value for name, value in shown.items()} | {parts["place"]: tabs.open(shown["session"])}
+
+        event(opened, parts["session"], outputs, **_QUIET)
 
     def bind(event: Any, handler: Callable[..., Any], *inputs: str, **settings: Any) -> None:
-        names = [parts[name] for name in inputs]
-        event(_filling(handler, parts), [session, *names], outputs, **{**_QUIET, **settings})
+        components = [parts[name] for name in ("place", *inputs)]
+        event(_filling(handler, parts, tabs), components, outputs, **{**_QUIET, **settings})
 
     # The latest of what is drawn or slid counts; a press waits for its turn.
     latest: dict[str, Any] = {"trigger_mode": "always_last"}
     each: dict[str, Any] = {"trigger_mode": "multiple"}
     model: dict[str, Any] = {"concurrency_limit": 1, "concurrency_id": "model", "show_progress": "minimal"}
-    bind(blocks.load, handlers.open_page)
+    opening(blocks.load, handlers.open_page)
+    opening(parts["fresh"].click, handlers.start_over)
     bind(parts["clip"].input, handlers.choose_clip, "clip")
     bind(parts["upload"].upload, handlers.upload, "upload")
     bind(parts["annotator"].change, handlers.draw, "annotator", "shown_frame", **latest)
@@ -218,22 +229,25 @@ def _wire(blocks: gr.Blocks, parts: dict[str, Any], handlers: Handlers) -> None:
     bind(parts["caption"].blur, handlers.write_caption, "caption", "captioned")
     bind(parts["save"].click, handlers.save)
     bind(parts["record"].upload, handlers.open_record, "record", "line")
-    bind(parts["fresh"].click, handlers.start_over)
     bind(parts["by_clicks"].input, handlers.set_by_clicks, "by_clicks")
 
 
-def _filling(handler: Callable[..., Any], parts: dict[str, Any]) -> Callable[..., Any]:
-    """A handler whose result goes by component instead of by name."""
+def _filling(handler: Callable[..., Any], parts: dict[str, Any], tabs: Tabs) -> Callable[..., Any]:
+    """A handler that is given a tab's place instead of its session, and whose result goes by component, not by name."""
 
     def filled(shown: Shown) -> Any:
         return {parts[name]: value for name, value in shown.items()} or gr.skip()
 
-    @wraps(handler)
-    def once(*inputs: Any) -> Any:
-        return filled(handler(*inputs))
+    def session_at(place: str) -> str:
+        with told():
+            return tabs.session_at(place)
 
     @wraps(handler)
-    def streamed(*inputs: Any) -> Any:
-        yield from map(filled, handler(*inputs))
+    def once(place: str, *inputs: Any) -> Any:
+        return filled(handler(session_at(place), *inputs))
+
+    @wraps(handler)
+    def streamed(place: str, *inputs: Any) -> Any:
+        yield from map(filled, handler(session_at(place), *inputs))
 
     return streamed if isgeneratorfunction(handler) else once

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import av
 import numpy as np
 import pytest
 
@@ -18,6 +19,7 @@ from internvl_chat.boxes import load_boxes, parse_box_text
 from internvl_chat.data.synthetic.shapes import MovingShape, sample_clip, write_video
 from internvl_chat.web.demo import SEED
 from tests.helpers import ROOT
+from tests.trackers.tiny_models import write_sam2
 
 pytest.importorskip("gradio_image_annotation", reason="requirements/web.txt is not installed")
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright of requirements/dev.txt is not installed")
@@ -43,6 +45,20 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
     argv = ["web", "--demo", "--state", str(tmp_path_factory.mktemp("web")), "--port", str(free_port())]
     page, address = open_page(build_parser().parse_args(argv))
+    yield address
+    page.close()
+
+
+@pytest.fixture
+def sam2_url(tmp_path: Path) -> Iterator[str]:
+    """The demo's page with a tiny SAM 2 as the tracker."""
+    from internvl_chat.commands.web import open_page
+
+    (tmp_path / "sam2").mkdir()
+    argv = ["web", "--demo", "--tracker", str(write_sam2(tmp_path / "sam2"))]
+    page, address = open_page(
+        build_parser().parse_args([*argv, "--state", str(tmp_path / "web"), "--port", str(free_port())])
+    )
     yield address
     page.close()
 
@@ -117,10 +133,10 @@ class Visit:
 def visit(browser: Any, url: str) -> Iterator[Callable[..., Visit]]:
     contexts = []
 
-    def begin(**settings: Any) -> Visit:
+    def begin(address: str = url, **settings: Any) -> Visit:
         contexts.append(browser.new_context(**{"viewport": {"width": 1280, "height": 900}, **settings}))
         begun = Visit(contexts[-1].new_page())
-        begun.page.goto(url)
+        begun.page.goto(address)
         begun.page.wait_for_selector("#annotator canvas")
         begun.see("#objects", "Draw a box")
         return begun
@@ -228,4 +244,115 @@ def test_what_cannot_be_done_is_told_and_an_upload_is_opened(visit: Callable[...
     sync_api.expect(page.locator("#clip input")).to_have_value("upload: own.mp4")
     user.draw(np.array([30, 40, 50, 60]))
     user.see("#objects", "1 of 24 frames have a box")
+    assert user.complaints == []
+
+
+def write_long_video(path: Path) -> None:
+    """A square that wanders for 1,500 frames: far more than are followed before somebody presses a button."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=25, options={"preset": "ultrafast"})
+        stream.width, stream.height, stream.pix_fmt = 192, 144, "yuv420p"
+        for t in range(1500):
+            frame = np.full((144, 192, 3), 60, np.uint8)
+            frame[40:80, 20 + t // 15 : 60 + t // 15] = (220, 40, 40)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        container.mux(stream.encode())
+
+
+def test_stop_ends_tracking_and_changes_nothing(visit: Callable[..., Visit], tmp_path: Path) -> None:
+    user = visit()
+    page = user.page
+    write_long_video(tmp_path / "long.mp4")
+    user.choose_file("#upload", tmp_path / "long.mp4")
+    sync_api.expect(page.locator("#clip input")).to_have_value("upload: long.mp4")
+    user.draw(np.array([20, 40, 40, 40]))
+    user.see("#objects", "1 of 1500 frames have a box")
+    before = page.locator("#objects tr").all_inner_texts()
+    page.click("#track")
+    user.see("#progress", re.compile("Tracking.* of 1500"))
+    page.click("#stop")
+    user.see("#progress", "Stopped.")
+    assert page.locator("#objects tr").all_inner_texts() == before
+    assert page.locator("#film video").count() == 0
+    # And it can be tracked again.
+    page.click("#track")
+    user.see("#progress", re.compile("Tracking.* of 1500"))
+    page.click("#stop")
+    user.see("#progress", "Stopped.")
+    assert user.complaints == []
+
+
+def test_a_saved_record_is_opened_where_nothing_was_drawn(visit: Callable[..., Visit], tmp_path: Path) -> None:
+    first = visit()
+    for number, target in enumerate(TARGETS, start=1):
+        first.draw(target.boxes_px[0])
+        first.see("#objects", f"{number} object")
+    first.track()
+    first.page.click("#chosen >> text=1 object")
+    first.page.locator("#caption textarea").fill("a shape that somebody saved")
+    first.page.locator("#name input").click()
+    first.see("#objects", "a shape that somebody saved")
+    first.page.click("#save")
+    links = first.page.locator("#files a[download]")
+    sync_api.expect(links).to_have_count(4)
+    with first.page.expect_download() as download:
+        links.nth(3).click()
+    assert download.value.suggested_filename == "records.jsonl"
+    download.value.save_as(tmp_path / "records.jsonl")
+    tracked = first.page.locator("#objects tr").all_inner_texts()
+
+    other = visit()
+    other.choose_file("#record", tmp_path / "records.jsonl")
+    other.see("#objects", "a shape that somebody saved")
+    (kept,) = [row for row in tracked if "a shape that somebody saved" in row]
+    seen = re.search(r"seen on \d+ of 24", kept)
+    assert seen
+    other.see("#objects", seen.group())
+    # It is a track like any other: it can be mended and followed anew.
+    other.go_to(12)
+    other.page.click("#absent")
+    other.see("#objects", "to be tracked")
+    assert other.complaints == []
+
+
+def test_two_tabs_do_not_share_a_session_unnoticed(visit: Callable[..., Visit]) -> None:
+    first = visit()
+    first.draw(TARGETS[0].boxes_px[0])
+    first.see("#objects", "1 object")
+    second = Visit(first.page.context.new_page())
+    second.page.goto(first.page.url)
+    second.see("#objects", "1 object")
+    second.page.click("#annotator button[aria-label='Create box']")
+    second.draw(TARGETS[1].boxes_px[0])
+    second.see("#objects", "2 object")
+    # The older tab, which does not show that, may change nothing, and says what can be done.
+    first.page.click("#remove")
+    first.see(".toast-body", "open in another tab")
+    second.page.reload()
+    second.see("#objects", "2 object")
+    first.page.reload()
+    first.see("#objects", "2 object")
+    first.page.click("#absent")
+    first.see("#objects", "to be tracked")
+    second.page.click("#ask")
+    second.see(".toast-body", "open in another tab")
+    second.page.click("#fresh")
+    second.see("#objects", "Draw a box")
+    second.page.click("#annotator button[aria-label='Create box']")
+    second.draw(TARGETS[1].boxes_px[0])
+    second.see("#objects", "1 object")
+    first.page.click("#chosen >> text=1 object")
+    first.page.click("#remove")
+    sync_api.expect(first.page.locator("#objects tr")).to_have_count(2)  # the heading, and the object that stays
+    first.see("#objects", "2 object")
+    assert first.complaints == second.complaints == []
+
+
+def test_a_sam2_named_as_the_tracker_tracks_on_the_page(visit: Callable[..., Visit], sam2_url: str) -> None:
+    user = visit(sam2_url)
+    user.draw(TARGETS[0].boxes_px[0])
+    user.see("#objects", "1 object")
+    user.track()
+    user.see("#objects", re.compile("seen on [0-9]+ of 24"))
+    assert user.page.locator("#film video").count() == 1
     assert user.complaints == []
