@@ -15,7 +15,7 @@ from transformers import Cache, DynamicCache, GenerationMixin, PreTrainedConfig,
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from internvl_chat.contracts import UserError
-from internvl_chat.model.shared_prompt import SharedPrompts, use_shared_prompts
+from internvl_chat.model.shared_prompt import CACHE_NAME, SharedPrompts, use_shared_prompts
 
 
 class EnsembleCache(Cache):
@@ -65,31 +65,35 @@ class Ensemble(PreTrainedModel, GenerationMixin):
         self.weights = normalised_weights(len(members), weights)
 
     def forward(
-        self, input_ids: torch.Tensor, past_key_values: EnsembleCache | None = None, **_: Any
+        self,
+        input_ids: torch.Tensor,
+        past_key_values: EnsembleCache | None = None,
+        cache: EnsembleCache | None = None,
+        **_: Any,
     ) -> CausalLMOutputWithPast:
         """One step: input_ids [R, 1] to the mixed log-probabilities [R, 1, V] (a single member's logits as they are).
 
-        `past_key_values` is changed in place.
+        The cache, under the name that this version of transformers has for it, is changed in place.
         """
-        assert past_key_values is not None
-        state, mixed = past_key_values, None
+        state, mixed = cache if past_key_values is None else past_key_values, None
+        assert state is not None
         num_decoded = state.get_seq_length()
         # A mask of four axes is taken as it is; the shared prompts bring their own.
         no_mask = torch.empty(1, 1, 0, 0, device=input_ids.device)
-        for member, weight, prompts, cache in zip(self.members, self.weights, state.prompts, state.caches, strict=True):
+        for member, weight, prompts, own in zip(self.members, self.weights, state.prompts, state.caches, strict=True):
             rows_per_ask = len(input_ids) // len(prompts.mask)
             logits = member(
                 input_ids=input_ids,
                 attention_mask=no_mask,
                 position_ids=prompts.next_positions.repeat_interleave(rows_per_ask)[:, None] + num_decoded,
-                past_key_values=cache,
                 use_cache=True,
                 prompts=prompts,
+                **{CACHE_NAME: own},
             ).logits
             if len(self.members) > 1:
                 logits = weight * logits.float().log_softmax(-1)
             mixed = logits if mixed is None else mixed + logits
-        return CausalLMOutputWithPast(logits=mixed, past_key_values=state)
+        return CausalLMOutputWithPast(logits=mixed, **{CACHE_NAME: state})
 
 
 def normalised_weights(num_members: int, weights: Sequence[float] | None) -> list[float]:

@@ -34,7 +34,7 @@ from internvl_chat.inference.ensemble import Ensemble, EnsembleCache
 from internvl_chat.inference.prefill import read_prompts
 from internvl_chat.inference.requests import EncodedClip, Viewpoint
 from internvl_chat.inference.rotary import RotaryLimit, apart
-from internvl_chat.model.shared_prompt import SharedPrompts
+from internvl_chat.model.shared_prompt import CACHE_NAME, SharedPrompts
 from internvl_chat.vision import moved
 
 # Tokens that are summed in one go when one of them is drawn.
@@ -240,10 +240,10 @@ class Captioners:
         ids = self.models.generate(
             last_ids,
             attention_mask=torch.ones_like(last_ids),
-            past_key_values=EnsembleCache(prompts),
             generation_config=config,
             logits_processor=logits_processor,
             stopping_criteria=watched,
+            **{CACHE_NAME: EnsembleCache(prompts)},
         )
         return ids[:, 1:]
 

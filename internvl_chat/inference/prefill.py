@@ -18,7 +18,7 @@ from internvl_chat.contracts import UserError
 from internvl_chat.families import family_of
 from internvl_chat.inference.requests import ViewedClip, shown_length
 from internvl_chat.inference.rotary import longest_read
-from internvl_chat.model.shared_prompt import SharedPrompts
+from internvl_chat.model.shared_prompt import CACHE_NAME, SharedPrompts
 from internvl_chat.vision import Vision, joined, moved
 
 # Enough to keep a processor busy. More would only make larger what passes through the layers: memory that decoding does
@@ -156,7 +156,7 @@ def read_batch(model: PreTrainedModel, batch: PromptBatch) -> SharedPrompts:
     if position_ids is not None:
         next_positions = position_ids.gather(1, lengths[:, None] - 1)[:, 0] + 1
     # No token sees what is padded behind it, so that no mask is needed: attention then skips what is not seen at all.
-    core.language_model(inputs_embeds=embeds, position_ids=position_ids, past_key_values=cache, use_cache=True)
+    core.language_model(inputs_embeds=embeds, position_ids=position_ids, use_cache=True, **{CACHE_NAME: cache})
     next_positions = next_positions[batch.group_of_ask]
     if len(batch.group_of_ask) > len(mask):
         cache.batch_select_indices(batch.group_of_ask)
@@ -167,8 +167,8 @@ def read_batch(model: PreTrainedModel, batch: PromptBatch) -> SharedPrompts:
             input_ids=batch.rest_ids,
             attention_mask=mask,
             position_ids=next_positions[:, None] + (batch.rest_mask.cumsum(-1) - 1).clamp(min=0),
-            past_key_values=cache,
             use_cache=True,
+            **{CACHE_NAME: cache},
         )
         next_positions = next_positions + batch.rest_mask.sum(-1)
     return SharedPrompts(cache, mask, next_positions)

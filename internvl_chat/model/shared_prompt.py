@@ -16,10 +16,13 @@ import torch.nn.functional as nnf
 from transformers import AttentionInterface, AttentionMaskInterface, DynamicCache, PreTrainedModel
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
+from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from internvl_chat.model.grouped_attention import exact_product
 
 _NAME = "shared_prompt"
+# What a model reads again is handed to it under this name, by transformers' version.
+CACHE_NAME = "cache" if "cache" in CausalLMOutputWithPast.__dataclass_fields__ else "past_key_values"
 
 
 @dataclass(frozen=True)

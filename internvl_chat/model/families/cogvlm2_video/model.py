@@ -25,6 +25,7 @@ from internvl_chat.model.families.cogvlm2_video.configuration import (
     CogVLM2VideoVisionConfig,
 )
 from internvl_chat.model.label_loss import LanguageHead
+from internvl_chat.model.shared_prompt import CACHE_NAME
 from internvl_chat.vision import Vision
 
 _TOWER = "eva02_enormous_patch14_clip_224"
@@ -106,7 +107,7 @@ class CogVLM2VideoPreTrainedModel(PreTrainedModel):
     input_modalities = ("video", "text")
     supports_gradient_checkpointing = True
     _no_split_modules = ["LlamaDecoderLayer", "EvaBlockPostNorm"]
-    _skip_keys_device_placement = ["past_key_values"]
+    _skip_keys_device_placement = [CACHE_NAME]
     _supports_flash_attn = True
     _supports_sdpa = True
     _supports_attention_backend = True
@@ -208,7 +209,7 @@ class _CogVLM2VideoHead(CogVLM2VideoPreTrainedModel, GenerationMixin):
         loss = None
         if labels is not None:
             loss = self.loss_function(logits, labels, vocab_size=self.config.text_config.vocab_size)
-        return CausalLMOutputWithPast(loss=loss, logits=logits, past_key_values=outputs.past_key_values)
+        return CausalLMOutputWithPast(loss=loss, logits=logits, **{CACHE_NAME: getattr(outputs, CACHE_NAME)})
 
 
 class CogVLM2VideoForConditionalGeneration(Captioning, _CogVLM2VideoHead):
