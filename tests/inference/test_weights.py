@@ -61,7 +61,7 @@ def test_folding_rounds_a_half_precision_weight_once() -> None:
 
 
 @torch.inference_mode()
-def kernels_of_a_token(model: Any) -> int:
+def launches_of_a_token(model: Any) -> Launches:
     use_shared_prompts(model)
     prompts = read_prompts(model, [ViewedClip({}, (ViewedPrompt(PROMPT[0].tolist(), {}),))], 4)
     with Launches() as launches:
@@ -71,13 +71,25 @@ def kernels_of_a_token(model: Any) -> int:
             prompts=prompts,
             use_cache=True,
         )
-    return launches.kernels
+    return launches
 
 
 def test_a_decoded_token_launches_few_kernels_a_layer() -> None:
-    few, many = (kernels_of_a_token(folded(with_lora(layers))) for layers in (2, 5))
-    apart = [kernels_of_a_token(with_lora(layers).get_base_model()) for layers in (2, 5)]
+    few, many = (launches_of_a_token(folded(with_lora(layers))).kernels for layers in (2, 5))
+    apart = [launches_of_a_token(with_lora(layers).get_base_model()).kernels for layers in (2, 5)]
     assert 0 < (many - few) / 3 <= MOST_KERNELS < (apart[1] - apart[0]) / 3
+
+
+def test_the_host_does_not_wait_within_a_token() -> None:
+    assert launches_of_a_token(folded(with_lora(3))).waits == 0
+
+
+def test_a_wait_is_counted_where_a_list_has_something_to_copy() -> None:
+    with Launches() as launches:
+        torch.tensor([])
+        assert launches.waits == 0
+        torch.tensor([1.0, 2.0]).nonzero()
+    assert launches.waits == 2
 
 
 @pytest.mark.parametrize(("cores", "ranks", "workers"), [(32, 8, 4), (64, 2, 8), (2, 8, 1), (3, 1, 3)])
