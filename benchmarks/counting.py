@@ -15,6 +15,12 @@ VIEWS = frozenset(
     "view _unsafe_view transpose permute expand slice select unsqueeze squeeze t detach alias split split_with_sizes "
     "unbind as_strided unflatten reshape empty_like lift_fresh".split()
 )
+# Memory that is asked for, and not touched.
+MADE_EMPTY = frozenset("empty new_empty empty_strided new_empty_strided".split())
+# Asked of a fake tensor through the dispatcher.
+QUESTIONS = frozenset(["device"])
+# Operators whose time goes by their FLOPs; convolutions along the channels are done element by element.
+PRODUCTS = frozenset("mm addmm bmm baddbmm".split())
 # Operators whose result the host must have seen before it can go on; lists that become tensors are blocking copies.
 WAITS = frozenset("_local_scalar_dense nonzero masked_select is_nonzero equal _unique2 lift_fresh".split())
 
@@ -50,6 +56,25 @@ class AllocatedBytes(TorchDispatchMode):
     def _forget(self, key: int, size: int) -> None:
         self.alive.discard(key)
         self.now -= size
+
+
+class MovedBytes(TorchDispatchMode):
+    """Bytes that operators other than products read and write, each operand and each result once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.moved = 0
+
+    def __torch_dispatch__(self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        name = _name(func)
+        # What only fills memory reads nothing.
+        read = () if name in ("fill_", "zero_") else tree_leaves((args, kwargs))
+        if name not in VIEWS | PRODUCTS | MADE_EMPTY | QUESTIONS:
+            tensors = (leaf for leaf in (*read, *tree_leaves(out)) if isinstance(leaf, torch.Tensor))
+            # Of what is repeated by its strides alone, the one copy.
+            self.moved += sum(min(t.nbytes, t.untyped_storage().nbytes()) for t in tensors)
+        return out
 
 
 class Launches(TorchDispatchMode):

@@ -20,7 +20,7 @@ from peft import get_peft_model
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from benchmarks.counting import AllocatedBytes
+from benchmarks.counting import AllocatedBytes, MovedBytes
 from benchmarks.workloads import LORA_DROPOUT, TRAINED, W2, Workload, config_of, lora_config, shared_batch
 from internvl_chat.model.families.internvl import IntentVCNetForConditionalGeneration
 from internvl_chat.model.memory.recomputation import Recomputation, recompute
@@ -83,8 +83,9 @@ def fake_model(workload: Workload, dropout: float) -> nn.Module:
     return wrapped.train()
 
 
-def counted_bytes(workload: Workload, again: Recomputation, dropout: float = LORA_DROPOUT) -> tuple[int, int]:
-    """Bytes of activations that are kept when the backward pass begins, and the most of a pass."""
+@contextmanager
+def fake_pass(workload: Workload, again: Recomputation, dropout: float) -> Iterator[tuple[nn.Module, dict[str, Any]]]:
+    """A model on fake tensors, and what its forward pass is given."""
     model = fake_model(workload, dropout)
     recompute(model.get_base_model(), again)  # type: ignore[operator]
     batch: dict[str, Any] = dict(shared_batch(workload))
@@ -97,18 +98,30 @@ def counted_bytes(workload: Workload, again: Recomputation, dropout: float = LOR
                 setattr(module, name, torch.empty(buffer.shape, dtype=buffer.dtype))
         tensors = {k: mode.from_tensor(v) for k, v in batch.items() if isinstance(v, torch.Tensor)}
         vision: Vision = {k: mode.from_tensor(v) for k, v in batch["vision"].items()}
-        given = {**batch, **tensors, "vision": moved(vision, torch.device("cpu"), torch.bfloat16)}
-        weights = [p.untyped_storage()._cdata for p in model.parameters()]
         # Gradients of weights are counted by their number elsewhere: here they are let go at once.
         for parameter in model.parameters():
             if parameter.requires_grad:
                 parameter.register_post_accumulate_grad_hook(lambda done: setattr(done, "grad", None))
+        yield model, {**batch, **tensors, "vision": moved(vision, torch.device("cpu"), torch.bfloat16)}
+
+
+def counted_bytes(workload: Workload, again: Recomputation, dropout: float = LORA_DROPOUT) -> tuple[int, int]:
+    """Bytes of activations that are kept when the backward pass begins, and the most of a pass."""
+    with fake_pass(workload, again, dropout) as (model, given):
+        weights = [p.untyped_storage()._cdata for p in model.parameters()]
         with AllocatedBytes() as allocated:
             allocated.alive.update(weights)
             loss = model(**given).loss
             kept = allocated.now
             loss.backward()
     return kept, allocated.peak
+
+
+def counted_moves(workload: Workload, again: Recomputation, dropout: float = LORA_DROPOUT) -> int:
+    """Bytes that a forward and backward pass reads and writes outside of its products and its attention."""
+    with fake_pass(workload, again, dropout) as (model, given), MovedBytes() as counted:
+        model(**given).loss.backward()
+    return counted.moved
 
 
 def estimated_bytes(workload: Workload, again: Recomputation, dropout: float = LORA_DROPOUT) -> tuple[int, int]:

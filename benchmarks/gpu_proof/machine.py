@@ -14,8 +14,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from benchmarks.gpu_proof.scale import Row, Scale, seconds_of
 from benchmarks.workloads import LORA_RANK
+from internvl_chat.planning.cards import GPUS, kind_of
 from internvl_chat.planning.inspection import GIB
-from internvl_chat.planning.plan import GPUS, kind_of
 
 _PACKAGES = ("torch", "torchvision", "transformers", "peft", "accelerate", "timm", "safetensors")
 
@@ -32,7 +32,7 @@ def facts(scale: Scale) -> Iterator[Row]:
             "cuda": torch.version.cuda,
             "capability": f"{properties.major}.{properties.minor}",
             "memory_gib": round(properties.total_memory / GIB, 2),
-            "planner_gib": GPUS[kind][1] if kind else None,
+            "planner_gib": GPUS[kind].memory_gib if kind else None,
         }
     else:
         row |= {"card": f"CPU, {torch.get_num_threads()} threads"}

@@ -15,7 +15,6 @@ from torch import nn
 from benchmarks.workloads import LORA_DROPOUT, TRAINED, W2, Workload, build_model
 from internvl_chat.model.memory.recomputation import Recomputation
 from internvl_chat.planning.footprint import Footprint
-from internvl_chat.planning.plan import GPUS, kind_of
 
 Row = dict[str, Any]
 Measure = Callable[["Scale"], Iterator[Row]]
@@ -96,9 +95,3 @@ def free_memory() -> None:
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
-
-
-def peak_flops() -> float | None:
-    """The dense peak of this GPU, where the planner knows it."""
-    kind = kind_of(torch.cuda.get_device_name()) if torch.cuda.is_available() else None
-    return GPUS[kind][0] if kind else None

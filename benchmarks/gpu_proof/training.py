@@ -12,16 +12,19 @@ from torch import nn
 
 from benchmarks import workloads
 from benchmarks.counting import AllocatedBytes, Launches
-from benchmarks.gpu_proof.scale import Row, Scale, finish, free_memory, peak_flops, seconds_of
+from benchmarks.gpu_proof.scale import Row, Scale, finish, free_memory, seconds_of
 from internvl_chat.contracts import UserError
 from internvl_chat.model.memory.recomputation import Recomputation, recompute
+from internvl_chat.planning.cards import GPUS, Rates
 from internvl_chat.planning.inspection import GIB
 from internvl_chat.planning.plan import Choices, Machine, plan_run
 from internvl_chat.planning.plan import Workload as Epoch
+from internvl_chat.planning.seconds import optimizer_seconds, pass_seconds
+from internvl_chat.train.workload import gpu_kind
 from internvl_chat.vision import moved
 
-# Where there is no GPU to plan for.
-_PLANNED_GIB, _PLANNED_FLOPS = 79.2, 989e12
+# Where there is no GPU to plan for, or one that the planner does not know.
+_PLANNED_KIND = "h100"
 
 
 @dataclass(frozen=True)
@@ -65,7 +68,8 @@ def _ways(scale: Scale, model: nn.Module) -> list[Way]:
 
 def planned_recomputation(scale: Scale, config: Any) -> Recomputation:
     """What the planner has computed again of this pass on one such GPU."""
-    memory, peak = int(_PLANNED_GIB * GIB), peak_flops() or _PLANNED_FLOPS
+    kind = gpu_kind() or _PLANNED_KIND
+    memory = int(GPUS[kind].memory_gib * GIB)
     if scale.device.type == "cuda":
         memory = torch.cuda.get_device_properties(scale.device).total_memory
     work = scale.workload
@@ -76,7 +80,7 @@ def planned_recomputation(scale: Scale, config: Any) -> Recomputation:
             workloads.TRAINED,
             work.num_adapter_layers,
             epoch,
-            Machine(1, memory, peak, 0.4),
+            Machine(1, memory, kind),
             Choices(1, None, 1),
         )
     except UserError:
@@ -125,7 +129,12 @@ def _step(way: Way, model: nn.Module, optimizer: torch.optim.Optimizer, scale: S
     flops = sum(footprint.flops(scale.workload.pass_shape).values())
     row |= {"step_s": seconds, "s_per_caption": seconds / scale.workload.captions}
     row["tflops"] = flops / seconds / 1e12
-    if peak := peak_flops():
+    if kind := gpu_kind():
+        peak, rates = GPUS[kind].peak_flops, Rates.of(GPUS[kind])
+        if not way.one_a_pass:
+            trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+            planned = sum(pass_seconds(footprint, scale.workload.pass_shape, way.again, rates).values())
+            row["planned_step_s"] = planned + optimizer_seconds(trained, rates)
         row["mfu"] = flops / seconds / peak
         row["hfu"] = (flops + footprint.recomputed_flops(scale.workload.pass_shape, way.again)) / seconds / peak
     for part in token_wise:

@@ -1,8 +1,9 @@
-"""Plan a training run before it starts: what fits into the GPUs, GB by part, seconds a step, hours.
+"""Plan a training run before it starts: what fits into the GPUs, GB and milliseconds by part, hours.
 
 What is not given is chosen: samples a pass, checkpointing, ZeRO stage. A run that cannot fit is refused with the
 smallest change that makes it fit. A config.json is enough of a model; of the data only the annotations are read, and
-with --num_passes not even these. The defaults are those of shell/internvl3.0/2nd_finetune/roiattention_ml.sh.
+with --num_passes not even these. Times come from rates measured on one H200, scaled to other kinds; the plan prints
+them. The defaults are those of shell/internvl3.0/2nd_finetune/roiattention_ml.sh.
 """
 
 from __future__ import annotations
@@ -13,21 +14,13 @@ import sys
 
 from internvl_chat.commands.options import add_json, add_meta, count, positive_int
 
-# Known to internvl_chat.planning.plan too, which is not imported for a usage error.
+# Known to internvl_chat.planning.cards too, which is not imported for a usage error.
 GPU_KINDS = (
     *("a10", "a100", "a6000", "h100", "h100-nvl", "h100-pcie", "h200", "l40s", "rtx-3090", "rtx-4090", "rtx-5090"),
     "v100",
 )
 # Of IntentVC's captions, about 13 words each.
 _CAPTION_TOKENS = 20
-
-
-def share(text: str) -> float:
-    """An argparse type: above 0, up to 1."""
-    value = float(text)
-    if not 0 < value <= 1:
-        raise argparse.ArgumentTypeError(f"{value}: expected more than 0 and at most 1")
-    return value
 
 
 def positive(text: str) -> float:
@@ -59,9 +52,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--grad_checkpoint", default="auto", help="as the training script's (default: %(default)s, chosen)")
     add("--zero_stage", type=int, choices=(1, 2, 3), help="(default: chosen)")
     add("--gpus", type=positive_int, default=4, help="GPUs on all nodes (default: %(default)s)")
-    add("--gpu", choices=GPU_KINDS, default="h100", help="sets peak FLOP/s and memory (default: %(default)s)")
+    add("--gpu", choices=GPU_KINDS, default="h100", help="sets rates and memory (default: %(default)s)")
     add("--gpu_memory_gb", type=positive, help="memory of a GPU in GiB (default: the kind's)")
-    add("--mfu", type=share, default=0.4, help="share of the peak that training reaches (default: %(default)s)")
     add_json(parser)
 
 
@@ -71,7 +63,8 @@ def run(args: argparse.Namespace) -> int:
     from internvl_chat.data.records.record_questions import group_by_prompt
     from internvl_chat.model.loading import load_config, resolve_folder
     from internvl_chat.model.trainable import TrainablePart
-    from internvl_chat.planning.plan import GPUS, Choices, Machine, Workload, plan_run
+    from internvl_chat.planning.cards import GPUS
+    from internvl_chat.planning.plan import Choices, Machine, Workload, plan_run
     from internvl_chat.train.workload import ShownAmounts, recomputation_asked_for, workload_of
 
     if args.min_num_frame > args.max_num_frame:
@@ -99,8 +92,7 @@ def run(args: argparse.Namespace) -> int:
             epochs=args.num_train_epochs,
             batch_size=args.batch_size,
         )
-    peak_flops, memory_gib = GPUS[args.gpu]
-    machine = Machine(args.gpus, int((args.gpu_memory_gb or memory_gib) * 2**30), peak_flops, args.mfu)
+    machine = Machine(args.gpus, int((args.gpu_memory_gb or GPUS[args.gpu].memory_gib) * 2**30), args.gpu)
     config = load_config(resolve_folder(args.model))
     recomputed = recomputation_asked_for(args.grad_checkpoint, config.text_config.num_hidden_layers)
     plan = plan_run(

@@ -28,6 +28,9 @@ _FP32_BYTES, _MASK_BYTES = 4, 1
 # Logits in the model's dtype, log-probabilities and their gradient in fp32 (the loss at labels, a chunk at a time).
 _LOGITS_BYTES_FP32 = 2 * _FP32_BYTES
 
+# Whose layers do a work, where it can be computed again.
+Layers = Literal["ViT", "LLM"] | None
+
 
 def prompt_tokens(config: Any, num_frames: int, coordinates: bool = True) -> int:
     """About how many tokens a prompt of so many frames has, with or without a coordinate line a frame."""
@@ -48,6 +51,22 @@ def frames_within(config: Any, num_tokens: int) -> int:
 def _tokens_per_frame(config: Any, coordinates: bool) -> int:
     text = LABEL_TOKENS_PER_FRAME + COORDINATE_TOKENS_PER_FRAME * coordinates
     return family_of(config).parts.tower_sizes(config).tokens + MARKS_PER_FRAME + text
+
+
+def shares_again(again: Recomputation, layers: int) -> dict[Layers, float]:
+    """The share of the ViT's passed layers, and of the language model's, that is computed again as a whole."""
+    return {"ViT": float(again.tower), "LLM": again.llm_layers / layers, None: 0.0}
+
+
+@dataclass(frozen=True)
+class Work:
+    """FLOPs of one part's forward pass, how many times that forward and backward cost, and whose layers do it."""
+
+    part: str
+    forward: float
+    factor: int
+    layers: Layers
+    kind: Literal["product", "low rank", "attention"] = "product"
 
 
 @dataclass(frozen=True)
@@ -91,19 +110,19 @@ class Footprint:
         return not self.trained.freeze_llm and not self.trained.use_llm_lora
 
     @property
-    def _attention_widths(self) -> tuple[int, int]:
+    def attention_widths(self) -> tuple[int, int]:
         """Widths of all query heads and of all key heads of a language-model layer."""
         text = self.config.text_config
         head = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
         return head * text.num_attention_heads, head * text.num_key_value_heads
 
     @property
-    def _apart(self) -> bool:
+    def apart(self) -> bool:
         """Whether queries, keys and values have a matrix each, and so gate and content."""
         return "q_proj" in LORA_TARGETS.get(self.config.text_config.model_type, ("q_proj",))
 
     @property
-    def _trunk_layers(self) -> int:
+    def trunk_layers(self) -> int:
         """ViT layers that no gradient reaches."""
         layers, own = self.tower.layers, self.trained.unfrozen_vit_layers
         if not self.trained.freeze_backbone or self.trained.use_backbone_lora:
@@ -129,7 +148,7 @@ class Footprint:
         """
         text, tower, e = self.config.text_config, self.tower, self.element_bytes
         width, vit_width = text.hidden_size, tower.width
-        passed = tower.layers - self._trunk_layers
+        passed = tower.layers - self.trunk_layers
         if again.tower:
             adapted = e * vit_width * (passed + self.num_adapter_layers)
         else:
@@ -164,7 +183,7 @@ class Footprint:
         def inside(size: int, is_again: object) -> int:
             return max(0, size - gone) if is_again else 0
 
-        reached = tower.layers > self._trunk_layers
+        reached = tower.layers > self.trunk_layers
         return {
             "ViT trunk": patches * e * (5 * tower.width + 2 * tower.inner),
             "a ViT layer": (patches * vit_layer + inside(patches * self._vit_layer_bytes(), again.tower)) * reached,
@@ -197,11 +216,11 @@ class Footprint:
         Where what is cheap is computed again, the layer's input stays in place of the first two.
         """
         text, e = self.config.text_config, self.element_bytes
-        width, (queries, keys) = text.hidden_size, self._attention_widths
+        width, (queries, keys) = text.hidden_size, self.attention_widths
         kept = e * (2 * queries + 2 * keys) + _FP32_BYTES * text.num_attention_heads
         if cheap:
-            return kept + e * width + self._low_bytes(4 if self._apart else 2)
-        matrices = 3 if self._apart else 1
+            return kept + e * width + self._low_bytes(4 if self.apart else 2)
+        matrices = 3 if self.apart else 1
         return kept + _FP32_BYTES * width + self._input_bytes(matrices, queries) + self._low_bytes(matrices + 1)
 
     def _ffn_bytes(self, cheap: bool) -> int:
@@ -211,7 +230,7 @@ class Footprint:
         """
         text, e = self.config.text_config, self.element_bytes
         width, inner = text.hidden_size, text.intermediate_size
-        matrices = 2 if self._apart else 1
+        matrices = 2 if self.apart else 1
         if cheap:
             return e * (width + 2 * inner) + self._low_bytes(matrices + 1)
         norm = _FP32_BYTES * width
@@ -252,20 +271,20 @@ class Footprint:
 
     def flops(self, shape: PassShape) -> dict[str, float]:
         """FLOPs of a forward and backward pass, by part."""
-        return {work.part: work.forward * work.factor for work in self._work(shape)}
+        return {work.part: work.forward * work.factor for work in self.work(shape)}
 
     def recomputed_flops(self, shape: PassShape, again: Recomputation) -> float:
         """What recomputing adds: another forward pass through whole layers; what is cheap has no FLOPs to speak of."""
-        share = again.llm_layers / self.config.text_config.num_hidden_layers
-        shares = {"ViT": float(again.tower), "LLM": share, None: 0.0}
-        return sum(work.forward * shares[work.layers] for work in self._work(shape))
+        shares = shares_again(again, self.config.text_config.num_hidden_layers)
+        return sum(work.forward * shares[work.layers] for work in self.work(shape))
 
-    def _work(self, shape: PassShape) -> list[_Work]:
+    def work(self, shape: PassShape) -> list[Work]:
+        """FLOPs of a forward pass by part, and how often the whole pass costs them."""
         text, tower = self.config.text_config, self.tower
         width, vit_width = text.hidden_size, tower.width
-        queries, keys = self._attention_widths
+        queries, keys = self.attention_widths
         patches = shape.tiles * tower.patches
-        passed = tower.layers - self._trunk_layers
+        passed = tower.layers - self.trunk_layers
 
         llm_attention = width * (2 * queries + 2 * keys)
         llm_ffn = 3 * width * text.intermediate_size
@@ -285,24 +304,15 @@ class Footprint:
         lora = llm_tokens * lora_attention + ffn_tokens * lora_ffn
         llm_factor = 3 if self._trains_llm else 2
         return [
-            _Work("ViT trunk", self._trunk_layers * (vit_layer + vit_attention), 1, None),
-            _Work("ViT adapted layers", passed * vit_layer, 3 if self._trains_vit else 2, "ViT"),
-            _Work("ViT attention in them", passed * vit_attention, 3, "ViT"),
-            _Work("box adapters", self.num_adapter_layers * adapter, 3, "ViT"),
-            _Work("projector", projector, 3, None),
-            _Work("LLM", llm_tokens * llm_attention + ffn_tokens * llm_ffn, llm_factor, "LLM"),
-            _Work("LoRA of the ViT", passed * vit_lora, 3, "ViT"),
-            _Work("LoRA", lora * self.trained.use_llm_lora, 3, "LLM"),
-            _Work("LLM attention", llm_tokens * queries * shape.tokens / shape.samples, 3, "LLM"),
-            _Work("logits", 2.0 * shape.targets * width * text.vocab_size, 3 if self._trains_head else 2, None),
+            Work("ViT trunk", self.trunk_layers * vit_layer, 1, None),
+            Work("ViT attention in it", self.trunk_layers * vit_attention, 1, None, "attention"),
+            Work("ViT adapted layers", passed * vit_layer, 3 if self._trains_vit else 2, "ViT"),
+            Work("ViT attention in them", passed * vit_attention, 3, "ViT", "attention"),
+            Work("box adapters", self.num_adapter_layers * adapter, 3, "ViT"),
+            Work("projector", projector, 3, None),
+            Work("LLM", llm_tokens * llm_attention + ffn_tokens * llm_ffn, llm_factor, "LLM"),
+            Work("LoRA of the ViT", passed * vit_lora, 3, "ViT", "low rank"),
+            Work("LoRA", lora * self.trained.use_llm_lora, 3, "LLM", "low rank"),
+            Work("LLM attention", llm_tokens * queries * shape.tokens / shape.samples, 3, "LLM", "attention"),
+            Work("logits", 2.0 * shape.targets * width * text.vocab_size, 3 if self._trains_head else 2, None),
         ]
-
-
-@dataclass(frozen=True)
-class _Work:
-    """FLOPs of one part's forward pass, how many times that forward and backward cost, and whose layers do it."""
-
-    part: str
-    forward: float
-    factor: int
-    layers: Literal["ViT", "LLM"] | None

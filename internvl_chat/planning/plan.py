@@ -16,6 +16,7 @@ from transformers import PreTrainedConfig
 from internvl_chat.contracts import UserError
 from internvl_chat.model.memory.recomputation import Recomputation
 from internvl_chat.model.trainable import TrainablePart
+from internvl_chat.planning.cards import GPUS, MEASURED_CARD, Rates
 from internvl_chat.planning.footprint import Footprint, PassShape, prompt_tokens
 from internvl_chat.planning.inspection import (
     GIB,
@@ -24,23 +25,8 @@ from internvl_chat.planning.inspection import (
     WEIGHT_BYTES,
     parameter_counts,
 )
+from internvl_chat.planning.seconds import optimizer_seconds, pass_seconds
 
-# Dense peak in FLOP/s of bfloat16 (V100: float16), as the makers state it, and about the GiB that a program sees:
-# makers count in gigabytes, and the driver keeps some.
-GPUS = {
-    "a10": (125e12, 22.0),
-    "a100": (312e12, 79.1),
-    "a6000": (155e12, 47.4),
-    "h100": (989e12, 79.2),
-    "h100-nvl": (835e12, 93.0),
-    "h100-pcie": (756e12, 79.2),
-    "h200": (989e12, 139.8),
-    "l40s": (362e12, 44.4),
-    "rtx-3090": (71e12, 23.6),
-    "rtx-4090": (165e12, 23.6),
-    "rtx-5090": (210e12, 31.4),
-    "v100": (125e12, 31.7),
-}
 # The CUDA context with its libraries, and DeepSpeed's buckets of zero_stage3_config.json: that of gradients is there
 # twice, since communication overlaps with the backward pass.
 WORKSPACE_BYTES = int(1.5 * GIB) + 3 * 50_000_000 * WEIGHT_BYTES
@@ -51,13 +37,6 @@ USABLE_SHARE = 0.95
 # A pass of fewer tokens leaves a GPU waiting between kernels: more samples are put into it.
 BUSY_TOKENS = 8192
 MOST_GPUS = 1024
-
-
-def kind_of(device_name: str) -> str | None:
-    """The row of `GPUS` that a device's name speaks of, the most exact one."""
-    name = device_name.lower()
-    kinds = [kind for kind in GPUS if all(word in name for word in kind.split("-"))]
-    return max(kinds, key=len, default=None)
 
 
 @dataclass(frozen=True)
@@ -86,12 +65,16 @@ class Workload:
 
 @dataclass(frozen=True)
 class Machine:
-    """GPUs, the memory of one in bytes, its peak in FLOP/s, and the share of it that training reaches (MFU)."""
+    """GPUs, the memory of one in bytes, and its kind, a row of `GPUS`."""
 
     gpus: int
     memory_bytes: int
-    peak_flops: float
-    mfu: float
+    kind: str
+
+    @property
+    def rates(self) -> Rates:
+        """What a GPU of this kind is taken to reach."""
+        return Rates.of(GPUS[self.kind])
 
 
 @dataclass(frozen=True)
@@ -135,7 +118,7 @@ class Settings:
 
 @dataclass(frozen=True)
 class RunPlan:
-    """A run that fits: its settings, bytes of a GPU and FLOPs of a pass by part, and its time."""
+    """A run that fits: its settings, bytes of a GPU, FLOPs and seconds of a pass by part, and its time."""
 
     settings: Settings
     machine: Machine
@@ -145,6 +128,7 @@ class RunPlan:
     passing_bytes: dict[str, int]
     flops: dict[str, float]
     recomputed_flops: float
+    pass_seconds: dict[str, float]
     accumulation: int
     steps: int
     seconds_per_step: float
@@ -177,9 +161,12 @@ class RunPlan:
             *rows(self.passing_bytes),
             f"TFLOP a pass, {total / 1e12:.1f} and {self.recomputed_flops / 1e12:.1f} computed again",
             *(f"    {name:<28}{value / 1e12:>10.2f}" for name, value in self.flops.items()),
+            f"ms a pass, {sum(self.pass_seconds.values()) * 1e3:.0f}, communication between GPUs not counted",
+            *(f"    {name:<36}{seconds * 1e3:>10.1f}" for name, seconds in self.pass_seconds.items()),
+            f"  {machine.kind}, {'as measured' if machine.kind == MEASURED_CARD else f'scaled from {MEASURED_CARD}'}: "
+            f"{machine.rates.as_text()}",
             f"{self.steps:,} steps of {self.accumulation} x {self.settings.micro_batch} x {machine.gpus} samples, "
-            f"{self.seconds_per_step:.2f} s each, {self.hours:.2f} h at {machine.mfu:.0%} of "
-            f"{machine.peak_flops / 1e12:.0f} TFLOP/s",
+            f"{self.seconds_per_step:.2f} s each, {self.hours:.2f} h",
         ]
         return "\n".join(lines) + "\n"
 
@@ -225,8 +212,7 @@ class _Planner:
         """The plan for given settings, whether it fits or not."""
         most = self.shape(workload, settings.frames, settings.micro_batch)
         mean = self.shape(workload, (min(workload.min_frames, settings.frames) + settings.frames) / 2, 1)
-        flops = self.footprint.flops(mean)
-        again = self.footprint.recomputed_flops(mean, settings.recomputation)
+        seconds = pass_seconds(self.footprint, mean, settings.recomputation, machine.rates)
         passes_a_gpu = max(1, workload.batch_size // machine.gpus)
         return RunPlan(
             settings,
@@ -235,11 +221,13 @@ class _Planner:
             self.state_bytes(settings.zero_stage, machine.gpus),
             self.footprint.kept_bytes(most, settings.recomputation),
             self.footprint.passing_bytes(most, settings.recomputation),
-            flops,
-            again,
+            self.footprint.flops(mean),
+            self.footprint.recomputed_flops(mean, settings.recomputation),
+            seconds,
             accumulation=math.ceil(passes_a_gpu / settings.micro_batch),
             steps=math.ceil(workload.passes * workload.epochs / workload.batch_size),
-            seconds_per_step=passes_a_gpu * (sum(flops.values()) + again) / (machine.peak_flops * machine.mfu),
+            seconds_per_step=passes_a_gpu * sum(seconds.values())
+            + optimizer_seconds(self.trained, machine.rates) / machine.gpus,
         )
 
     def best(self, workload: Workload, machine: Machine, choices: Choices) -> RunPlan | None:

@@ -14,9 +14,10 @@ from internvl_chat.data.records.record_questions import group_by_prompt
 from internvl_chat.model.loading import load_config, with_modules
 from internvl_chat.model.memory.recomputation import Recomputation
 from internvl_chat.model.trainable import TrainablePart
+from internvl_chat.planning.cards import GPUS
 from internvl_chat.planning.footprint import frames_within
 from internvl_chat.planning.inspection import GIB, inspect_checkpoint
-from internvl_chat.planning.plan import GPUS, USABLE_SHARE, Machine, Settings, Workload, plan_as_set
+from internvl_chat.planning.plan import USABLE_SHARE, Machine, Settings, Workload, plan_as_set
 from internvl_chat.train.arguments import RunArguments
 from internvl_chat.train.workload import ShownAmounts, offloads, recomputation_asked_for, workload_of, zero_stage
 
@@ -28,7 +29,7 @@ _TRAINING_SETTINGS = (
     "seed output_dir"
 ).split()
 # What is planned for where nobody says.
-_GPU, _MFU = "h100", 0.4
+_GPU = "h100"
 # A sample that fills `max_seq_length` has few words of answer beside its pictures.
 _ANSWER_TOKENS = 32
 
@@ -58,13 +59,13 @@ def describe_run(run: RunArguments, prompt_config: PromptConfig, trained: Traina
     workload = _workload(config, run, prompt_config, ranks * per_rank * accumulated)
     layers = config.text_config.num_hidden_layers
     recomputed = recomputation_asked_for(model_args.grad_checkpoint, layers)
-    peak_flops, memory_gib = GPUS[_GPU]
+    memory_gib = GPUS[_GPU].memory_gib
     plan = plan_as_set(
         config,
         trained,
         model_args.num_adapter_layers,
         workload,
-        Machine(ranks, int(memory_gib * GIB), peak_flops, _MFU),
+        Machine(ranks, int(memory_gib * GIB), _GPU),
         Settings(
             workload.max_frames, per_rank, Recomputation.of_layers(layers) if recomputed is None else recomputed, stage
         ),

@@ -20,8 +20,9 @@ from internvl_chat.contracts import Sample, UserError
 from internvl_chat.data.prompts.prompt_config import PromptConfig
 from internvl_chat.model.memory.recomputation import Recomputation
 from internvl_chat.model.trainable import TrainablePart
+from internvl_chat.planning.cards import GPUS, kind_of
 from internvl_chat.planning.footprint import Footprint, PassShape, prompt_tokens
-from internvl_chat.planning.plan import GPUS, Choices, Machine, Workload, kind_of, plan_run
+from internvl_chat.planning.plan import Choices, Machine, Workload, plan_run
 from internvl_chat.train.arguments import RunArguments
 
 logger = logging.getLogger("internvl_chat.train")
@@ -31,8 +32,8 @@ logger = logging.getLogger("internvl_chat.train")
 _TOKENS_A_WORD, _ANSWER_MARKS = 1.4, 2
 _WORD = re.compile(r"[^\W\d_]+")
 _OTHER_TOKEN = re.compile(r"</?(?:ref|box)>|\d|[^\w\s]")
-# Stands for the peak of a GPU that is not in the table: the time of a plan is of no interest here.
-_ANY_PEAK = 1e15
+# Stands for a GPU that is not in the table: the time of a plan is of no interest here.
+_ANY_KIND = "h100"
 
 
 @dataclass(frozen=True)
@@ -103,12 +104,15 @@ def _zero_settings(deepspeed: str | dict[str, Any] | None) -> dict[str, Any]:
     return dict(settings.get("zero_optimization", {}))
 
 
+def gpu_kind() -> str | None:
+    """The kind of this process's GPU, where the table has it."""
+    return kind_of(torch.cuda.get_device_name()) if torch.cuda.is_available() else None
+
+
 def peak_flops() -> float | None:
     """The dense bfloat16 peak of this process's GPU, where the table has it."""
-    if not torch.cuda.is_available():
-        return None
-    kind = kind_of(torch.cuda.get_device_name())
-    return GPUS[kind][0] if kind else None
+    kind = gpu_kind()
+    return GPUS[kind].peak_flops if kind else None
 
 
 def memory_bytes() -> int:
@@ -169,7 +173,7 @@ def settle_recomputation(
         prompt = prompt_tokens(config, workload.max_frames, workload.coordinates)
         longest = prompt + workload.answers * workload.answer_tokens
         samples_a_pass = max(1, math.ceil(run.data.max_packed_tokens / longest))
-    machine = Machine(args.world_size, memory_bytes(), peak_flops() or _ANY_PEAK, mfu=0.4)
+    machine = Machine(args.world_size, memory_bytes(), gpu_kind() or _ANY_KIND)
     stage = max(1, zero_stage(args.deepspeed))
     try:
         plan = plan_run(

@@ -29,7 +29,7 @@ def test_an_estimate_refuses_what_it_chooses_itself_and_warns_of_what_was_asked_
     asked = (run, run.prompt_config(25), config, trainable_part(run.model, config), [[sample]])
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(workload, "memory_bytes", lambda: 1)
-    monkeypatch.setattr(workload, "peak_flops", lambda: None)
+    monkeypatch.setattr(workload, "gpu_kind", lambda: None)
     if layers is None:
         with pytest.raises(UserError, match="the run does not fit"):
             settle_recomputation(*asked)
