@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import select
 import sys
@@ -105,7 +106,24 @@ def main(argv: list[str] | None = None) -> int:
     take_any_text()
     parser = build_parser()
     args = parser.parse_args(_with_command(sys.argv[1:] if argv is None else argv, parser))
+    # A training takes this process' place, where it is the program's own.
+    args.is_program = argv is None
     quieten()
+    try:
+        return _obey(args)
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if package in ("", "internvl_chat"):
+            raise
+        sys.stderr.write(
+            f"error: {package} is not installed for {sys.executable}: activate the environment that the package is "
+            "installed in (source .venv/bin/activate), or pip install -r requirements/internvl_chat.txt\n"
+        )
+        return 1
+
+
+def _obey(args: argparse.Namespace) -> int:
+    """Run the command; what a user can act on is a line on stderr, and so is what comes next."""
     from internvl_chat.contracts import UserError
 
     try:

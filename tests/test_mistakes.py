@@ -16,8 +16,9 @@ import eval_const
 import generate_npy_bboxes
 from internvl_chat.__main__ import main
 from internvl_chat.contracts import UserError
-from internvl_chat.data.records.annotations import DatasetEntry
+from internvl_chat.data.records.annotations import DatasetEntry, load_meta, read_samples
 from internvl_chat.data.records.intentvc import boxes_path_of
+from internvl_chat.train.build import check_answers
 from internvl_chat.train.start_checks import check_start, known_flags
 from tests.helpers import ROOT
 
@@ -44,10 +45,21 @@ def place(captioner_folder: Path, shapes_entry: DatasetEntry, tmp_path_factory: 
         "good": entry,
         "absolute": {**entry, "annotation": "absolute.jsonl"},
         "moved": {**entry, "root": "/data/elsewhere"},
+        "slip": {**entry, "annotation": "slip.jsonl"},
+        "silent": {**entry, "annotation": "silent.jsonl"},
     }.items():
         (folder / f"{name}.json").write_text(json.dumps({"data": fields}))
     (folder / "comma.json").write_text('{"data": {"root": ".",}}')
-    (folder / "captions.json").write_text('{"captions": {"dog-1": "a string"}}')
+    for name, captions in {
+        "captions": {"dog-1": "a string"},
+        "empty": {"dog-1": [" "]},
+        "ids": {"cup1": ["A cup."]},
+    }.items():
+        (folder / f"{name}.json").write_text(json.dumps({"captions": captions}))
+    slip = {"id": "a", "vidoe": "a.mp4", "conversations": turns}
+    (folder / "slip.jsonl").write_text(json.dumps(slip) + "\n")
+    silent = {**record, "conversations": [turns[0], {"from": "gpt", "value": ""}]}
+    (folder / "silent.jsonl").write_text(json.dumps(silent) + "\n")
     (folder / "no_config").mkdir()
     return folder
 
@@ -66,6 +78,7 @@ COMMANDS = [
     ("picture", 2, "--meta META.json: say which data is meant"),
     ("picture --meta moved.json", 1, "'root' of 'data' is no folder: /data/elsewhere; edit it to where the videos lie"),
     ("picture --meta comma.json", 1, "is not valid JSON"),
+    ("picture --meta slip.json", 1, "slip.jsonl:1: the record has the key 'vidoe': expected 'video'"),
     ("picture --meta absolute.json", 1, "expected a path relative to the root: 'a.mp4'"),
     (f"{CHAT} --video a.png", 1, "a.png: is a picture, expected a video or a folder of frames: give it as --image"),
     (f"{CHAT} --image a.mp4", 1, "a.mp4: is a video, expected a picture: give it as --video"),
@@ -82,7 +95,10 @@ COMMANDS = [
     ("chat --model runs --video a.mp4 --question What?", 1, "runs: is no checkpoint: .*; did you mean runs/train?"),
     ("chat --model no_config --question What?", 1, "no_config: is no checkpoint: it holds no config.json"),
     ("chat --model nope --question What?", 1, "nope: is neither a checkpoint folder nor a model of the hub"),
+    ("chat --model AN/ID --question What?", 1, "AN/ID: is no folder here, and the hub cannot be asked for it"),
     ("annotate --captions captions.json --out o.jsonl", 1, "'dog-1': expected a list of captions, got 'a string'"),
+    ("annotate --captions empty.json --out o.jsonl", 1, "'dog-1': a caption is empty: write it, or leave it out"),
+    ("annotate --captions ids.json --out o.jsonl", 1, "'cup1': expected CATEGORY-NUMBER, as in dog-1, .*convert-data"),
     ("annotate --captions nope.json --out o.jsonl", 1, "nope.json: not found"),
     ("convert-data nope --from lasot --out o.jsonl", 1, "nope: not found"),
     ("convert-data good.json --from lasot --out o.jsonl", 1, "good.json: is no folder; give the dataset's folder"),
@@ -107,6 +123,43 @@ def test_what_is_typed_wrong_is_answered_in_the_last_line(
     assert all(part in last for part in said.split(".*")), last
     assert len(printed.err.splitlines()) <= 2
     assert sorted(place.iterdir()) == before
+
+
+@pytest.mark.parametrize(
+    ("meta", "said"),
+    [
+        ("slip.json", "the record has the key 'vidoe'; expected 'video'"),
+        ("silent.json", "turn 2 is empty; expected an answer to learn"),
+    ],
+)
+def test_check_tells_a_fault_by_its_cause_and_once(
+    meta: str, said: str, place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(place)
+    assert main(["check", meta, "--workers", "1"]) == 1
+    told = capsys.readouterr().out
+    assert said in told and "1 error, 0 warnings" in told
+
+
+def test_training_refuses_an_empty_answer(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(place)
+    silent, good = (read_samples(load_meta(Path(f"{name}.json"))[0]) for name in ("silent", "good"))
+    with pytest.raises(UserError, match="silent.jsonl:1: sample 'a' has an empty answer: expected text to learn"):
+        check_answers([*good, *silent])
+    with pytest.raises(UserError, match="and so have 1 others"):
+        check_answers([*silent, *good, *silent])
+
+
+@pytest.mark.process
+@pytest.mark.parametrize("typed", ["-m internvl_chat check good.json", f"{ROOT / 'eval_const.py'} --meta good.json"])
+def test_without_the_environment_it_is_named(typed: str, place: Path) -> None:
+    """A Python that has none of the packages, as before the environment is activated."""
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    argv = [sys.executable, "-S", *typed.split()]
+    done = subprocess.run(argv, cwd=place, env=env, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 1
+    (said,) = done.stderr.splitlines()
+    assert "is not installed for " in said and "activate the environment" in said
 
 
 @pytest.mark.parametrize(

@@ -28,6 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from internvl_chat.contracts import UserError
     from internvl_chat.data.records.annotations import caption_records, read_captions
+    from internvl_chat.data.records.intentvc import is_video_id
     from internvl_chat.data.records.meta_files import write_meta
     from internvl_chat.files import write_jsonl
 
@@ -37,7 +38,16 @@ def run(args: argparse.Namespace) -> int:
     if not all(category and name for category, _, name in pairs):
         raise UserError("--object_name: expected CATEGORY=NAME")
     names = {category: name for category, _, name in pairs}
-    records = caption_records(read_captions(args.captions), PROMPT_FORMS[args.prompt_form], names)
+    captions = read_captions(args.captions)
+    for video_id, texts in captions.items():
+        if not is_video_id(video_id):
+            raise UserError(
+                f"{args.captions}: {video_id!r}: expected CATEGORY-NUMBER, as in dog-1, of a video "
+                "ROOT/dog/dog-1/dog-1.mp4; videos that lie and are called otherwise become records by 'convert-data'"
+            )
+        if not all(text.strip() for text in texts):
+            raise UserError(f"{args.captions}: {video_id!r}: a caption is empty: write it, or leave it out")
+    records = caption_records(captions, PROMPT_FORMS[args.prompt_form], names)
     count = write_jsonl(args.out, records)
     if args.meta_out:
         named = {"object_names": names} if names else {}

@@ -145,6 +145,11 @@ def family_of_fields(fields: Mapping[str, Any], where: str | Path) -> Family:
     return _BY_TYPE[kind]
 
 
+def is_hub_id(model: str) -> bool:
+    """Whether a model's name can be one of the hub, OWNER/NAME, rather than a path that somebody meant."""
+    return model.count("/") == 1 and not model.startswith((".", "/", "~"))
+
+
 def read_config_file(folder: Path) -> dict[str, Any]:
     """The content of a folder's config.json.
 

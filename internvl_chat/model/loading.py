@@ -23,7 +23,7 @@ from transformers.modeling_utils import set_zero3_state
 from transformers.utils import logging as hf_logging
 
 from internvl_chat.contracts import UserError
-from internvl_chat.families import CONFIG_NAME, family_in, family_of, family_of_fields, read_config_file
+from internvl_chat.families import CONFIG_NAME, family_in, family_of, family_of_fields, is_hub_id, read_config_file
 from internvl_chat.model.conversion.weight_files import LazyTensor, stored_weights
 from internvl_chat.model.conversion.weight_map import fold_lora
 from internvl_chat.model.rotary_frequencies import restore_precision
@@ -38,7 +38,7 @@ def resolve_folder(model_path: str | Path) -> Path:
     """A folder as it is; the files of a hub id, downloaded if need be.
 
     Raises:
-        UserError: neither is there.
+        UserError: neither is there, or the hub cannot be reached.
     """
     folder = Path(model_path)
     if folder.is_dir():
@@ -47,6 +47,11 @@ def resolve_folder(model_path: str | Path) -> Path:
         return Path(snapshot_download(str(model_path), allow_patterns=list(_HUB_FILES)))
     except (HFValidationError, HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         reason = str(error).strip().splitlines()[0]
+        if isinstance(error, LocalEntryNotFoundError) and is_hub_id(str(model_path)):
+            raise UserError(
+                f"{model_path}: is no folder here, and the hub cannot be asked for it ({reason}): download it where "
+                "there is a network, and give its folder"
+            ) from error
         raise UserError(f"{model_path}: is neither a checkpoint folder nor a model of the hub ({reason})") from error
 
 

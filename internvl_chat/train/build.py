@@ -160,6 +160,21 @@ def _image_token_id(tokenizer: PreTrainedTokenizerBase, args: ModelArguments) ->
     return tokenizer.convert_tokens_to_ids(name)
 
 
+def check_answers(samples: Sequence[Sample]) -> None:
+    """See to it that there is something to learn in each sample.
+
+    Raises:
+        UserError: an answer is empty; the first one's place, and how many there are.
+    """
+    empty = [s for s in samples if any(turn.speaker == "gpt" and not turn.text.strip() for turn in s.turns)]
+    if empty:
+        more = f", and so have {len(empty) - 1} others ('check' names them all)" if len(empty) > 1 else ""
+        raise UserError(
+            f"{empty[0].source}: sample {empty[0].id!r} has an empty answer{more}: expected text to learn; write the "
+            "answer, or drop the record"
+        )
+
+
 def check_first_pass(dataset: CaptionDataset) -> None:
     """Tell of a broken setup now, not after minutes of loading weights.
 
@@ -212,6 +227,7 @@ def read_training_data(
         UserError: the data cannot be used, or an evaluation has nothing to hold out.
     """
     samples = read_mix(load_meta(Path(data_args.meta_path)))
+    check_answers(samples)
     cache = None
     if data_args.frame_cache:
         cache = FrameCache(Path(data_args.frame_cache), int(data_args.frame_cache_gb * 1e9))

@@ -18,7 +18,7 @@ from internvl_chat.choices import CONTROLS
 from internvl_chat.command_line import meant
 from internvl_chat.contracts import UserError
 from internvl_chat.data.records.annotations import load_meta
-from internvl_chat.families import family_of_style, read_config_file
+from internvl_chat.families import family_of_style, is_hub_id, read_config_file
 from internvl_chat.files import read_json
 
 _PACKAGE = Path(__file__).resolve().parents[1]
@@ -106,8 +106,7 @@ def check_start(words: Sequence[str]) -> None:
 
 def _check_model(model: str) -> None:
     folder = Path(model).expanduser()
-    # A hub's id is one name, or two with a dash between them.
-    if not folder.exists() and (model.startswith((".", "/", "~")) or model.count("/") != 1):
+    if not folder.exists() and not is_hub_id(model):
         raise UserError(f"{model}: is neither a checkpoint folder nor a model of the hub (OWNER/NAME)")
     if folder.is_dir():
         read_config_file(folder)

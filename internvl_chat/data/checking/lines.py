@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -16,10 +15,9 @@ from internvl_chat.data.checking.faults import Finding
 from internvl_chat.data.checking.headers import MediaKind
 from internvl_chat.data.checking.written_tracks import WrittenTrack, read_tracks
 from internvl_chat.data.records.annotations import DatasetEntry
+from internvl_chat.data.records.names import misspelt_keys, misspelt_media
 from internvl_chat.data.records.reader import RecordReader
 from internvl_chat.files import RawRecord, parse_json
-
-RECORD_KEYS = ("id", "conversations", "image", "video", "clip", "features", "tracks", "width", "height")
 
 
 @dataclass(frozen=True)
@@ -73,7 +71,9 @@ class LineExaminer:
         _check_keys(record, notes)
         record_id = str(record.get("id", ""))
         written = _written_media(record, notes)
-        kinds = [kind for kind, _ in written]
+        # A file under a misspelt key is told once, by its key.
+        slip = misspelt_media(record)
+        kinds = [*(kind for kind, _ in written), *([slip[1]] if slip else [])]
         text = TextFacts()
         if "conversations" in record:
             num_images, num_videos = kinds.count("image"), kinds.count("video")
@@ -133,10 +133,12 @@ def _check_keys(record: dict[str, Any], notes: Notes) -> None:
     missing = [key for key in ("id", "conversations") if key not in record]
     if missing:
         notes.add("record-keys", f"the record has the keys {sorted(record)}", f"also {' and '.join(missing)}")
-    for key in record.keys() - set(RECORD_KEYS):
-        meant = difflib.get_close_matches(key, RECORD_KEYS, n=1, cutoff=0.75)
-        if meant and meant[0] not in record:
-            notes.add("record-unknown", f"the record has the key {key!r}", f"{meant[0]!r}, if that was meant")
+    slip = misspelt_media(record)
+    for key, meant in misspelt_keys(record).items():
+        if slip and key == slip[0]:
+            notes.add("record-keys", f"the record has the key {key!r}", repr(meant))
+        else:
+            notes.add("record-unknown", f"the record has the key {key!r}", f"{meant!r}, if that was meant")
 
 
 def _written_media(record: dict[str, Any], notes: Notes) -> list[tuple[MediaKind, str]]:

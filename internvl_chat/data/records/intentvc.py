@@ -29,6 +29,11 @@ def category_of(video_id: str) -> str:
     return _NUMBER.sub("", video_id)
 
 
+def is_video_id(text: str) -> bool:
+    """Whether this is a category, a dash and a number, as the challenge calls its videos: `dog-1`."""
+    return _NUMBER.search(text) is not None and bool(category_of(text)) and "/" not in text
+
+
 def object_name_of(category: str, extra_names: Mapping[str, str] | None = None) -> str:
     """How the prompt calls a category."""
     return {**OBJECT_NAMES, **(extra_names or {})}.get(category, category)

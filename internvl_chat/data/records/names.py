@@ -1,9 +1,11 @@
-"""Names of objects and datasets as data gives them: what cannot stand in a prompt is refused, here and everywhere."""
+"""Names as data gives them: those of objects that cannot stand in a prompt, and those of keys that are misspelt."""
 
 from __future__ import annotations
 
+import difflib
 import re
 import reprlib
+from collections.abc import Mapping
 from typing import Any
 
 from internvl_chat.constants import IMAGE_PLACEHOLDER, SPECIAL_TOKENS, VIDEO_PLACEHOLDER
@@ -11,6 +13,9 @@ from internvl_chat.contracts import UserError
 
 # What the prompt calls an object of which nobody says.
 DEFAULT_NAME = "object"
+
+# Every key of a record that is read.
+RECORD_KEYS = ("id", "conversations", "image", "video", "clip", "features", "tracks", "width", "height")
 
 # Longer than any name; a whole text under 'name' is a slip of the export.
 MAX_NAME_CHARS = 200
@@ -38,3 +43,22 @@ def check_name(name: Any, source: str) -> str:
     if tokens:
         raise UserError(f"{source}: the name {name!r} holds {tokens[0]}, which would steer the prompt: rename it")
     return name
+
+
+def misspelt_keys(record: Mapping[str, Any]) -> dict[str, str]:
+    """The keys of a record that nothing reads, each with the key that was probably meant and is not there."""
+    unread = sorted(record.keys() - {*RECORD_KEYS})
+    meant = {key: difflib.get_close_matches(key, RECORD_KEYS, n=1, cutoff=0.75) for key in unread}
+    return {key: words[0] for key, words in meant.items() if words and words[0] not in record}
+
+
+def misspelt_media(record: Mapping[str, Any]) -> tuple[str, str] | None:
+    """The misspelt key of the picture or video that a record's questions have a place for, and the right one.
+
+    None where a file is named, or none is spoken of.
+    """
+    if "image" in record or "video" in record:
+        return None
+    places = {"image": IMAGE_PLACEHOLDER, "video": VIDEO_PLACEHOLDER}
+    said = str(record.get("conversations"))
+    return next(((key, meant) for key, meant in misspelt_keys(record).items() if places.get(meant, "\0") in said), None)
