@@ -16,6 +16,7 @@ JSON. Needs a checkout of the repository, for its scripts.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import shlex
 import sys
@@ -25,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from internvl_chat.choices import CONTROLS, PROMPT_FORMS
-from internvl_chat.commands.options import positive_int
+from internvl_chat.commands.options import add_json, positive_int, tell
 from internvl_chat.steps import REPOSITORY, StepFailed
 from internvl_chat.steps import run as run_command
 
@@ -52,6 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--prediction_flags", type=shlex.split, default=[], help="handed to eval_const.py, in one string")
     add("--object_name", action="append", default=[], metavar="CATEGORY=NAME", help="as for `annotate`")
     add("--out", type=Path, default=Path("work_dirs/ablation"), help="(default: %(default)s)")
+    add_json(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -71,15 +73,17 @@ def run(args: argparse.Namespace) -> int:
         raise UserError(f"{len(trained_on)} ids to train on and {len(references)} held out: expected some of each")
 
     runner = _Rows(args, args.out.resolve(), references)
-    runner.prepare(trained_on)
     rows = [Row(form, adapter) for form in args.prompt_forms for adapter in args.adapters]
     rows += [Row("text_only", "none", control) for control in args.controls]
-    scores = {row: runner.scores_of(row) for row in rows}
+    # What the trainings say is progress: with --json it stays off what is parsed.
+    with contextlib.redirect_stdout(sys.stderr) if args.json else contextlib.nullcontext():
+        runner.prepare(trained_on)
+        scores = {row: runner.scores_of(row) for row in rows}
     text = table(scores)
     write_text(runner.out / "ablation.md", text)
     summary = {row.name: of_row for row, of_row in scores.items()}
     write_json(runner.out / "ablation.json", summary)
-    sys.stdout.write(f"\n{text}\n{json.dumps(summary)}\n")
+    tell(args, f"\n{text}\n{json.dumps(summary)}", **summary)
     return 0
 
 

@@ -14,10 +14,17 @@ writes what is left and what has changed. Videos that cannot be read are in OUT/
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
-from internvl_chat.commands.options import add_decoding_options, add_dtype, add_feeding_options, positive_int
+from internvl_chat.commands.options import (
+    add_decoding_options,
+    add_dtype,
+    add_feeding_options,
+    add_json,
+    counted,
+    positive_int,
+    tell,
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -70,6 +77,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--actors", type=positive_int, help="--engine ray: how many (default: one a GPU, or one a node without any)")
     add_decoding_options(parser)
     add_feeding_options(parser)
+    add_json(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -122,6 +130,12 @@ def run(args: argparse.Namespace) -> int:
     captioned = caption_videos(opened, videos, request, decoding, limits, args.out, args.model, engine)
     if opened.ranks.is_first:
         captioned.write(args.out, txt=args.txt, layout=bool(args.layout), parquet=args.parquet)
-        sys.stdout.write(f"{args.out}: {captioned.summary()}\n")
+        done = captioned.counts()
+        said = (
+            f"{args.out}: {counted(len(captioned.records), 'caption')}, {captioned.num_new} of them new at "
+            f"{done['captions_per_s']:.2f} a second ({done['tokens_per_s']:.0f} tokens a second), "
+            f"{counted(len(captioned.failures), 'failure')}"
+        )
+        tell(args, said, out=args.out, **done)
     opened.ranks.leave()
     return 1 if captioned.failures else 0

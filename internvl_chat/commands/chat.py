@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from internvl_chat.choices import PROMPT_FORMS
-from internvl_chat.commands.options import add_model_options, add_video_backend, png_path, save_png
+from internvl_chat.commands.options import add_json, add_model_options, add_video_backend, png_path, save_png, tell
 
 if TYPE_CHECKING:
     from internvl_chat.contracts import Track
@@ -56,6 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_video_backend(parser)
     add("--object", default="object", help="what the prompt calls it (default: %(default)s)")
     add("--boxes_out", type=png_path, help="write a PNG of the pictures with the boxes of the latest answer")
+    add_json(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -71,6 +72,8 @@ def run(args: argparse.Namespace) -> int:
         raise UserError(
             f"--prompt_form {args.prompt_form} asks about an object: give --box x1,y1,x2,y2 or --tracks FILE"
         )
+    if args.json and not (question or args.prompt_form):
+        raise UserError("--json prints one answer: give --question or --prompt_form")
     for path in [*args.image, args.video, args.tracks]:
         if path is not None and not path.exists():
             raise UserError(f"{path}: not found{lookalike(path)}")
@@ -137,19 +140,20 @@ class _Talk:
         """
 
         def show(text: str) -> None:
-            sys.stdout.write(text)
-            sys.stdout.flush()
+            if not self.args.json:
+                sys.stdout.write(text)
+                sys.stdout.flush()
 
         images, video, tracks = self.images, self.video, self.tracks
         # Whatever comes of it: a file that cannot be used must not stand in the way of the next question.
         self.images, self.video, self.tracks = [], None, ()
         answer = self.chat.ask(question, images=images, video=video, tracks=tracks, on_text=show)
-        sys.stdout.write("\n")
-        for item in answer.boxes:
-            sys.stdout.write(f"{item.label}: {', '.join(f'{v:g}' for v in item.box)}\n")
+        said = ["", *(f"{item.label}: {', '.join(f'{v:g}' for v in item.box)}" for item in answer.boxes)]
         if self.args.boxes_out and len(answer.plan.frame_indices):
             save_png(self.chat.draw(answer), self.args.boxes_out)
-            sys.stdout.write(f"boxes: {self.args.boxes_out}\n")
+            said.append(f"boxes: {self.args.boxes_out}")
+        boxes = [{"label": item.label, "box": list(map(float, item.box))} for item in answer.boxes]
+        tell(self.args, "\n".join(said), answer=answer.text, boxes=boxes)
 
     def listen(self) -> int:
         """Questions from the terminal until its end; what cannot be asked is told, and changes nothing."""

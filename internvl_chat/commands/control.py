@@ -15,19 +15,27 @@ the other object's box.
 
 A line a probe and level says how many captions changed, how many are word for word a reference of the clip's own and of
 its other target (the truth, where the references are all that can be said), and how the captions score against the
-references of both. The last line printed is JSON with the shares of exact captions. With --out FILE, finished captions
-are kept in FILE's folder, and the same command goes on where a killed one stopped; `report --control FILE` shows it.
+references of both. The last line printed is JSON with the shares of exact captions, the only one with --json. With
+--out FILE, finished captions are kept in FILE's folder, and the same command goes on where a killed one stopped;
+`report --control FILE` shows it.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import sys
 import tempfile
 from pathlib import Path
 
-from internvl_chat.commands.options import add_prediction_options, add_sheet_options, add_split, file_to_write, save_png
+from internvl_chat.commands.options import (
+    add_json,
+    add_prediction_options,
+    add_sheet_options,
+    add_split,
+    file_to_write,
+    save_png,
+    tell,
+)
 
 PROBES = ("swap", "null", "jitter", "shrink", "absent")
 _PAIRS = "other_target.json"
@@ -43,6 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--references", type=Path, help="captions or records (default: ROOT/references_test.json, or the records')")
     add_sheet_options(parser)
     add("--out", type=file_to_write, help="write rates, curves and captions to this JSON file")
+    add_json(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -100,7 +109,7 @@ def run(args: argparse.Namespace) -> int:
             from internvl_chat.tasks.control.contact_sheet import control_sheet
 
             save_png(control_sheet(result, asked, session.views[0], args.sheet_clips), args.sheet)
-            sys.stdout.write(f"contact sheet: {args.sheet}\n")
-        sys.stdout.write(result.table() + json.dumps(result.rates()) + "\n")
+        sheet = f"contact sheet: {args.sheet}\n" if args.sheet else ""
+        tell(args, f"{sheet}{result.table()}{json.dumps(result.rates())}", **result.rates())
     session.ranks.leave()
     return 1 if predictions.failures else 0

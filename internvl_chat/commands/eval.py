@@ -28,7 +28,15 @@ from pathlib import Path
 from typing import Any
 
 from internvl_chat.choices import CONSENSUS_UTILITIES
-from internvl_chat.commands.options import add_prediction_options, add_sheet_options, add_split, counted, save_png
+from internvl_chat.commands.options import (
+    add_json,
+    add_prediction_options,
+    add_sheet_options,
+    add_split,
+    counted,
+    save_png,
+    tell,
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -41,6 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--consensus", choices=CONSENSUS_UTILITIES, help="choose among the candidates by this (default: the first)")
     add_sheet_options(parser)
     add("--fallback_caption", help="the caption of a video that cannot be read (default: it gets none)")
+    add_json(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -131,7 +140,7 @@ def write(
         # What failed was named, and is told below.
         expected = {part: [i for i in ids if i not in failures or i in captions] for part, ids in parts.items()}
         problems = [*validate_submission(archive, expected), *missing_of_challenge(parts)]
-    sys.stdout.write(f"{counted(len(captions), 'caption')} written to {folder}\n")
+    told = [f"{counted(len(captions), 'caption')} written to {folder}"]
     for problem in problems:
         sys.stderr.write(f"warning: {problem}\n")
     if stale := left_from_before(folder, parts, args.num_candidates):
@@ -139,12 +148,15 @@ def write(
     if failures:
         write_json(folder / "failures.json", failures)
         given = "with the fallback caption" if args.fallback_caption is not None else "without a caption"
-        sys.stdout.write(f"{counted(len(failures), 'video')} {given}: see {folder / 'failures.json'}\n")
+        told.append(f"{counted(len(failures), 'video')} {given}: see {folder / 'failures.json'}")
     else:
         (folder / "failures.json").unlink(missing_ok=True)
+    scores = None
     if references:
         # Who says nothing has said something wrong; a video that cannot be read is nobody's fault.
-        write_scores(folder, {**dict.fromkeys(silent, ""), **captions}, references, parts)
+        scores = write_scores(folder, {**dict.fromkeys(silent, ""), **captions}, references, parts)
+    told += [json.dumps(scores)] if scores else []
+    tell(args, "\n".join(told), out=folder, captions=len(captions), failures=failures, scores=scores)
     return not problems and not failures
 
 
@@ -198,8 +210,12 @@ def write_scores(
     captions: Mapping[str, str],
     references: Mapping[str, Sequence[str]],
     parts: Mapping[Any, list[str]],
-) -> None:
-    """`scores.json` and what is printed of it: as the challenge does, each part by itself and the mean of both."""
+) -> dict[str, float] | None:
+    """Write `scores.json`, as the challenge does, each part by itself and the mean of both.
+
+    Returns:
+        What is printed of it; None where no caption has references.
+    """
     from internvl_chat.files import write_json
     from internvl_chat.scoring.caption_scores import caption_scores
     from internvl_chat.tasks.intentvc.ranking import final_scores
@@ -209,10 +225,10 @@ def write_scores(
     by_part = {part or "all": caption_scores(said, references) for part, said in scored.items() if said}
     if not by_part:
         sys.stderr.write(f"warning: no caption has references, such as {next(iter(captions))}: nothing is scored\n")
-        return
+        return None
     counts = {"captions": sum(map(len, scored.values())), "references": sum(map(len, wanted.values()))}
     scores = final_scores(by_part)
     write_json(folder / "scores.json", {**counts, "scores": scores, "parts": by_part})
     if counts["captions"] < counts["references"]:
         sys.stderr.write(f"warning: {counts['captions']} of {counts['references']} captions are scored\n")
-    sys.stdout.write(json.dumps({name: round(value, 4) for name, value in scores.items()}) + "\n")
+    return {name: round(value, 4) for name, value in scores.items()}

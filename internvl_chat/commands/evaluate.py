@@ -11,12 +11,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from internvl_chat.choices import TASKS
-from internvl_chat.commands.options import add_feeding_options, add_model_options, add_search_options
+from internvl_chat.commands.options import add_feeding_options, add_json, add_model_options, add_search_options, tell
 
 if TYPE_CHECKING:
     from internvl_chat.inference.predict import Predictions
@@ -31,6 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--data", type=Path, required=True, help="the test set: a folder, a meta JSON, or a file of records")
     add("--out", type=Path, required=True, help="folder for answers and scores")
+    add_json(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -71,8 +71,9 @@ def run(args: argparse.Namespace) -> int:
             benchmark.published,
         )
         write_text(args.out / "report.html", render_benchmark_report(page))
-        sys.stdout.write(f"{scores.text}{len(predictions.candidates)} of {len(asks)} questions answered: {args.out}\n")
-        sys.stdout.write(json.dumps(scores.values) + "\n")
+        answered = len(predictions.candidates)
+        said = f"{scores.text}{answered} of {len(asks)} questions answered: {args.out}\n{json.dumps(scores.values)}"
+        tell(args, said, out=args.out, questions=len(asks), answered=answered, scores=scores.values)
     opened.ranks.leave()
     return 1 if predictions.failures else 0
 

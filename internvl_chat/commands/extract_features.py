@@ -17,7 +17,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from internvl_chat.commands.options import add_base, add_video_backend, positive_int
+from internvl_chat.commands.options import add_base, add_json, add_video_backend, counted, positive_int, tell
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -29,6 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--pickles", action="store_true", help="convert the original's pickles of features")
     add("--batch_frames", type=positive_int, default=32, help="shown to the tower at a time (default: %(default)s)")
     add_video_backend(parser)
+    add_json(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -56,8 +57,8 @@ def run(args: argparse.Namespace) -> int:
     lost = sum(bool(one.fault) for one in every)
     if ranks.is_first:
         were_there = sum(one.was_there for one in every)
-        sys.stdout.write(
-            f"{out}: features of {len(every) - lost} videos; {were_there} were there, {lost} cannot be read\n"
-        )
+        made = len(every) - lost
+        said = f"{out}: features of {counted(made, 'video')}; {were_there} were there, {lost} cannot be read"
+        tell(args, said, out=out, features=made, were_there=were_there, failures=lost)
     ranks.leave()
     return 1 if lost else 0

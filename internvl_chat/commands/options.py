@@ -100,7 +100,7 @@ def add_json(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
 
 
-def tell(args: argparse.Namespace, text: str, **result: Any) -> None:
+def tell(args: argparse.Namespace, text: str, /, **result: Any) -> None:
     """Print what a command made: a line to read, or with --json the same as one object."""
     sys.stdout.write(f"{json.dumps(result, default=str)}\n" if args.json else f"{text}\n")
 

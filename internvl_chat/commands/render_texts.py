@@ -13,12 +13,11 @@ from __future__ import annotations
 import argparse
 import os
 import re
-import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from internvl_chat.commands.options import count, png_path, positive_int, save_png
+from internvl_chat.commands.options import add_json, count, counted, png_path, positive_int, save_png, tell
 from internvl_chat.data.synthetic.texts import PRESETS, TextFields
 
 if TYPE_CHECKING:
@@ -49,6 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--workers", type=positive_int, default=os.cpu_count(), help="processes (default: one a core)")
     add("--sheet", type=png_path, help="write a PNG of some texts' first pictures")
     add("--sheet_texts", type=positive_int, default=4, help="texts on the sheet (default: %(default)s)")
+    add_json(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -64,28 +64,42 @@ def run(args: argparse.Namespace) -> int:
     name = re.sub(r"[^\w.-]+", "_", args.name or args.source.stem)
     started = time.perf_counter()
     videos = write_text_videos(args.source, fields, TextJob(args.out, name, style, args.max_missing), args.workers)
-    _tell(videos, args.out, time.perf_counter() - started)
+    _tell(args, videos, time.perf_counter() - started)
     if args.sheet:
         save_png(_sheet(videos, args.out, args.sheet_texts), args.sheet)
     return 0
 
 
-def _tell(videos: list[TextVideo], folder: Path, seconds: float) -> None:
+def _tell(args: argparse.Namespace, videos: list[TextVideo], seconds: float) -> None:
     from internvl_chat.data.synthetic.text_dataset import missing_characters, reasons
 
     shown = [video for video in videos if not video.left_out]
     written = [video for video in shown if not video.was_there]
-    pictures = sum(video.num_pictures for video in written)
-    write = sys.stdout.write
-    write(f"{folder}: {len(shown)} texts, {sum(video.num_pictures for video in shown)} pictures\n")
-    write(f"written now: {len(written)} texts, {pictures} pictures, {len(written) / seconds:.1f} texts/s\n")
-    for reason, number in reasons(videos).items():
-        write(f"left out: {number} {reason}\n")
+    pictures, pictures_now = (sum(video.num_pictures for video in some) for some in (shown, written))
+    said = [
+        f"{args.out}: {counted(len(shown), 'text')}, {counted(pictures, 'picture')}",
+        f"written now: {counted(len(written), 'text')}, {counted(pictures_now, 'picture')}, "
+        f"{len(written) / seconds:.1f} texts/s",
+    ]
+    said += [f"left out: {number} {reason}" for reason, number in reasons(videos).items()]
     missing = list(missing_characters(videos))
-    for character, times, names in missing[:_MISSING_SHOWN]:
-        write(f"no font has U+{ord(character):04X} {character}: {times} times in {len(names)} texts, as {names[0]}\n")
+    said += [
+        f"no font has U+{ord(character):04X} {character}: {counted(times, 'time')} in {counted(len(names), 'text')}, "
+        f"as {names[0]}"
+        for character, times, names in missing[:_MISSING_SHOWN]
+    ]
     if len(missing) > _MISSING_SHOWN:
-        write(f"and {len(missing) - _MISSING_SHOWN} other characters: see {folder / 'report.json'}\n")
+        said.append(f"and {len(missing) - _MISSING_SHOWN} other characters: see {args.out / 'report.json'}")
+    tell(
+        args,
+        "\n".join(said),
+        out=args.out,
+        texts=len(shown),
+        pictures=pictures,
+        written_now=len(written),
+        left_out=reasons(videos),
+        missing={f"U+{ord(character):04X}": times for character, times, _ in missing},
+    )
 
 
 def _sheet(videos: list[TextVideo], folder: Path, num_texts: int) -> Image.Image:

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from internvl_chat.choices import JUDGEMENTS
-from internvl_chat.commands.options import add_java_option, count, file_to_write, positive_int
+from internvl_chat.commands.options import add_java_option, add_json, count, file_to_write, positive_int, tell
 
 # What the original's script keeps: predictions of more than 5 and less than 300 characters.
 FILTER_CHARACTERS = (5, 300)
@@ -53,6 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--retries", type=count, default=5, help="further tries of a request that fails (default: %(default)s)")
     add("--timeout_s", type=float, default=60.0, help="seconds a request may take (default: %(default)s)")
     add("--prices", type=prices, metavar="READ,WRITTEN", help="dollars a million tokens, for the cost")
+    add_json(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -67,7 +68,8 @@ def run(args: argparse.Namespace) -> int:
         status = 1 if result["failed"] else 0
     if args.out:
         write_json(args.out, result)
-    sys.stdout.write(json.dumps(result, indent=1, ensure_ascii=False) + "\n")
+    # To be read it is JSON too, a line a number.
+    tell(args, json.dumps(result, indent=1, ensure_ascii=False), **result)
     return status
 
 

@@ -23,7 +23,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from internvl_chat.commands.options import add_video_backend, count, file_to_write, png_path, positive_int, save_png
+from internvl_chat.commands.options import (
+    add_json,
+    add_video_backend,
+    count,
+    counted,
+    file_to_write,
+    png_path,
+    positive_int,
+    save_png,
+    tell,
+)
 
 if TYPE_CHECKING:
     from internvl_chat.contracts import TrackRows
@@ -83,6 +93,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--picture", type=png_path, help="also draw the track into frames of the video, as PNG")
     add("--num_frames", type=positive_int, default=12, help="frames of the picture (default: %(default)s)")
     add_video_backend(parser)
+    add_json(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -118,13 +129,28 @@ def _track_video(args: argparse.Namespace, settings: TrackerSettings) -> int:
     _write(args.out, objects, followed)
     if args.picture:
         _draw(args, footage, objects, followed)
-    for one, boxes_px, confidence in zip(objects, followed.boxes_px, followed.confidence, strict=True):
-        least = int(confidence.argmin())
-        sys.stdout.write(
-            f"{args.out}: {one.name}: seen on {int(boxes_px.any(axis=1).sum())} of {footage.num_frames} frames, "
-            f"least sure on frame {least} ({confidence[least]:.2f})\n"
-        )
+    _tell_tracks(args, objects, followed)
     return 0
+
+
+def _tell_tracks(args: argparse.Namespace, objects: list[GivenObject], followed: FollowedObjects) -> None:
+    said, found = [], []
+    for one, boxes_px, confidence in zip(objects, followed.boxes_px, followed.confidence, strict=True):
+        least, seen = int(confidence.argmin()), int(boxes_px.any(axis=1).sum())
+        said.append(
+            f"{args.out}: {one.name}: seen on {seen} of {len(boxes_px)} frames, "
+            f"least sure on frame {least} ({confidence[least]:.2f})"
+        )
+        found.append(
+            {
+                "name": one.name,
+                "frames": len(boxes_px),
+                "seen": seen,
+                "least_sure_frame": least,
+                "confidence": round(float(confidence[least]), 4),
+            }
+        )
+    tell(args, "\n".join(said), out=args.out, objects=found)
 
 
 def _rows_of_flags(flags: list[BoxFlag], default_frame: int) -> list[TrackRows]:
@@ -198,5 +224,6 @@ def _track_records(args: argparse.Namespace, settings: TrackerSettings) -> int:
         raise UserError(f"{args.records}: none of its {len(videos)} records could be tracked")
     if args.meta_out:
         write_meta(args.meta_out, args.out.stem, root, args.out, length=written)
-    sys.stdout.write(f"{args.out}: {written} of {len(videos)} records\n")
+    text = f"{args.out}: {written} of {counted(len(videos), 'record')}"
+    tell(args, text, out=args.out, written=written, records=len(videos), failures=failures)
     return 1 if failures else 0

@@ -17,11 +17,11 @@ import argparse
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from internvl_chat.command_line import meant
-from internvl_chat.commands.options import file_to_write
+from internvl_chat.command_line import meant, program
+from internvl_chat.commands.options import add_json, file_to_write, tell
 
 # Words here, and the settings that the scripts read from the environment.
 _SETTINGS = {
@@ -41,6 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--list", action="store_true", help="name the recipes, and what each one trains")
     add("--write", nargs=2, metavar=("RECIPE", "FILE"), help="write a recipe as a script with all its values, to edit")
+    add_json(parser)
     add("recipe", nargs="?", metavar="RECIPE", help="a name of --list, or the path of such a script")
     add("flags", nargs=argparse.REMAINDER, metavar="FLAGS", help="as the recipe's script takes them")
 
@@ -49,8 +50,8 @@ def run(args: argparse.Namespace) -> int:
     from internvl_chat.contracts import UserError
 
     if args.list:
-        for name, script in recipes().items():
-            sys.stdout.write(f"{name:<39}{about(script)}\n")
+        named = {name: about(script) for name, script in recipes().items()}
+        tell(args, "\n".join(f"{name:<39}{text}" for name, text in named.items()), **named)
         return 0
     if args.write:
         return _write(*args.write)
@@ -62,8 +63,21 @@ def run(args: argparse.Namespace) -> int:
     if not asks_only and "META_PATH" not in {**os.environ, **settings} and not _has(flags, "--meta_path"):
         raise UserError("say what to train on: --meta META.json; annotate and convert-data write such a file")
     command = ["bash", str(script), *flags]
+    told = environment() | settings | {"CALLED_AS": program()}
     sys.stdout.flush()
-    os.execvpe(command[0], command, environment() | settings)
+    if args.is_program:
+        os.execvpe(command[0], command, told)
+    return _run_beside(command, told)
+
+
+def _run_beside(command: list[str], told: Mapping[str, str]) -> int:
+    """Run a script and show what it says where this process does, as in a notebook's cell."""
+    with subprocess.Popen(command, env=told, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            sys.stdout.write(line)
+            sys.stdout.flush()
+    return process.returncode
 
 
 def recipes_root() -> Path:

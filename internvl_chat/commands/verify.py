@@ -13,10 +13,12 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from internvl_chat.commands.options import add_base
+from internvl_chat.commands.options import add_base, add_json, tell
 
 if TYPE_CHECKING:
     import torch
@@ -32,34 +34,49 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_base(parser)
     parser.add_argument("--num_frames", type=int, default=4, help="frames of the question (default: %(default)s)")
     parser.add_argument("--max_new_tokens", type=int, default=16, help="tokens compared (default: %(default)s)")
+    add_json(parser)
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing that was held against another: whether it holds, in words, and as what --json prints."""
+
+    holds: bool
+    said: str
+    result: Mapping[str, Any]
 
 
 def run(args: argparse.Namespace) -> int:
-    holds = _run_case(args.case) if args.case else _run_checkpoint(args)
-    sys.stdout.write("holds\n" if holds else "DOES NOT HOLD\n")
+    checks = []
+    for check in _checks_of_case(args.case) if args.case else _checks_of_checkpoint(args):
+        checks.append(check)
+        if not args.json:
+            sys.stdout.write(f"{check.said}\n")
+    holds = all(check.holds for check in checks)
+    results = [{"holds": check.holds, **check.result} for check in checks]
+    tell(args, "holds" if holds else "DOES NOT HOLD", holds=holds, checks=results)
     return 0 if holds else 1
 
 
-def _run_case(folder: Path) -> bool:
+def _checks_of_case(folder: Path) -> Iterator[Check]:
     from internvl_chat.contracts import UserError
     from internvl_chat.model.parity import CASE_NAME, check_case
 
-    results = []
-    if (folder / CASE_NAME).is_file():
-        differences = check_case(folder)
-        for name, value in differences.largest.items():
-            sys.stdout.write(f"{name}: largest difference {value:.3g}\n")
-        if differences.greedy_equal is not None:
-            sys.stdout.write(f"greedy ids: {'equal' if differences.greedy_equal else 'DIFFERENT'}\n")
-        results.append(differences.hold())
-    if (folder / "text_case.json").is_file():
-        results.append(_run_text_case(folder))
-    if not results:
+    has_results, has_texts = (folder / CASE_NAME).is_file(), (folder / "text_case.json").is_file()
+    if not (has_results or has_texts):
         raise UserError(f"{folder}: is no case: it holds neither {CASE_NAME} nor text_case.json")
-    return all(results)
+    if has_results:
+        differences = check_case(folder)
+        said = [f"{name}: largest difference {value:.3g}" for name, value in differences.largest.items()]
+        if differences.greedy_equal is not None:
+            said.append(f"greedy ids: {'equal' if differences.greedy_equal else 'DIFFERENT'}")
+        result = {"largest_differences": dict(differences.largest), "greedy_equal": differences.greedy_equal}
+        yield Check(differences.hold(), "\n".join(said), {"of": CASE_NAME, **result})
+    if has_texts:
+        yield from _checks_of_texts(folder)
 
 
-def _run_text_case(folder: Path) -> bool:
+def _checks_of_texts(folder: Path) -> Iterator[Check]:
     from internvl_chat.contracts import Turn
     from internvl_chat.data.media.tiling import WHOLE, View
     from internvl_chat.data.prompts.prompt_config import PromptConfig
@@ -72,7 +89,6 @@ def _run_text_case(folder: Path) -> bool:
     # A tile a context token: what a picture shows is not asked here.
     config = PromptConfig.of(case["conv_style"], 1, 1)
     tokenizer = load_tokenizer(folder / "tokenizer", family)
-    wrong = 0
     for record in case["records"]:
         turns = [Turn(turn["from"], turn["value"]) for turn in record["conversations"]]
         views = [[View(number, WHOLE)] * count for number, count in enumerate(record["num_image_tokens"])]
@@ -83,14 +99,13 @@ def _run_text_case(folder: Path) -> bool:
         ):
             pairs = zip(got, expected, strict=False)
             first = next((i for i, (a, b) in enumerate(pairs) if a != b), min(len(got), len(expected)))
-            same = got == expected
-            wrong += not same
+            same, name = got == expected, record.get("name", "record")
             verdict = "equal" if same else f"DIFFERENT from position {first} ({len(got)} for {len(expected)})"
-            sys.stdout.write(f"{record.get('name', 'record')}: {part} {verdict}\n")
-    return not wrong
+            result = {"of": name, "part": part, "differs_from": None if same else first}
+            yield Check(same, f"{name}: {part} {verdict}", result)
 
 
-def _run_checkpoint(args: argparse.Namespace) -> bool:
+def _checks_of_checkpoint(args: argparse.Namespace) -> Iterator[Check]:
     from tempfile import TemporaryDirectory
 
     import torch
@@ -100,7 +115,6 @@ def _run_checkpoint(args: argparse.Namespace) -> bool:
     from internvl_chat.model.export import convert_checkpoint, merge_checkpoint
     from internvl_chat.model.parity import answer
 
-    holds = True
     for dtype in (torch.float32, torch.bfloat16):
         with TemporaryDirectory(prefix="verify-") as scratch:
             merged, exported = Path(scratch, "merged"), Path(scratch, "exported")
@@ -116,13 +130,13 @@ def _run_checkpoint(args: argparse.Namespace) -> bool:
             for name, folder in folders.items():
                 other = answer(load_captioner(folder, dtype=dtype), ids, vision, args.max_new_tokens)
                 differences = reference.compare(other)
-                holds &= differences.greedy_equal is True
-                sys.stdout.write(
-                    f"{str(dtype).removeprefix('torch.')}: base + adapter and {name}: greedy tokens "
-                    f"{'equal' if differences.greedy_equal else 'DIFFERENT'}, "
-                    f"max |dlogits| {differences.largest['logits']:.3g}\n"
+                same, in_dtype = differences.greedy_equal is True, str(dtype).removeprefix("torch.")
+                said = (
+                    f"{in_dtype}: base + adapter and {name}: greedy tokens {'equal' if same else 'DIFFERENT'}, "
+                    f"max |dlogits| {differences.largest['logits']:.3g}"
                 )
-    return holds
+                result = {"of": name, "dtype": in_dtype, "logits_difference": differences.largest["logits"]}
+                yield Check(same, said, result)
 
 
 def _question(model: PreTrainedModel, folder: Path, num_frames: int) -> tuple[torch.Tensor, Vision]:

@@ -49,7 +49,8 @@ def test_every_row_is_trained_captioned_and_scored_once(
     assert results["captions"].keys() == held_out.keys()
     assert read_captions(out / "captions.json").keys() == read_captions(root / "train.json").keys()
 
-    assert main([str(word) for word in [*argv, *forms]]) == 0
+    assert main([str(word) for word in [*argv, *forms, "--json"]]) == 0
+    assert json.loads(capfd.readouterr().out) == summary
     assert len((tmp_path / "calls").read_text().splitlines()) == 2, "what is finished is not run again"
     assert main([str(word) for word in [*argv, *forms, "--max_steps", 8]]) == 1
     assert f"{out}: holds rows of other data or settings" in capfd.readouterr().err

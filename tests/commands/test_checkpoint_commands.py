@@ -37,6 +37,11 @@ def test_verify_a_training_checkpoint(tmp_path: Path, capsys: pytest.CaptureFixt
     write_training_checkpoint(tmp_path / "base", tmp_path / "trained")
     argv = ["verify", "--checkpoint_path", str(tmp_path / "trained"), "--num_frames", "2", "--max_new_tokens", "5"]
     code, out = main(argv), capsys.readouterr().out
+    assert main([*argv, "--json"]) == code
+    told = json.loads(capsys.readouterr().out)
+    assert told["holds"] is (code == 0)
+    assert [check["of"] for check in told["checks"]] == ["merged", "exported"] * 2
+    assert {check["holds"] for check in told["checks"] if check["dtype"] == "float32"} == {True}
     lines = [line for line in out.splitlines() if "max |dlogits|" in line]
     assert len(lines) == 4
     assert all(float(line.split()[-1]) < 1e-4 and "equal" in line for line in lines if line.startswith("float32"))

@@ -57,7 +57,7 @@ def test_a_folder_is_captioned_and_its_broken_video_named(run: Run, clips: Path,
     out = tmp_path / "out"
     code, said, complained = run(clips, "--out", out)
     assert code == 1
-    assert said.startswith(f"{out}: 5 captions, 5 of them new at ") and said.endswith(", 1 failures\n")
+    assert said.startswith(f"{out}: 5 captions, 5 of them new at ") and said.endswith(", 1 failure\n")
     assert "broken.mp4" in complained
     records = lines(out / "captions.jsonl")
     assert [record["video"] for record in records] == sorted(n for n in NAMES if "/" not in n) + sorted(
@@ -74,7 +74,9 @@ def test_a_folder_is_captioned_and_its_broken_video_named(run: Run, clips: Path,
     assert code == 1 and "5 captions, 0 of them new" in said
     assert (out / "captions.jsonl").read_bytes() == before
     # One at a time, each alone in its batch: the same captions.
-    run(clips, "--out", tmp_path / "alone", "--batch_tokens", 1)
+    _, said, _ = run(clips, "--out", tmp_path / "alone", "--batch_tokens", 1, "--json")
+    told = json.loads(said)
+    assert (told["out"], told["captions"], told["new"], told["failures"]) == (str(tmp_path / "alone"), 5, 5, 1)
     assert (tmp_path / "alone" / "captions.jsonl").read_bytes() == before
 
 

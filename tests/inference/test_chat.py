@@ -215,7 +215,13 @@ def test_the_command_answers_lists_boxes_and_draws(
     out = tmp_path / "new" / "boxes.png"
     argv = arguments(captioner_folder, "--video", clip, "--tracks", boxes_path_of(clip), "--boxes_out", out)
     assert main([*argv, "--prompt_form", "coordinates", "--object", "square"]) == 0
-    assert capsys.readouterr().out.endswith(f"boxes: {out}\n")
+    said = capsys.readouterr().out
+    assert said.endswith(f"boxes: {out}\n")
+    assert main([*argv, "--prompt_form", "coordinates", "--object", "square", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["boxes"] == [] and said.startswith(told["answer"])
+    assert main([*argv, "--json"]) == 1
+    assert "--json prints one answer: give --question or --prompt_form" in capsys.readouterr().err
     assert Image.open(out).width > 600
 
 

@@ -113,7 +113,9 @@ def test_what_says_nothing_is_no_submission_and_scores_as_nothing(
     # With a second candidate that says something there is a submission.
     speaking[public[1]] = ["...", "a thing\nmoves"]
     argv = flags(captioner_folder, meta, "--save_path", tmp_path / "out", "--num_beams", "2", "--num_candidates", "2")
-    assert eval_const.run(eval_const.build_parser().parse_args(argv)) == 0
+    assert eval_const.run(eval_const.build_parser().parse_args([*argv, "--json"])) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told == {"out": str(tmp_path / "out"), "captions": 6, "failures": {}, "scores": None}
     assert captions_in(tmp_path / "out" / "result_public.json")[public[1]] == "a thing moves"
     assert not (tmp_path / "out" / "failures.json").exists()
 
@@ -300,6 +302,9 @@ def test_control_measures_and_draws(
     captions = written["captions"]
     assert captions["own 0"] != captions["swap 1"] != captions["null 1"]
     assert Image.open(tmp_path / "sheet.png").height > 300
+    # What is kept beside --out is not asked again.
+    assert command_line(["control", *argv, "--probes", "swap", "null", "absent", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == rates
 
 
 def test_the_box_reaches_the_model_and_not_only_the_text(

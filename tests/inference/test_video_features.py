@@ -118,6 +118,9 @@ def test_answers_are_the_same_and_go_on_from_what_was_made(
     assert extract(root, start) == 1
     told = capsys.readouterr()
     assert "features of 2 videos; 1 were there, 1 cannot be read" in told.out and "broken.mp4" in told.err
+    assert extract(root, start, "--json") == 1
+    counts = json.loads(capsys.readouterr().out)
+    assert counts == {"out": str(root), "features": 2, "were_there": 2, "failures": 1}
     assert os.stat(made).st_mtime_ns == before and other.is_file()
     (root / "broken.mp4").unlink()
 

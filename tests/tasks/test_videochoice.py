@@ -77,6 +77,9 @@ def test_a_checkpoint_is_asked_and_scored(
     scores = json.loads((tmp_path / "out" / "scores.json").read_text())
     assert (scores["questions"], scores["answered"], scores["details"]["questions"]) == (3, 3, 3)
     assert json.loads(capsys.readouterr().out.splitlines()[-1]) == scores["scores"]
+    assert main([*map(str, argv), "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["questions"], told["answered"], told["scores"]) == (3, 3, scores["scores"])
     (row,) = scores["rows"]
     assert (row["count"], row["value"], row["unread"]) == (
         3,

@@ -231,6 +231,9 @@ def test_the_command_tracks_a_list_that_check_finds_sound(
     said = capsys.readouterr()
     assert f"{source}:2: " in said.err and "missing.mp4: cannot be read" in said.err
     assert said.out.endswith("out.jsonl: 1 of 2 records\n")
+    assert main([str(arg) for arg in [*argv, "--json"]]) == 1
+    told = json.loads(capsys.readouterr().out)
+    assert (told["written"], told["records"], len(told["failures"])) == (1, 2, 1)
     report = check_meta(tmp_path / "meta.json", Budget(), workers=1)
     assert report.findings == []
 
@@ -254,6 +257,9 @@ def test_the_command_writes_one_object_as_text_and_several_as_json(
     assert [track["name"] for track in tracks] == ["red", "blue"]
     assert [any(box) for box in tracks[0]["boxes"]] == [True] * 19 + [False] * 3
     assert "blue: seen on 22 of 22 frames" in capsys.readouterr().out
+    assert main(["track", str(video), *named, "--out", str(out), "--json"]) == 0
+    red, blue = json.loads(capsys.readouterr().out)["objects"]
+    assert (red["name"], red["seen"], blue["seen"], blue["frames"]) == ("red", 19, 22, 22)
 
 
 @pytest.mark.parametrize(

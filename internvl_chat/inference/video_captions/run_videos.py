@@ -103,13 +103,15 @@ class CaptionedVideos:
         if parquet:
             write_parquet(out, self.records)
 
-    def summary(self) -> str:
-        """What was done, in one line."""
-        rate = self.num_new / self.elapsed_s, self.new_tokens / self.elapsed_s
-        return (
-            f"{len(self.records)} captions, {self.num_new} of them new at {rate[0]:.2f} a second "
-            f"({rate[1]:.0f} tokens a second), {len(self.failures)} failures"
-        )
+    def counts(self) -> dict[str, float]:
+        """What was done, in numbers: captions in all and new ones, failures, and new captions and tokens a second."""
+        return {
+            "captions": len(self.records),
+            "new": self.num_new,
+            "failures": len(self.failures),
+            "captions_per_s": round(self.num_new / self.elapsed_s, 3),
+            "tokens_per_s": round(self.new_tokens / self.elapsed_s, 1),
+        }
 
 
 def caption_videos(

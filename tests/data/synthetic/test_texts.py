@@ -232,7 +232,7 @@ def test_the_command_writes_folders_records_and_what_it_left_out(
     assert main(argv) == 0
     said = capsys.readouterr().out
     assert "2 texts, 5 pictures" in said and "left out: 1 without answer" in said
-    assert "no font has U+1F98A 🦊: 1 times in 1 texts, as my_texts_00001" in said
+    assert "no font has U+1F98A 🦊: 1 time in 1 text, as my_texts_00001" in said
     (entry,) = load_meta(out / "meta.json")
     samples = read_samples(entry)
     assert [sample.id for sample in samples] == ["my_texts_00000", "my_texts_00001"]
@@ -257,8 +257,9 @@ def test_the_command_writes_folders_records_and_what_it_left_out(
     for path in (out / "my_texts_00001").iterdir():
         path.unlink()
     (out / "my_texts_00001").rename(out / ".my_texts_00001.7.tmp")
-    assert main(argv[:-2]) == 0
-    assert "written now: 1 texts, 2 pictures" in capsys.readouterr().out
+    assert main([*argv[:-2], "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["texts"], told["pictures"], told["written_now"], told["missing"]["U+1F98A"]) == (2, 5, 1, 1)
     assert {path: path.read_bytes() for path in out.rglob("*.png")} == pictures
     assert kept.stat().st_mtime_ns == age and not list(out.glob(".*"))
 
