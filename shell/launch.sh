@@ -29,11 +29,14 @@ for WORD in "$@"; do
   esac
 done
 
-# The log is beside what is trained, wherever a flag sends it.
+# The log is beside what is trained, and what comes next is about it, wherever a flag sends it.
+TRAINED_ON=
 for ((I = 0; I < ${#FLAGS[@]}; I++)); do
   case "${FLAGS[I]}" in
     --output_dir | --output-dir) OUTPUT_DIR=${FLAGS[I + 1]-} ;;
     --output_dir=* | --output-dir=*) OUTPUT_DIR=${FLAGS[I]#*=} ;;
+    --meta | --meta_path | --meta-path) TRAINED_ON=${FLAGS[I + 1]-} ;;
+    --meta=* | --meta_path=* | --meta-path=*) TRAINED_ON=${FLAGS[I]#*=} ;;
   esac
 done
 
@@ -150,5 +153,8 @@ if [ "${STATUS}" -ne 0 ]; then
     LOG=
   fi
   echo "${REASON:-error: the training ended with status ${STATUS}; what it said is above${LOG:+ and in ${LOG}}}" >&2
+elif [ "${NODE_RANK:-0}" -eq 0 ]; then
+  printf 'next: %s eval --model %q --meta %q --sheet captions.png captions what it was trained on, and draws it\n' \
+    "${CALLED_AS:-python -m internvl_chat}" "${OUTPUT_DIR}" "${TRAINED_ON:-${META_PATH}}" >&2
 fi
 exit "${STATUS}"

@@ -19,8 +19,9 @@ _TRAINS = f"{_RUN} train roiattention_ml --meta {{}} trains (--dry_run first; ti
 def tell_next(command: str, args: Namespace) -> None:
     """Write, last of all, what is usually done next with what `command` made; of torchrun's ranks the first does."""
     step = NEXT.get(command)
-    if step is not None and os.environ.get("RANK", "0") == "0":
-        sys.stderr.write(f"next: {step(args)}\n")
+    said = step(args) if step is not None and os.environ.get("RANK", "0") == "0" else ""
+    if said:
+        sys.stderr.write(f"next: {said}\n")
 
 
 def _q(path: object) -> str:
@@ -93,7 +94,9 @@ def _after_videos(args: Namespace) -> str:
 
 
 def _after_recipes(args: Namespace) -> str:
-    """Of `--list` and `--write`: a training itself takes this process' place."""
+    """Of `--list` and `--write`; a training's script says by itself what comes next."""
+    if args.recipe:
+        return ""
     if args.write:
         return f"META_PATH=META.json bash {_q(args.write[1])} --dry_run says what it would train"
     return _TRAINS.format("META.json")
