@@ -54,9 +54,13 @@ def run(args: argparse.Namespace) -> int:
         tell(args, "\n".join(f"{name:<39}{text}" for name, text in named.items()), **named)
         return 0
     if args.write:
-        return _write(*args.write)
+        path = _write(*args.write)
+        tell(args, f"{path}: a script to edit", script=path)
+        return 0
     if args.recipe is None:
         raise UserError("say what to train: a recipe of 'train --list'")
+    if args.json:
+        raise UserError("--json goes with --list and --write: what a training did is in its folder's run.json")
     script = script_of(args.recipe)
     settings, flags = split_settings(args.flags)
     asks_only = {"--help", "-h"} & set(flags)
@@ -155,7 +159,7 @@ def _has(flags: Sequence[str], name: str) -> bool:
     return any(word.partition("=")[0] == name for word in flags)
 
 
-def _write(recipe: str, target: str) -> int:
+def _write(recipe: str, target: str) -> Path:
     from internvl_chat.contracts import UserError
     from internvl_chat.files import write_text
 
@@ -175,5 +179,4 @@ def _write(recipe: str, target: str) -> int:
     kept = (line for number, line in enumerate(lines) if not line.startswith("  --") or number in last.values())
     write_text(path, "".join(f"{line}\n" for line in kept))
     path.chmod(0o755)
-    sys.stdout.write(f"{path}: edit it, then: META_PATH=data.json bash {path}\n")
-    return 0
+    return path

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +24,12 @@ SHELL = ROOT / "shell"
 def handed_over(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """What takes the place of this process."""
     found: dict[str, Any] = {}
-    monkeypatch.setattr(os, "execvpe", lambda _, command, environment: found.update(command=command, env=environment))
+
+    def take_the_place(_: str, command: list[str], environment: dict[str, str]) -> None:
+        found.update(command=command, env=environment)
+        raise SystemExit(0)
+
+    monkeypatch.setattr(os, "execvpe", take_the_place)
     return found
 
 
@@ -49,18 +56,33 @@ def test_every_script_that_can_be_started_has_a_name(capsys: pytest.CaptureFixtu
     ],
 )
 def test_words_become_what_the_script_takes(
-    typed: str, settings: dict[str, str], flags: list[str], handed_over: dict[str, Any]
+    typed: str,
+    settings: dict[str, str],
+    flags: list[str],
+    handed_over: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    with pytest.raises(TypeError):
-        # Nothing comes back from the real one.
-        main(["train", "tiny", *typed.split()])
+    monkeypatch.setattr(sys, "argv", ["intentvcnet", "train", "tiny", *typed.split()])
+    with pytest.raises(SystemExit):
+        main()
     assert handed_over["command"] == ["bash", str(SHELL / "tiny.sh"), *flags]
     assert handed_over["env"].items() >= settings.items()
+
+
+def test_called_from_python_a_training_gives_back_its_log_and_its_status(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    script = tmp_path / "mine.sh"
+    script.write_text('echo "on ${META_PATH} with $*"\necho "error: no" >&2\nexit 3\n')
+    assert main(["train", str(script), "--meta", "d.json", "--max_steps", "2"]) == 3
+    said = capfd.readouterr()
+    assert (said.out, said.err) == ("on d.json with --max_steps 2\nerror: no\n", "")
 
 
 @pytest.mark.parametrize(
     ("typed", "said"),
     [
+        ("--json tiny --meta d.json", "--json goes with --list and --write"),
         ("", "say what to train: a recipe of 'train --list'"),
         ("tinny --meta d.json", "tinny: is no recipe and no script: did you mean tiny?"),
         ("tiny", "say what to train on: --meta META.json"),
@@ -84,8 +106,10 @@ def test_a_written_recipe_starts_what_the_recipe_starts(
     recipe: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     written = tmp_path / "mine.sh"
-    assert main(["train", "--write", recipe, str(written)]) == 0
-    assert f"next: META_PATH=META.json bash {written} --dry_run" in capsys.readouterr().err
+    assert main(["train", "--write", recipe, str(written), "--json"]) == 0
+    told = capsys.readouterr()
+    assert json.loads(told.out) == {"script": str(written)}
+    assert f"next: META_PATH=META.json bash {written} --dry_run" in told.err
     assert os.access(written, os.X_OK)
     lines = [line.split()[0] for line in written.read_text().splitlines() if line.startswith("  --")]
     assert len(lines) == len(set(lines)) > 8
