@@ -172,7 +172,7 @@ def faults_of(convert: Callable[..., Iterator[dict[str, Any]]], source: Path, *m
         ("two_boxes", ""),
         ("left_over", "0 names and 1 boxes more than the messages"),
         ("flipped", r"\[160.0, 200.0, 80.0, 40.0\] has no area"),
-        ("outside", "lies outside the picture of 800 x 400"),
+        ("outside", "reaches beyond the picture: expected pixels of 800 x 400"),
         ("thin", ""),
         ("point", "expected boxes of four numbers"),
         ("legacy", "expected an object with 'ref' and 'bbox'"),
@@ -326,6 +326,10 @@ def test_swift_pixel_text(tmp_path: Path) -> None:
         "<|begin_of_box|>[[1, 2, 3, 4]]<|end_of_box|>",
         '<point x="10.1" y="3.2">sheep</point>',
         "<loc0100><loc0100><loc0950><loc0975> sheep",
+        "<loc_1><loc_2><loc_3><loc_4> sheep",
+        "<grounding><phrase>sheep</phrase><object><patch_index_0044><patch_index_0863></object>",
+        "<region1> is a sheep",
+        "the sheep [SEG]",
     ],
 )
 def test_boxes_of_other_projects(answer: str, tmp_path: Path) -> None:

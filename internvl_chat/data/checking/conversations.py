@@ -26,16 +26,19 @@ from internvl_chat.constants import (
 from internvl_chat.contracts import Turn
 from internvl_chat.data.checking.faults import Finding
 from internvl_chat.data.prompts.wordings import question_turn
+from internvl_chat.data.records.names import INVISIBLE
 from internvl_chat.data.records.reader import SPEAKERS
 
 SPEAKER_ALIASES = {"user": "human", "assistant": "gpt", "bot": "gpt"}
 TURN_KEY_ALIASES = {"text": "value", "content": "value", "role": "from"}
 
 # How other projects mark names, places and parts of a picture in their texts: ms-swift, Qwen-VL, Florence, PaliGemma,
-# Kosmos, DeepSeek-VL, GLM-V, OFA, MiniGPT-v2, Molmo; and keys of the JSON that Qwen2.5-VL and Gemini write.
+# Kosmos, DeepSeek-VL, GLM-V, OFA, MiniGPT-v2, Molmo, Groma, LLaVA-Grounding, GLaMM; and keys of the JSON that
+# Qwen2.5-VL and Gemini write.
 FOREIGN_MARKS = re.compile(
     r"<\|/?(?:begin_of_|end_of_)?(?:box|object_ref|quad|vision|ref|det|grounding|point)(?:_[a-z]+)?\|>"
-    r"|<ref-object>|<bbox>|<(?:loc|bin|bbox)_?\d{1,4}>|<patch_index_\d{4}>|\{(?:<\d{1,4}>){4}|<points? x\d?="
+    r"|<ref-object>|<bbox>|<(?:loc|bin|bbox|seg)_?\d{1,4}>|<patch_index_\d{4}>|\{(?:<\d{1,4}>){4}|<points? x\d?="
+    r"|<grounding>|</?phrase>|<delimiter_of_multi_objects/>|<region\d*>|<roi>|<g_[se]>|\[SEG\]"
     r'|"b?box_2d"'
 )
 # Four numbers in brackets, as Shikra, LLaVA and CogVLM write boxes.
@@ -43,7 +46,7 @@ _FOREIGN_BOXES = re.compile(
     FOREIGN_MARKS.pattern + r"|\[\s*0?\.\d+(?:\s*,\s*[01]?\.\d+){3}\s*\]|\[\[\d{1,4}(?:\s*,\s*\d{1,4}){3}\]"
 )
 _CONTROL_TOKENS = ("<|im_start|>", *CHAT_END_TOKENS, IMG_START, IMG_END, IMG_CONTEXT)
-_DAMAGE = re.compile("[\ufffd\ud800-\udfff\x00-\x08\x0b\x0c\x0e-\x1f]")
+_DAMAGE = re.compile(f"[\ufffd\ud800-\udfff\x00-\x08\x0b\x0c\x0e-\x1f{INVISIBLE}]")
 _VIDEO_LINE = re.compile(re.escape(VIDEO_PLACEHOLDER) + r"[ \t]*\n?")
 _BOX_SPAN = re.compile(re.escape(BOX_START) + r"(.*?)" + re.escape(BOX_END), re.DOTALL)
 # A word of up to seven letters, a digit or a sign is about one token of the family's tokenizers.

@@ -113,7 +113,12 @@ _WARNINGS = [
         "placeholder-missing", "warning", "The one picture has no placeholder", "training and --fix put it first", True
     ),
     Kind("text-foreign", "warning", "A text holds another project's marks", "convert it with convert-data"),
-    Kind("text-damaged", "warning", "A text was damaged by a wrong encoding", "write the text again from its source"),
+    Kind(
+        "text-damaged",
+        "warning",
+        "A text was damaged by a wrong encoding, or holds unseen characters",
+        "write the text again from its source",
+    ),
     Kind("text-digits", "warning", "A text has digits that are not ASCII", "write 0 to 9, if that was not meant"),
     Kind("media-size", "warning", "'width' and 'height' are not the picture's", _FIX, True),
     Kind("box-unit-doubt", "warning", "Boxes may be in pixels", "look at some with picture; convert them if they are"),

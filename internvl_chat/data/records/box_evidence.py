@@ -13,7 +13,8 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from internvl_chat.boxes import is_absent
+from internvl_chat.boxes import BoxArray, is_absent, thousandths_from_fractions
+from internvl_chat.contracts import UserError
 
 Boxes = npt.NDArray[np.float64]
 Misreading = Literal["corners", "fractions", "scale"]
@@ -84,6 +85,31 @@ def evidence_of(boxes_px: Boxes, size_px: tuple[int, int]) -> BoxEvidence:
 
 def _without_area(rows_xywh: Boxes) -> npt.NDArray[np.bool_]:
     return (rows_xywh[:, 2] <= 0) | (rows_xywh[:, 3] <= 0)
+
+
+def judged_thousandths(corners: Sequence[float], size_px: tuple[int, int], source: str) -> BoxArray:
+    """One stated box in thousandths [4], judged before it is cut at the picture's edge; zeros if it has no area.
+
+    Args:
+        corners: x1 y1 x2 y2 in pixels of a picture of this size; with size 1 x 1, in fractions of its sides.
+        source: where it stands, for messages.
+    Raises:
+        UserError: it reaches further beyond the picture than a slip does, or is in fractions where pixels are stated.
+    """
+    box, sides = np.array(corners, dtype=np.float64), np.array(size_px * 2, dtype=np.float64)
+    if is_absent(box):
+        return np.zeros(4, dtype=np.int64)
+    written = ", ".join(f"{v:g}" for v in box)
+    of_size = "0 to 1" if size_px == (1, 1) else f"pixels of {size_px[0]} x {size_px[1]}"
+    if max(size_px) > 1 and (box <= 1).all() and (box % 1).any():
+        raise UserError(f"{source}: the box [{written}], x1 y1 x2 y2, is in fractions: expected {of_size}")
+    shares = box / sides
+    if (shares > _BEYOND).any() or (shares < 1 - _BEYOND).any():
+        raise UserError(
+            f"{source}: the box [{written}], x1 y1 x2 y2, reaches beyond the picture: expected {of_size}: "
+            "was it counted in another size or unit?"
+        )
+    return thousandths_from_fractions(shares[None])[0]
 
 
 def judged_together(files: Sequence[BoxEvidence]) -> list[BoxEvidence]:

@@ -21,22 +21,28 @@ RECORD_KEYS = ("id", "conversations", "image", "video", "clip", "features", "tra
 MAX_NAME_CHARS = 200
 
 # `<|im_end|>` and its like, of whichever chat.
-_CHAT_TOKEN = re.compile(r"<\|[a-z_]+\|>|</?s>|\[/?INST\]")
-_NOT_PRINTED = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+_CHAT_TOKEN = re.compile(
+    r"<\|[a-z0-9_]+\|>|</?s>|<(?:bos|eos|pad|unk|mask|(?:start|end)_of_turn)>|\[/?INST\]|<</?SYS>>|<0x[0-9A-F]{2}>"
+)
+# Joiners of letters and emoji (U+200C, U+200D) and marks of direction are written; these others only ever slip in:
+# soft hyphens, zero-width spaces, byte order marks, and overrides that show a name in another order.
+INVISIBLE = "\u00ad\u200b\u2060-\u2064\ufeff\u202a-\u202e\u2066-\u2069"
+_NOT_PRINTED = re.compile(rf"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff{INVISIBLE}]")
 
 
 def check_name(name: Any, source: str) -> str:
     """The name, if it can stand in a prompt.
 
     Raises:
-        UserError: it is empty, too long, or holds line breaks, placeholders or tokens that steer the chat.
+        UserError: it is empty, too long, or holds line breaks, unseen characters, placeholders or tokens that steer the
+            chat.
     """
     if not isinstance(name, str) or not name.strip():
         raise UserError(f"{source}: the name {reprlib.repr(name)} is empty: expected what the object is called")
     if len(name) > MAX_NAME_CHARS:
         raise UserError(f"{source}: the name {name[:40]!r}... has {len(name)} characters, at most {MAX_NAME_CHARS}")
     if broken := _NOT_PRINTED.search(name):
-        raise UserError(f"{source}: the name {name!r} holds U+{ord(broken.group()):04X}: expected one line of text")
+        raise UserError(f"{source}: the name {name!a} holds U+{ord(broken.group()):04X}: expected one line of text")
     tokens = [token for token in (IMAGE_PLACEHOLDER, VIDEO_PLACEHOLDER, *SPECIAL_TOKENS) if token in name]
     if match := _CHAT_TOKEN.search(name):
         tokens.append(match.group())

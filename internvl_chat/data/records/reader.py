@@ -15,7 +15,7 @@ from typing import Any, cast
 import numpy as np
 import numpy.typing as npt
 
-from internvl_chat.boxes import BOX_TEXT_NAME
+from internvl_chat.boxes import BOX_TEXT_NAME, is_absent
 from internvl_chat.choices import COUNTED_IN as COUNTED_IN
 from internvl_chat.constants import BOX_SCALE, FEATURES_SUFFIX, IMAGE_PLACEHOLDER
 from internvl_chat.contracts import Sample, Track, TrackFile, TrackRows, Turn, UserError
@@ -312,16 +312,23 @@ def _read_track(track: Any, of_images: bool, size_px: tuple[int, int] | None, so
         absent=frozenset(absent),
         size_px=size_px,
         in_stored=in_stored,
-        interpolates=_interpolates(track, source),
+        interpolates=_interpolates(track, corners, source),
     )
 
 
-def _interpolates(track: Mapping[str, Any], source: str) -> bool:
+def _interpolates(track: Mapping[str, Any], corners: npt.NDArray[np.float64], source: str) -> bool:
     value = track.get("interpolate", False)
     if not isinstance(value, bool):
         raise UserError(f"{source}: 'interpolate' is {_shown(value)}: expected true or false")
     if value and not isinstance(track.get("boxes"), dict):
         raise UserError(f"{source}: 'interpolate' is true: expected 'boxes' as an object of key frame and box")
+    if value and is_absent(corners).any():
+        # Nobody knows when it left, and the boxes up to there would shrink into a corner.
+        key = list(track["boxes"])[int(np.argmax(is_absent(corners)))]
+        raise UserError(
+            f"{source}: 'interpolate' is true, and the box of {_shown(key)} has no area: leave it out, and list the "
+            "frames without the object as 'absent'"
+        )
     return value
 
 

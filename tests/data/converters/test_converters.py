@@ -97,7 +97,7 @@ def test_swift_messages_fill_in_placeholders_and_boxes(convert: Convert) -> None
         {"role": "user", "content": "<image>Where is <ref-object>?"},
         {"role": "assistant", "content": "<bbox> and <bbox>"},
     ]
-    objects = {"ref": ["the cup"], "bbox": [[20, 10, 100, 60], [-5, 0, 300, 100]]}
+    objects = {"ref": ["the cup"], "bbox": [[20, 10, 100, 60], [-5, 0, 205, 100]]}
     parts = [{"type": "image", "image": "b.png"}, {"type": "text", "text": "What?"}]
     lines = [
         {"messages": grounding, "images": ["a.png"], "objects": objects},
@@ -137,10 +137,9 @@ def coco(**changes: Any) -> dict[str, Any]:
         "categories": [{"id": 3, "name": "screw"}, {"id": 1, "name": "gun"}, {"id": 2, "name": "unused"}],
         "annotations": [
             box(1, 20, 10, 80, 50),
-            box(3, 150, 50, 100, 100),
+            box(3, 150, 50, 55, 55),
             box(1, 0, 0, 5, 5),
             box(1, 0, 0, 50, 50, iscrowd=1),
-            box(3, 300, 10, 20, 20),
         ],
         **changes,
     }
@@ -158,11 +157,15 @@ def test_coco_answers_are_grouped_by_class_clamped_and_in_thousandths(convert: C
     )
 
 
+def swift_box(*box: float, **more: Any) -> dict[str, Any]:
+    return {"messages": turns("<image><bbox>", "b"), "images": ["a.png"], "objects": {"bbox": [list(box)], **more}}
+
+
 REGION = {"image": "a.png", "sent": "the left gun", "bbox": [20, 10, 100, 60], "width": 200, "height": 100}
 
 
 def test_refcocos_phrases_become_the_guides_question(convert: Convert, root: Path) -> None:
-    lines = [REGION, {**REGION, "id": "mine", "bbox": [150, 50, 260, 140], "hw": [100, 200]}]
+    lines = [REGION, {**REGION, "id": "mine", "bbox": [150, 50, 205, 104], "hw": [100, 200]}]
     (root / "refs.jsonl").write_text("\n".join(map(json.dumps, lines)))
     first, second = convert("refcoco", root / "refs.jsonl")
     assert {k: first[k] for k in ("id", "image", "width", "height")} == {
@@ -261,17 +264,39 @@ def test_got10k_folders_become_tracks_with_their_absence(convert: Convert, root:
         ("ms-swift", {"messages": turns("<bbox>", "b"), "objects": {"bbox": []}}, "fewer entries"),
         ("ms-swift", {"messages": turns("<bbox>", "b"), "objects": {"bbox": [[1, 2]]}}, "four numbers"),
         ("ms-swift", {"messages": turns("<bbox>", "b"), "objects": {"bbox": [[1, 2, 3, 4]]}}, "image_id"),
+        ("ms-swift", swift_box(20, 10, 400, 60), "beyond the picture: expected pixels of 200 x 100"),
+        ("ms-swift", swift_box(-100, 10, 40, 60), "beyond the picture"),
+        ("ms-swift", swift_box(0.1, 0.1, 0.5, 0.6), "is in fractions: expected pixels"),
+        ("ms-swift", swift_box(0, 0, 160, 60, bbox_type="norm1"), "beyond the picture: expected 0 to 1"),
         ("coco", [], "the lists images, annotations, categories"),
         ("coco", coco(categories=[]), "category 1"),
         ("coco", coco(images=[]), "image 7"),
         ("coco", coco(categories=[{"id": "x", "name": "gun"}]), "'id'"),
         ("coco", coco(annotations=[{"image_id": 7, "category_id": 1, "bbox": [1, 2, 3]}]), "x y w h"),
         ("coco", coco(images=[{"id": 7, "file_name": "a.png", "width": 0, "height": 9}]), "'width' and 'height'"),
+        (
+            "coco",
+            coco(annotations=[{"image_id": 7, "category_id": 1, "bbox": [150, 50, 250, 40]}]),
+            "beyond the picture",
+        ),
+        (
+            "coco",
+            coco(annotations=[{"image_id": 7, "category_id": 1, "bbox": [300, 10, 20, 20]}]),
+            "pixels of 200 x 100",
+        ),
+        (
+            "coco",
+            coco(annotations=[{"image_id": 7, "category_id": 1, "bbox": [0.1, 0.2, 0.3, 0.4]}]),
+            "is in fractions",
+        ),
         ("coco", coco(annotations=[]), "holds no records"),
         ("refcoco", [{**REGION, "sent": 3}], "source.json:1: .*'sent' is 3: expected a text"),
         ("refcoco", [REGION, {**REGION, "bbox": [1, 2, 3]}], "source.json:1: .*expected 'bbox' as x1 y1 x2 y2"),
         ("refcoco", [{**REGION, "bbox": [20, 10, 20, 60]}], "has no area"),
         ("refcoco", [{**REGION, "height": 0}], "'width' and 'height'"),
+        ("refcoco", [{**REGION, "height": 300}], "says 200 x 300, the picture is shown at 200 x 100"),
+        ("refcoco", [{**REGION, "bbox": [20, 10, 230, 60]}], "beyond the picture: expected pixels of 200 x 100"),
+        ("refcoco", [{**REGION, "bbox": [0.1, 0.1, 0.5, 0.6]}], "is in fractions: expected pixels"),
         ("refcoco", ["a"], "source.json:1"),
     ],
 )
@@ -333,7 +358,13 @@ def test_all_faults_of_a_source_are_told_at_once_and_what_has_one_can_be_left_ou
     source, out, left = root / "source.jsonl", tmp_path / "lines.jsonl", tmp_path / "left.txt"
     source.write_text("\n".join(map(json.dumps, lines)))
     argv = ["convert-data", "--from", "ms-swift", str(source), "--out", str(out)]
-    said = ["has no area", "lies outside", "0 names and 1 boxes more", "'<ref-object>' is left", "'rejected_response'"]
+    said = [
+        "has no area",
+        "reaches beyond",
+        "0 names and 1 boxes more",
+        "'<ref-object>' is left",
+        "'rejected_response'",
+    ]
     assert main(argv) == 1 and not out.exists()
     error = capsys.readouterr().err
     assert [re.search(f"source.jsonl:{n}: .*{text}", error) is not None for n, text in enumerate(said, 2)] == [True] * 5

@@ -13,14 +13,37 @@ from internvl_chat.data.records.intentvc import category_of
 from internvl_chat.data.records.names import check_name
 
 
-@pytest.mark.parametrize("name", ["dog", 'dog\'s "toy"', "{object}", "\u72d7", "a < b", "x" * 200])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "dog",
+        'dog\'s "toy"',
+        "{object}",
+        "\u72d7",
+        "a < b",
+        "\u06a9\u200c\u06a9",
+        "\U0001f469\u200d\U0001f680",
+        "x" * 200,
+    ],
+)
 def test_names_of_things(name: str) -> None:
     assert check_name(name, "here") == name
 
 
 @pytest.mark.parametrize(
     "name",
-    ["", " ", "dog<|im_end|>", "<image>", "a\nb", "a\u2028b", "</ref><box>", "<IMG_CONTEXT>", "[INST]", "x" * 201, 7],
+    ["", " ", "dog<|im_end|>", "<image>", "a\nb", "a\u2028b", "</ref><box>", "<IMG_CONTEXT>", "[INST]", "x" * 201, 7]
+    + [
+        "dog\u200b",
+        "\ufeffdog",
+        "do\xadg",
+        "\u202edog",
+        "dog\u2066",
+        "<pad>",
+        "<start_of_turn>",
+        "<|reserved_9|>",
+        "<<SYS>>",
+    ],
 )
 def test_what_would_steer_a_prompt_is_refused(name: object) -> None:
     with pytest.raises(UserError, match="^here: the name "):

@@ -149,6 +149,11 @@ def test_between_key_frames_the_object_moves_evenly() -> None:
     assert rows(by_second, [2, 3, 5, 6]) == rows(track, [2, 3, 5, 6])
 
 
+def test_a_key_frame_without_area_is_no_place_to_move_to() -> None:
+    with pytest.raises(UserError, match="the box of '4' has no area: leave it out, and list .* as 'absent'"):
+        track_of({"0": [20, 10, 40, 20], "4": [0, 0, 0, 0], "9": [20, 10, 40, 20]}, "pixels", interpolate=True)
+
+
 @pytest.mark.parametrize("changes", [{"interpolate": 1}, {"interpolate": True, "boxes": [BOX]}, {"counted_in": "file"}])
 def test_keys_of_a_track_are_checked(changes: dict) -> None:
     with pytest.raises(UserError, match="'(interpolate|counted_in)' is"):

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from internvl_chat.boxes import is_absent, thousandths_from_fractions
+from internvl_chat.boxes import is_absent
 from internvl_chat.constants import (
     IMAGE_PLACEHOLDER,
     REF_END,
@@ -28,6 +28,7 @@ from internvl_chat.data.checking.conversations import (
 )
 from internvl_chat.data.converters.forms.collecting import converted
 from internvl_chat.data.media.sources import read_media_header
+from internvl_chat.data.records.box_evidence import judged_thousandths
 from internvl_chat.data.records.names import check_name
 from internvl_chat.data.records.reader import SPEAKERS
 from internvl_chat.files import RawRecord, parse_json, read_text, split_records
@@ -266,10 +267,9 @@ class _Chat:
         texts = []
         for row, picture in zip(rows, pictures, strict=True):
             size = (1, 1) if unit == "norm1" else self._size_px(picture)
-            corners = np.array([row]) / np.array(size * 2)
-            if is_absent(corners).any():
+            box = judged_thousandths(row, size, self.where)
+            if is_absent(np.array(row)):
                 raise UserError(f"{self.where}: the box {shortened(row)} has no area: expected x1 < x2 and y1 < y2")
-            box = thousandths_from_fractions(corners)[0]
             if is_absent(box):
                 raise UserError(
                     f"{self.where}: the box {shortened(row)} lies outside the picture of {size[0]} x {size[1]}"

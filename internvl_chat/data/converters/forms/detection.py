@@ -9,12 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from internvl_chat.boxes import BoxArray, is_absent, thousandths_from_pixels
+from internvl_chat.boxes import BoxArray, is_absent
 from internvl_chat.constants import IMAGE_PLACEHOLDER, REF_END, REF_START
 from internvl_chat.contracts import UserError
 from internvl_chat.data.checking.conversations import box_row, shortened
 from internvl_chat.data.converters.forms.collecting import converted
 from internvl_chat.data.media.pictures import picture_size
+from internvl_chat.data.records.box_evidence import judged_thousandths
 from internvl_chat.data.records.names import check_name
 from internvl_chat.files import RawRecord, parse_json, read_json, read_text, split_records
 from internvl_chat.grounding import (
@@ -36,8 +37,8 @@ def coco_records(source: Path, root: Path, faults: list[UserError] | None = None
     Args:
         faults: gets what is wrong with annotations and pictures, which are left out; None lets the first one rise.
     Raises:
-        UserError: not a COCO file, an annotation of a picture or class that it does not list, or a picture that is
-            shown at another size than it says.
+        UserError: not a COCO file, an annotation of a picture or class that it does not list, a box beyond its picture
+            or in fractions, or a picture that is shown at another size than it says.
     """
     content = read_json(source)
     if not isinstance(content, dict) or not all(isinstance(content.get(key), list) for key in _LISTS):
@@ -56,14 +57,18 @@ def coco_records(source: Path, root: Path, faults: list[UserError] | None = None
                 f"{source}: {shortened(annotation)} is of image {picture_id} and category {category}: "
                 "expected ones that 'images' and 'categories' list"
             )
+        if annotation.get("iscrowd"):
+            return
         box = _box(annotation, pictures[picture_id], source)
-        if not annotation.get("iscrowd") and not is_absent(box):
+        if not is_absent(box):
             x1, y1, x2, y2 = box.tolist()
             objects[picture_id][category].append(LabelledBox(names[category], (x1, y1, x2, y2)))
         yield from ()
 
     def convert(picture_id: int) -> Iterator[dict[str, Any]]:
-        _check_shown_size(pictures[picture_id], root, source)
+        picture = pictures[picture_id]
+        path = root / _field(picture, "file_name", str, source)
+        _check_shown_size(path, _size_px(picture, source), f"{source}: {shortened(picture)}")
         shown = [item for category in names for item in objects[picture_id][category]]
         yield _record(pictures[picture_id], detection_answer(shown), source)
 
@@ -71,16 +76,15 @@ def coco_records(source: Path, root: Path, faults: list[UserError] | None = None
     yield from converted([picture_id for picture_id in pictures if objects[picture_id]], convert, faults)
 
 
-def _check_shown_size(picture: Mapping[str, Any], root: Path, source: Path) -> None:
+def _check_shown_size(path: Path, stated: tuple[int, int], where: str) -> None:
     """Refuse a picture that is there and is shown at another size than its boxes were counted in."""
-    path = root / _field(picture, "file_name", str, source)
     if not path.is_file():
         return
-    stated, (size, _) = _size_px(picture, source), picture_size(path)
+    size, _ = picture_size(path)
     if size != stated:
         raise UserError(
-            f"{source}: {shortened(picture)}: says {stated[0]} x {stated[1]}, the picture is shown at "
-            f"{size[0]} x {size[1]}: boxes belong to one of them"
+            f"{where}: says {stated[0]} x {stated[1]}, the picture is shown at {size[0]} x {size[1]}: boxes belong to "
+            "one of them"
         )
 
 
@@ -91,7 +95,8 @@ def refcoco_records(source: Path, root: Path, faults: list[UserError] | None = N
     whose boxes are not rounded.
 
     Raises:
-        UserError: a line is no such record, or its box has no area inside the picture.
+        UserError: a line is no such record, its box has no area inside the picture or reaches beyond it, or its picture
+            is shown at another size than it says.
     """
 
     def convert(raw: RawRecord) -> Iterator[dict[str, Any]]:
@@ -100,8 +105,8 @@ def refcoco_records(source: Path, root: Path, faults: list[UserError] | None = N
         image = _field(entry, "image", str, where)
         region = ReferredRegion.of_record(entry, where)
         phrase, (width_px, height_px) = region.phrase, region.size_px
-        x1, y1, x2, y2 = region.corners_px
-        box = thousandths_from_pixels(np.array([[x1, y1, x2 - x1, y2 - y1]]), width_px, height_px)[0]
+        _check_shown_size(root / image, region.size_px, where)
+        box = judged_thousandths(region.corners_px, region.size_px, where)
         if is_absent(box):
             raise UserError(f"{where}: bbox {entry['bbox']} in {width_px} x {height_px} pixels has no area")
         yield {
@@ -134,10 +139,12 @@ _KINDS = {int: "a whole number", str: "a text"}
 def _box(annotation: Mapping[str, Any], picture: Mapping[str, Any], source: Path) -> BoxArray:
     """The annotation's box [4] in thousandths."""
     row = box_row(annotation.get("bbox"))
-    width_px, height_px = _size_px(picture, source)
+    size_px = _size_px(picture, source)
+    where = f"{source}: {shortened(annotation)}"
     if row is None or not np.isfinite(row).all():
-        raise UserError(f"{source}: {shortened(annotation)}: expected 'bbox' as x y w h in pixels")
-    return thousandths_from_pixels(np.array([row]), width_px, height_px)[0]
+        raise UserError(f"{where}: expected 'bbox' as x y w h in pixels")
+    x, y, w, h = row
+    return judged_thousandths((x, y, x + w, y + h), size_px, where)
 
 
 def _size_px(picture: Mapping[str, Any], source: object) -> tuple[int, int]:
