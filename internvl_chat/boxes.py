@@ -96,7 +96,8 @@ def parse_box_text(path: Path, nan_is_absent: bool = False) -> npt.NDArray[np.fl
     rows = np.empty((len(lines), 4))
     for index, line in enumerate(lines):
         try:
-            values = [float(v) for v in _FIELD_SEPARATOR.split(line.strip())]
+            # Python alone takes 1_0 for a number.
+            values = [float(v) for v in _FIELD_SEPARATOR.split(line.strip().replace("_", "?"))]
         except ValueError:
             values = []
         if nan_is_absent and len(values) == 4 and all(math.isnan(v) for v in values):

@@ -35,7 +35,16 @@ from transformers import (
     set_seed,
 )
 
-from internvl_chat.constants import IGNORE_INDEX, IMG_CONTEXT, IMG_END, IMG_START, SPECIAL_TOKENS, VIDEO_PLACEHOLDER
+from internvl_chat.constants import (
+    IGNORE_INDEX,
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    IMG_CONTEXT,
+    IMG_END,
+    IMG_START,
+    SPECIAL_TOKENS,
+    VIDEO_PLACEHOLDER,
+)
 from internvl_chat.contracts import Turn
 from internvl_chat.data.controls.coordinates import Coordinates
 from internvl_chat.data.families.internvl import encode_conversation
@@ -324,11 +333,12 @@ def save(model: InternVLForConditionalGeneration, tokenizer: PreTrainedTokenizer
     model.generation_config.eos_token_id = tokenizer.eos_token_id
     model.generation_config.pad_token_id = tokenizer.pad_token_id
     model.save_pretrained(out)
-    size_px = {"height": IMAGE_SIZE_PX, "width": IMAGE_SIZE_PX}
+    pixels: dict[str, Any] = {"size": {"height": IMAGE_SIZE_PX, "width": IMAGE_SIZE_PX}}
+    pixels |= {"image_mean": list(IMAGENET_MEAN), "image_std": list(IMAGENET_STD)}
     InternVLProcessor(
-        image_processor=GotOcr2ImageProcessor(size=size_px),
+        image_processor=GotOcr2ImageProcessor(**pixels),
         tokenizer=tokenizer,
-        video_processor=InternVLVideoProcessor(size=size_px),
+        video_processor=InternVLVideoProcessor(**pixels),
         image_seq_length=TOKENS_PER_FRAME,
     ).save_pretrained(out)
 

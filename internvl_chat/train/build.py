@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from peft import get_peft_model
 from transformers import (
@@ -19,6 +20,7 @@ from transformers import (
     ProcessorMixin,
 )
 
+from internvl_chat.constants import NORMALISATIONS
 from internvl_chat.contracts import Sample, SkippedPass, UserError
 from internvl_chat.data.media.frame_cache import FrameCache
 from internvl_chat.data.prompts.encoder import PromptConfig, SampleEncoder
@@ -86,6 +88,27 @@ def load_text_processing(args: ModelArguments) -> TextProcessing:
         return TextProcessing(tokenizer, None, num_added)
     processor.tokenizer = tokenizer
     return TextProcessing(tokenizer, processor, num_added)
+
+
+def say_normalisation(processor: ProcessorMixin, normalize_type: str, base: str) -> None:
+    """Let a processor, which is saved beside the weights, say how this run normalises pixels.
+
+    Others read the saved files and prepare pictures by them; a base whose own files say otherwise is worth a warning.
+    """
+    mean, std = NORMALISATIONS[normalize_type]
+    said = processor.image_processor
+    if not np.allclose((said.image_mean, said.image_std), (mean, std), atol=1e-3):
+        logger.warning(
+            "the processor of %s says mean %s, and --normalize_type %s is %s: the run trains with the latter, and its "
+            "files say so",
+            base,
+            list(said.image_mean),
+            normalize_type,
+            list(mean),
+        )
+        for part in (said, getattr(processor, "video_processor", None)):
+            if part is not None:
+                part.image_mean, part.image_std = list(mean), list(std)
 
 
 def trainable_part(args: ModelArguments, config: PreTrainedConfig, new_tokens: range = range(0)) -> TrainablePart:

@@ -44,6 +44,7 @@ from internvl_chat.train.build import (
     check_first_pass,
     load_text_processing,
     read_training_data,
+    say_normalisation,
     trainable_part,
 )
 from internvl_chat.train.dry_run import NOTHING_TRAINED, describe_run
@@ -180,6 +181,8 @@ def train(run: RunArguments) -> None:
         return
     text = load_text_processing(model_args)
     tokenizer, new_tokens = text.tokenizer, text.new_tokens(config)
+    if text.processor is not None:
+        say_normalisation(text.processor, run.prompt.normalize_type, model_args.model_name_or_path)
     tower = tower_of(resolve_folder(model_args.model_name_or_path))
     samples, dataset, validation = read_training_data(data_args, args, tokenizer, prompt_config, tower)
     of_data = data_facts(samples, len(dataset))

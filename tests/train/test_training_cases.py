@@ -4,21 +4,31 @@ from __future__ import annotations
 
 import json
 import logging
+import os
+import re
 import runpy
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
+from internvl_chat.choices import PROMPT_FORMS
 from internvl_chat.constants import BOX_START, REF_END
 from internvl_chat.data.prompts.tokenizer import read_tokenizer
+from internvl_chat.data.records.annotations import caption_records, read_captions
+from internvl_chat.data.records.box_files import find_videos, write_boxes_beside
+from internvl_chat.data.synthetic.shapes import write_dataset
 from internvl_chat.files import read_json, write_json, write_jsonl
 from internvl_chat.model.checkpoint import TRAINED_MODULES_NAME, load_captioner
 from internvl_chat.model.export import merge_checkpoint
 from internvl_chat.model.loading import append_mean_rows
+from internvl_chat.train.arguments import ModelArguments
+from internvl_chat.train.build import load_text_processing, say_normalisation
 from internvl_chat.train.finetune_w_bboxes_ml import parse_arguments, train
-from tests.helpers import shared
+from tests.helpers import ROOT, shared
 from tests.train.conftest import BASE_MODEL
 
 pytestmark = pytest.mark.process
@@ -71,3 +81,62 @@ def test_vocabulary_grows(
         assert torch.equal(merged[name], after[name]) and torch.equal(again[f"base_model.model.{name}"], after[name])
     ids = read_tokenizer(tmp_path / "merged").convert_tokens_to_ids([BOX_START, REF_END])
     assert min(ids) >= known
+
+
+# What each case of the program ends in, as the last line that it prints before its own `rc`.
+EDGES = {
+    "gpus": r"error: .*checkpoint-4: was written by 1 ranks, and this run has 2: .* --universal True",
+    "data": r"error: .*: was trained on 40 records in 8 passes, this run has 20 records in 4 passes: give the same",
+    "two_runs": r"trained to step 24 in|another run is writing there: wait for its end, or give another folder",
+}
+
+
+@pytest.fixture(scope="module")
+def edge_inputs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """The quickstart's shapes, enough for 40 records, and their annotation."""
+    root = tmp_path_factory.mktemp("edges") / "shapes"
+    write_dataset(root, train_clips=12, public_clips=1, private_clips=1, seed=5)
+    for video in find_videos(root):
+        write_boxes_beside(video)
+    records = list(caption_records(read_captions(root / "train.json"), PROMPT_FORMS["coordinates"]))
+    assert len(records) >= 40
+    write_jsonl(root / "train.jsonl", records)
+    return root, root / "train.jsonl"
+
+
+@pytest.mark.parametrize("case", EDGES)
+def test_training_edges(case: str, edge_inputs: tuple[Path, Path], tmp_path: Path) -> None:
+    program = shared("cases") / "training_edges.py"
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    done = subprocess.run(
+        [sys.executable, str(program), str(ROOT), *map(str, edge_inputs), str(tmp_path), case],
+        env={**os.environ, "PATH": path},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=900,
+        check=False,
+    )
+    *_, last, codes = [line for line in done.stdout.splitlines() if line.strip()]
+    assert re.search(EDGES[case], last), done.stdout[-4000:]
+    if case == "two_runs":
+        # Whichever comes second leaves the other alone.
+        assert sorted(re.findall(r"rc\d (\d)", codes)) == ["0", "1"]
+        assert done.stdout.count("another run is writing there") >= 1
+        assert not (tmp_path / "same" / "checkpoint-12").exists() or (tmp_path / "same" / "checkpoint-24").exists()
+    else:
+        assert codes == "rc 1"
+        record = read_json(tmp_path / case / "run.json")
+        assert record["training"]["max_steps"] == 4, "the record of the run before is left as it was"
+
+
+def test_saved_processor_says_the_means_that_were_used(caplog: pytest.LogCaptureFixture) -> None:
+    processor = load_text_processing(ModelArguments(model_name_or_path=str(BASE_MODEL))).processor
+    assert processor is not None
+    with caplog.at_level(logging.WARNING):
+        say_normalisation(processor, "imagenet", "the base")
+    assert not caplog.records, "the base's own means are what it is trained with by default"
+    say_normalisation(processor, "siglip", "the base")
+    assert "the processor of the base says mean [0.485" in caplog.text and "--normalize_type siglip" in caplog.text
+    for part in (processor.image_processor, processor.video_processor):
+        assert list(part.image_mean) == list(part.image_std) == [0.5, 0.5, 0.5]

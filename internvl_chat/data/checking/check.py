@@ -18,6 +18,7 @@ from internvl_chat.contracts import UserError
 from internvl_chat.data.checking import box_rules
 from internvl_chat.data.checking.faults import KINDS, Fault, Finding
 from internvl_chat.data.checking.headers import (
+    EXPECTED_OF_DOUBTS,
     BoxFileFacts,
     MediaFacts,
     MediaKind,
@@ -175,6 +176,11 @@ def _judge_entry(checked: CheckedEntry, report: CheckReport, budget: Budget) -> 
             if media.fault and path not in told:
                 told.add(path)
                 report.findings.append(Finding(media.fault, path, 0, media.found, f"a readable {kind}", here))
+            if media.doubt and path not in told:
+                told.add(path)
+                report.findings.append(
+                    Finding(media.doubt, path, 0, media.found, EXPECTED_OF_DOUBTS[media.doubt], here)
+                )
         if line.boxes_path and line.boxes_path not in told:
             told.add(line.boxes_path)
             boxes = report.box_files[line.boxes_path]

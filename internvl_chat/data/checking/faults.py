@@ -121,6 +121,10 @@ _WARNINGS = [
     ),
     Kind("text-digits", "warning", "A text has digits that are not ASCII", "write 0 to 9, if that was not meant"),
     Kind("media-size", "warning", "'width' and 'height' are not the picture's", _FIX, True),
+    Kind(
+        "media-gaps", "warning", "A folder of frames leaves numbers out", "bring the frames back, or number them anew"
+    ),
+    Kind("media-moves", "warning", "An animated picture under 'image'", "save it as GIF, and give it as 'video'"),
     Kind("box-unit-doubt", "warning", "Boxes may be in pixels", "look at some with picture; convert them if they are"),
     Kind("track-degenerate", "warning", "Boxes of a track have no area", "they read as absent; write zeros if meant"),
     Kind("track-outside", "warning", "Boxes of a track lie outside the picture", "mark these frames absent"),

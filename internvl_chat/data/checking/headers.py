@@ -11,20 +11,36 @@ import numpy.typing as npt
 
 from internvl_chat.boxes import BOX_TEXT_NAME, parse_box_text, read_box_array
 from internvl_chat.contracts import Sample, UserError
-from internvl_chat.data.media.pictures import has_plain_pixels
-from internvl_chat.data.media.sources import MediaHeader, MediaKind, is_other_kind, read_media_header, read_pictures
+from internvl_chat.data.media.pictures import has_plain_pixels, is_animated, picture_size
+from internvl_chat.data.media.sources import (
+    MediaHeader,
+    MediaKind,
+    frame_files,
+    is_other_kind,
+    missing_numbers,
+    read_media_header,
+    read_pictures,
+)
 from internvl_chat.files import lookalike
 
 _TAIL_BYTES = 65536
+# Of a long folder of frames so many headers are read, evenly spread.
+_FRAMES_LOOKED_AT = 256
 _END_MARKS = {".jpg": b"\xff\xd9", ".jpeg": b"\xff\xd9", ".png": b"IEND"}
+
+EXPECTED_OF_DOUBTS = {
+    "media-gaps": "numbers without a gap: boxes are counted by place, not by name",
+    "media-moves": "one still picture: the first one alone is shown",
+}
 
 
 @dataclass(frozen=True)
 class MediaFacts:
-    """The header of a picture or video, or the code of what is wrong with the file."""
+    """The header of a picture or video, or the code of what is wrong with the file; `doubt`: what is worth a look."""
 
     header: MediaHeader | None = None
     fault: str = ""
+    doubt: str = ""
     found: str = ""
 
 
@@ -56,7 +72,10 @@ def read_media(path: Path, kind: MediaKind) -> MediaFacts:
     try:
         if missing := _missing_at_end(path, kind):
             return MediaFacts(fault="media-truncated", found=missing)
-        return MediaFacts(read_media_header(sample_of(path, kind)))
+        if kind == "video" and path.is_dir():
+            return _folder_facts(path)
+        doubt, found = ("media-moves", "moves") if kind == "image" and is_animated(path) else ("", "")
+        return MediaFacts(read_media_header(sample_of(path, kind)), doubt=doubt, found=found)
     except UserError as error:
         return MediaFacts(fault="media-unreadable", found=without_path(path, error))
     except OSError as error:
@@ -69,7 +88,11 @@ def without_path(path: Path, error: UserError) -> str:
 
 
 def _missing_at_end(path: Path, kind: MediaKind) -> str:
-    """What shows that a file was cut off though its header is whole; empty if nothing does."""
+    """What shows that a file was cut off though its header is whole; empty if nothing does.
+
+    Raises:
+        UserError: a picture cannot be used, for what it holds.
+    """
     if not path.is_file():
         return ""
     with path.open("rb") as file:
@@ -77,18 +100,50 @@ def _missing_at_end(path: Path, kind: MediaKind) -> str:
         if kind == "video":
             count = _missing_bytes(file, size)
             return f"{count} bytes are missing at the end" if count else ""
-        # Cameras write notes of their own behind the end mark, so its lack is a suspicion that decoding settles.
-        mark = _END_MARKS.get(path.suffix.lower(), b"")
-        file.seek(max(0, size - _TAIL_BYTES))
-        if mark in file.read() and has_plain_pixels(path):
-            return ""
+        ends_well = _ends_well(file, size, path.suffix.lower())
+    if ends_well and has_plain_pixels(path):
+        return ""
     sample = sample_of(path, kind)
     read_media_header(sample)
     try:
         read_pictures(sample, np.array([0]))
     except UserError as error:
+        if ends_well or not has_plain_pixels(path):
+            raise
         return without_path(path, error)
     return ""
+
+
+def _ends_well(file: BinaryIO, size: int, suffix: str) -> bool:
+    """Whether a picture has its end mark, or the size that it states; cheap, and where it fails decoding settles it.
+
+    Source: WebP container specification, "WebP file header".
+    """
+    if suffix == ".webp":
+        head = file.read(8)
+        return len(head) == 8 and int.from_bytes(head[4:], "little") + 8 <= size
+    # Cameras write notes of their own behind the end mark.
+    file.seek(max(0, size - _TAIL_BYTES))
+    mark = _END_MARKS.get(suffix, b"")
+    return bool(mark) and mark in file.read()
+
+
+def _folder_facts(folder: Path) -> MediaFacts:
+    """The header of a folder of frames, if a look at others finds them like the first; and gaps in their numbers."""
+    header = read_media_header(sample_of(folder, "video"))
+    files = frame_files(folder)
+    for file in files:
+        if not file.stat().st_size:
+            return MediaFacts(fault="media-truncated", found=f"frame {file.name} is empty")
+    for place in np.unique(np.linspace(0, len(files) - 1, _FRAMES_LOOKED_AT).astype(int)):
+        (width_px, height_px), _ = picture_size(files[place])
+        if (width_px, height_px) != header.sizes_px[0]:
+            first_px = "{} x {}".format(*header.sizes_px[0])
+            found = f"frame {files[place].name} is {width_px} x {height_px}, the first one is {first_px}"
+            return MediaFacts(fault="media-unreadable", found=found)
+    missing = missing_numbers(files)
+    found = f"{len(missing)} numbers are left out, {missing[0]} first" if missing else ""
+    return MediaFacts(header, doubt="media-gaps" if missing else "", found=found)
 
 
 def _missing_bytes(file: BinaryIO, size: int) -> int:

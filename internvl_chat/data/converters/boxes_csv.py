@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -36,7 +37,7 @@ def records(source: Path, options: Conversion) -> Iterator[dict[str, Any]]:
     Raises:
         UserError: columns are missing, or all rows that are none, by line.
     """
-    rows = csv.DictReader(read_text(source).splitlines(), skipinitialspace=True, strict=True)
+    rows = csv.DictReader(io.StringIO(read_text(source), newline=""), skipinitialspace=True, strict=True)
     columns = [name.strip() for name in rows.fieldnames or ()]
     rows.fieldnames = columns
     order = next((order for order, names in _ORDERS.items() if set(names) <= set(columns)), None)

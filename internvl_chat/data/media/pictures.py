@@ -23,6 +23,9 @@ UNREAD_SUFFIXES = frozenset((".heic", ".heif", ".hif", ".avif"))
 # Pillow's own bound for a picture that is no attack on memory.
 MAX_PICTURE_PIXELS = 89_478_485
 
+# Formats in which several pictures are a film; TIFF's are pages, and a phone's are views of the same.
+_ANIMATED_FORMATS = frozenset({"WEBP", "PNG", "GIF"})
+
 # What Pillow's decoders raise, over its formats, at a file that is cut off or is none.
 PICTURE_FAULTS = (
     OSError,
@@ -95,13 +98,28 @@ def read_picture(path: Path) -> npt.NDArray[np.uint8]:
                 )
             if image.mode in _DEEP_MODES:
                 return _from_16_bits(path, np.array(image))
-            if image.has_transparency_data:
-                image = Image.alpha_composite(Image.new("RGBA", image.size, _GROUND), image.convert("RGBA"))
-            return np.array(image.convert("RGB"))
+            return np.array(over_ground(image.convert("RGBA") if image.has_transparency_data else image))
         except UserError:
             raise
         except PICTURE_FAULTS as error:
             raise UserError(f"{path}: cannot be decoded ({error})") from error
+
+
+def is_animated(path: Path) -> bool:
+    """Whether a picture is one of several that are shown one after another; only the first one is read.
+
+    Raises:
+        UserError: it cannot be read.
+    """
+    with _open_picture(path) as image:
+        return image.format in _ANIMATED_FORMATS and getattr(image, "is_animated", False)
+
+
+def over_ground(image: Image.Image) -> Image.Image:
+    """The picture as RGB, its transparent parts over white."""
+    if image.mode == "RGBA":
+        image = Image.alpha_composite(Image.new("RGBA", image.size, _GROUND), image)
+    return image.convert("RGB")
 
 
 def has_plain_pixels(path: Path) -> bool:

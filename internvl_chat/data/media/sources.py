@@ -10,6 +10,7 @@ import os
 import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Literal
 
@@ -32,6 +33,9 @@ MAX_VIDEO_FRAMES = 1_000_000
 
 # F pictures [H, W, 3] uint8 RGB; of a video one array [F, H, W, 3].
 Pictures = Sequence[npt.NDArray[np.uint8]] | npt.NDArray[np.uint8]
+
+# Names of frames count in even steps, but for some that are missing; fewer, or a leap, tell nothing.
+_FEWEST_TO_COUNT, _EVEN_SHARE, _LONGEST_GAP = 4, 0.6, 10_000
 
 # Enough of a video to tell it from another.
 _MARK_BYTES = 2**18
@@ -189,7 +193,7 @@ def frame_files(folder: Path, root: Path | None = None) -> list[Path]:
     Args:
         root: the resolved folder that links may not leave; None lets them.
     Raises:
-        UserError: the folder holds none, or a link leads out of `root`.
+        UserError: the folder holds none, two for one frame, or a link leads out of `root`.
     """
     try:
         # macOS packs a file `._x.jpg` of notes beside each `x.jpg`.
@@ -204,11 +208,31 @@ def frame_files(folder: Path, root: Path | None = None) -> list[Path]:
         )
     if not names:
         raise UserError(f"{folder}: holds no frames, expected pictures such as 00000001.jpg")
+    stems: dict[str, str] = {}
+    for name in names:
+        if (other := stems.setdefault(Path(name).stem, name)) != name:
+            raise UserError(f"{folder}: {other} and {name} stand for one frame: expected one picture a frame")
     files = [folder / name for name in sorted(names, key=_natural_key)]
     for file in files:
         if root is not None and file.is_symlink() and not Path(os.path.realpath(file)).is_relative_to(root):
             raise UserError(f"{file}: a link leads out of the dataset's root; 'allow_outside_root' would allow it")
     return files
+
+
+def missing_numbers(files: Sequence[Path]) -> list[int]:
+    """Numbers that a folder of frames leaves out, where their names otherwise count in even steps.
+
+    A frame's number is its place in the folder; with a gap in the names that is not the number in its name any more.
+    """
+    counted = [re.search(r"([0-9]+)$", file.stem) for file in files]
+    numbers = [int(match[1]) for match in counted if match]
+    if len(numbers) < len(files) or len(files) < _FEWEST_TO_COUNT:
+        return []
+    steps = [after - before for before, after in pairwise(numbers)]
+    step = min(steps)
+    if step < 1 or steps.count(step) < _EVEN_SHARE * len(steps) or any(other % step for other in steps):
+        return []
+    return sorted(set(range(numbers[0], numbers[-1], step)) - set(numbers)) if max(steps) < _LONGEST_GAP else []
 
 
 def _natural_key(name: str) -> list[tuple[int, str]]:

@@ -26,12 +26,13 @@ _TORCHCODEC_HINT = "install requirements/torchcodec.txt and FFmpeg's shared libr
 class VideoHeader:
     """What is shown of a video's best stream: the size, and the timeline of the frames that a decoder presents.
 
-    `stored_px` is the size of its pictures before `display` turns them.
+    `stored_px` is the size of its pictures before `display` turns them; `is_opaque`: no pixel lets anything through.
     """
 
     stored_px: tuple[int, int]
     display: Display
     timeline: Timeline
+    is_opaque: bool = True
 
     @property
     def size_px(self) -> tuple[int, int]:
@@ -51,7 +52,12 @@ def read_header(path: Path) -> VideoHeader:
     """
     import av
 
-    from internvl_chat.data.media.decoding.presentation import open_container, read_presentation, video_stream
+    from internvl_chat.data.media.decoding.presentation import (
+        has_alpha,
+        open_container,
+        read_presentation,
+        video_stream,
+    )
 
     if not path.is_file():
         raise UserError(f"{path}: video not found{lookalike(path)}")
@@ -61,10 +67,12 @@ def read_header(path: Path) -> VideoHeader:
             stored_px = stream.codec_context.width, stream.codec_context.height
             if min(stored_px) < 1:
                 raise UserError(f"{path}: the header states no picture size, got {stored_px[0]} x {stored_px[1]}")
+            # What a GIF does not show is white already.
+            is_opaque = container.format.name == "gif" or not has_alpha(stream.codec_context.pix_fmt or "yuv420p")
             timeline, display = read_presentation(path, container, stream)
     except (av.FFmpegError, OSError) as error:
         raise UserError(f"{path}: is not a readable video ({error})") from error
-    return VideoHeader(stored_px, display, timeline)
+    return VideoHeader(stored_px, display, timeline, is_opaque)
 
 
 def stream_frames(
@@ -147,6 +155,8 @@ def _refuse_unlike_player(path: Path, backend: VideoBackend, num_frames: int) ->
     header = read_header(path)
     if header.display != Display():
         unlike = "the pictures are turned, mirrored, or of pixels that are not square"
+    elif not header.is_opaque:
+        unlike = "transparent parts are shown over white"
     elif header.num_frames != num_frames:
         unlike = f"{header.num_frames} frames are shown, it counts {num_frames}"
     else:

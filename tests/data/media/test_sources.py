@@ -12,8 +12,9 @@ import pytest
 from PIL import Image
 
 from internvl_chat.contracts import Sample, UserError
+from internvl_chat.data.checking.headers import read_media
 from internvl_chat.data.media import sources as media
-from internvl_chat.data.media.sources import MediaHeader, frame_files, read_media_header, read_pictures
+from internvl_chat.data.media.sources import MediaHeader, frame_files, missing_numbers, read_media_header, read_pictures
 from tests.data.clips import write_clip
 from tests.data.conftest import NUM_FOLDER_FRAMES, NUM_GIF_FRAMES, grey
 
@@ -130,6 +131,40 @@ def test_a_picture_is_no_video(name: str, tmp_path: Path) -> None:
     Image.new("RGB", (30, 20)).save(tmp_path / name)
     with pytest.raises(UserError, match=f"{name}: is a picture, expected a video or a folder of frames: .* as 'image'"):
         read_media_header(Sample("a", (), "here", video_path=tmp_path / name))
+
+
+def test_two_pictures_of_one_frame_are_told(media_root: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(media_root / "frames", tmp_path / "frames"))
+    grey(36, 24, 5).save(folder / "4.jpg")
+    with pytest.raises(UserError, match="4.jpg and 4.png stand for one frame"):
+        read_media_header(video(folder))
+
+
+@pytest.mark.parametrize(
+    ("numbers", "missing"),
+    [([1, 2, 3, 5, 6], [4]), ([0, 10, 20, 50], [30, 40]), ([1, 2, 3, 4], []), ([1, 5, 6, 20, 21], []), ([1, 3, 4], [])],
+)
+def test_numbers_that_a_folder_leaves_out(numbers: list[int], missing: list[int]) -> None:
+    assert missing_numbers([Path(f"clip_{number:05d}.jpg") for number in numbers]) == missing
+
+
+def test_a_frame_that_is_empty_or_of_another_size_is_found_before_training(media_root: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(media_root / "frames", tmp_path / "frames"))
+    assert read_media(folder, "video").header is not None
+    grey(37, 24, 5).save(folder / "4.png")
+    assert read_media(folder, "video").found == "frame 4.png is 37 x 24, the first one is 36 x 24"
+    (folder / "4.png").write_bytes(b"")
+    assert read_media(folder, "video").found == "frame 4.png is empty"
+
+
+@pytest.mark.parametrize("suffix", ["webp", "bmp", "tif", "ppm", "png", "jpg"])
+def test_pictures_of_every_kind_that_end_early_are_found_before_training(suffix: str, tmp_path: Path) -> None:
+    path = tmp_path / f"a.{suffix}"
+    Image.effect_noise((90, 70), 60).convert("RGB").save(path)
+    assert read_media(path, "image").header is not None
+    path.write_bytes(path.read_bytes()[:-700])
+    facts = read_media(path, "image")
+    assert facts.fault in ("media-truncated", "media-unreadable") and facts.header is None
 
 
 def test_a_video_is_no_picture(tmp_path: Path) -> None:

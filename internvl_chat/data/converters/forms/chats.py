@@ -267,14 +267,15 @@ class _Chat:
         texts = []
         for row, picture in zip(rows, pictures, strict=True):
             size = (1, 1) if unit == "norm1" else self._size_px(picture)
-            box = judged_thousandths(row, size, self.where)
-            if is_absent(np.array(row)):
+            corners = np.array(row)
+            if is_absent(corners):
                 raise UserError(f"{self.where}: the box {shortened(row)} has no area: expected x1 < x2 and y1 < y2")
+            box = judged_thousandths(corners.tolist(), size, self.where)
             if is_absent(box):
                 raise UserError(
                     f"{self.where}: the box {shortened(row)} lies outside the picture of {size[0]} x {size[1]}"
                 )
-            texts.append(box_text([box]))
+            texts.append(box_text([box.tolist()]))
         return texts
 
     def _size_px(self, picture: Any) -> tuple[int, int]:

@@ -42,6 +42,9 @@ _INDEXED_CODECS, _SMALLEST_PICTURE_BYTES = frozenset({"h264", "hevc", "av1"}), 1
 _MATRIX_PLACES = {b"mvhd": (40, 52), b"tkhd": (44, 56)}
 _UPRIGHT = np.array([1 << 16, 0, 0, 0, 1 << 16, 0, 0, 0, 1 << 30], ">i4").tobytes()
 _MOST_INDEX_BYTES = 2**28
+# What FFmpeg calls lists of files, which may lie anywhere; and pictures that it takes for videos of one frame.
+_LISTS = frozenset({"concat", "hls", "dash", "sdp", "rtsp", "imf", "ffmetadata"})
+_PICTURES = frozenset({"image2", "ico", "psd", "tiff"})
 # Decoded timelines, of files that can be told in no cheaper way.
 _KEPT_TIMELINES = 4096
 # Names and comments in a file may be in any encoding; PyAV from 19 on takes them as they are.
@@ -53,15 +56,28 @@ def open_container(path: Path) -> InputContainer:
 
     Raises:
         av.FFmpegError, OSError: it is no such file.
+        UserError: it is a picture, or a list of other files, whatever its name says.
     """
-    return av.open(str(path), **_ANY_METADATA)
+    container = av.open(str(path), **_ANY_METADATA)
+    name = container.format.name
+    if name in _LISTS or name in _PICTURES or name.endswith("_pipe"):
+        container.close()
+        what = "a list of other files" if name in _LISTS else "a picture"
+        raise UserError(f"{path}: holds {what}, expected a video")
+    return container
+
+
+@lru_cache
+def has_alpha(pixel_format: str) -> bool:
+    """Whether pixels of FFmpeg's format of this name say how transparent they are."""
+    return any(component.is_alpha for component in av.VideoFormat(pixel_format).components)
 
 
 def video_stream(path: Path, container: InputContainer) -> VideoStream:
     """The best video stream that is no cover picture, decoded in one thread: a loader's workers share the cores.
 
     Raises:
-        UserError: there is none, or it is of no known codec.
+        UserError: there is none, it is of no known codec, or it has transparent parts that its decoder leaves out.
     """
     streams = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
     if not streams:
@@ -71,6 +87,8 @@ def video_stream(path: Path, container: InputContainer) -> VideoStream:
     stream = next((stream for stream in streams if stream is best), streams[0])
     if stream.codec_context is None:
         raise UserError(f"{path}: its video stream is of no known codec")
+    if stream.metadata.get("alpha_mode") == "1" and not has_alpha(stream.codec_context.pix_fmt or "yuv420p"):
+        raise UserError(f"{path}: has transparent parts, which are not read: encode it over a plain ground")
     stream.codec_context.thread_count = 1
     return stream
 

@@ -22,6 +22,7 @@ import numpy.typing as npt
 from av.container import InputContainer
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
+from PIL import Image
 
 from internvl_chat.contracts import UserError
 from internvl_chat.data.media.decoding.packets import (
@@ -31,7 +32,14 @@ from internvl_chat.data.media.decoding.packets import (
     codec_name,
     facts_of,
 )
-from internvl_chat.data.media.decoding.presentation import frame_display, open_container, presented_frames, video_stream
+from internvl_chat.data.media.decoding.presentation import (
+    frame_display,
+    has_alpha,
+    open_container,
+    presented_frames,
+    video_stream,
+)
+from internvl_chat.data.media.pictures import over_ground
 
 # Where "no reference" means that no frame at all refers to it; in HEVC a higher temporal layer still may.
 _MARKS_UNREFERENCED = frozenset({"h264"})
@@ -107,10 +115,12 @@ def _rgb(path: Path, frame: VideoFrame, stream: VideoStream) -> npt.NDArray[np.u
     """The frame as a player shows it."""
     display = frame_display(path, frame, stream)
     width_px, height_px = display.square_size(frame.width, frame.height)
-    picture = frame.reformat(width_px, height_px, format="rgb24", **_ONE_THREAD)
+    channels, name = (4, "rgba") if has_alpha(frame.format.name) else (3, "rgb24")
+    picture = frame.reformat(width_px, height_px, format=name, **_ONE_THREAD)
     plane: Any = picture.planes[0]  # PyAV's annotations do not say that it is a buffer
     rows_HB = np.frombuffer(plane, np.uint8).reshape(picture.height, plane.line_size)
-    return display.shown(rows_HB[:, : 3 * picture.width].reshape(picture.height, picture.width, 3))
+    pixels_HWC = rows_HB[:, : channels * picture.width].reshape(picture.height, picture.width, channels)
+    return display.shown(pixels_HWC if channels == 3 else np.array(over_ground(Image.fromarray(pixels_HWC))))
 
 
 def _by_counting(
