@@ -11,26 +11,35 @@ import shutil
 import signal
 import sys
 from collections.abc import Callable, Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from internvl_chat.choices import CONVERTERS, PROMPT_FORMS
 from internvl_chat.contracts import Sample, TrackFile, UserError
 from internvl_chat.data.checking.check import CheckReport, check_meta
 from internvl_chat.data.checking.findings import as_json, as_text
 from internvl_chat.data.checking.repair import write_repaired
-from internvl_chat.data.converters.forms.chats import llamafactory_records, swift_records
-from internvl_chat.data.converters.forms.detection import coco_records
+from internvl_chat.data.converters.forms.conversion import Conversion
+from internvl_chat.data.converters.forms.tracking import Question
 from internvl_chat.data.prompts.encoder import SampleEncoder
 from internvl_chat.data.prompts.prompt_config import PromptConfig
 from internvl_chat.data.records.annotations import boxes_path_of, load_meta, read_samples
 from internvl_chat.data.records.box_files import write_boxes_beside
+from internvl_chat.data.records.reader import RecordReader
+from tests.data.converters.sound import SOUND_SOURCES
 from tests.fuzzing.seedbed import MUTABLE, fresh_copy, write_seedbed
 from tests.helpers import byte_tokenizer
 
 # Seconds of the processor, so that a busy machine is not taken for a hang; and of the clock, for one that waits.
 LONGEST_CPU_S, LONGEST_WAIT_S = 5, 60
 CLIP = "root/cup/cup-1/cup-1.mp4"
-_CONVERTERS = {"root/chats.json": (llamafactory_records, swift_records), "root/coco.json": (coco_records,)}
+# Files of several converters' forms that Hypothesis draws anew; every converter has a source of its own beside them.
+_DRAWN = {"root/chats.json": ("llamafactory", "ms-swift"), "root/coco.json": ("coco",)}
+SOURCES = "sources"
+# Of a converter's source the texts are broken: what a picture or video holds, other inputs break.
+_TEXT_SUFFIXES = frozenset((".json", ".jsonl", ".js", ".txt", ".csv", ".xml", ".label", ".ini", ".h5"))
+_QUESTION = Question(PROMPT_FORMS["coordinates"], {})
 # Of a fault in no line in particular.
 _OF_A_WHOLE_FILE = re.compile(r"is empty|holds no records|cannot be read|not found|is no file|leaves none|has \d+ ")
 _WRITING_EVENTS = frozenset("os.mkdir os.rename os.remove os.rmdir os.link os.symlink os.truncate os.chmod".split())
@@ -73,6 +82,10 @@ class Garden:
     def __init__(self, folder: Path) -> None:
         self.folder = fresh_copy(write_seedbed(folder / "seedbed"), folder / "dataset")
         self.meta = self.folder / "meta.json"
+        self.sources = {kind: self._write_source(kind) for kind in CONVERTERS}
+        texts = (path for path in (self.folder / SOURCES).rglob("*") if path.suffix in _TEXT_SUFFIXES)
+        # What mutations may change, relative to the folder.
+        self.mutable = (*MUTABLE, *sorted(str(path.relative_to(self.folder)) for path in texts))
         self.tokenizer = byte_tokenizer()
         self.config = PromptConfig.of(
             "internvl2_5", force_image_size=28, tokens_per_frame=3, dynamic_image_size=True, max_dynamic_patch=3
@@ -83,6 +96,15 @@ class Garden:
         self.counts = {"read": 0, "refused": 0}
         for _ in self._run("meta.json"):
             raise FuzzFailure("the dataset that mutations start from is refused")
+        for kind in CONVERTERS:
+            for message in self._convert(kind, self.sources[kind], self.folder / SOURCES / kind):
+                raise FuzzFailure(f"the source of {kind} that mutations start from is refused: {message}")
+
+    def _write_source(self, kind: str) -> Path:
+        """A sound source of a converter, in a folder of its own; a converter without one fails here."""
+        folder = self.folder / SOURCES / kind
+        folder.mkdir(parents=True)
+        return SOUND_SOURCES[kind](folder)
 
     def original(self, name: str) -> bytes:
         return (self.folder / name).read_bytes()
@@ -125,7 +147,9 @@ class Garden:
         if str(self.folder) not in message:
             # A meta JSON can name another root; its files are then told by their path there.
             return path == self.meta and any(part in message for file in MUTABLE for part in Path(file).parts[1:])
-        if path.suffix not in (".jsonl", ".txt") or str(path) not in message:
+        if path.is_relative_to(self.folder / SOURCES) or path.suffix not in (".jsonl", ".txt"):
+            return True
+        if str(path) not in message:
             return True
         return bool(re.search(re.escape(str(path)) + r":\d+", message) or _OF_A_WHOLE_FILE.search(message))
 
@@ -137,9 +161,13 @@ class Garden:
             before = boxes.read_bytes()
             yield from _refusals([lambda: write_boxes_beside(clip, overwrite=True)])
             boxes.write_bytes(before)
-        if name in _CONVERTERS:
-            source = self.folder / name
-            yield from _refusals(lambda read=read: list(read(source, source.parent)) for read in _CONVERTERS[name])
+        if name in _DRAWN:
+            for kind in _DRAWN[name]:
+                yield from self._convert(kind, self.folder / name, self.folder / "root")
+            return
+        if name.startswith(f"{SOURCES}/"):
+            kind = Path(name).parts[1]
+            yield from self._convert(kind, self.sources[kind], self.folder / SOURCES / kind)
             return
         report = check_meta(self.meta, workers=1)
         as_text(report, shown=3).encode("utf-8")
@@ -149,6 +177,18 @@ class Garden:
         refusals = list(_refusals(self._readers(name)))
         yield from refusals
         self._compare(name, report, refusals)
+
+    def _convert(self, kind: str, source: Path, root: Path) -> Iterator[str]:
+        """Convert as `convert-data` does, and read what comes out as training would."""
+        options, reader = Conversion(root, _QUESTION), RecordReader(root)
+        module = import_module(f"internvl_chat.data.converters.{kind.replace('-', '_')}")
+
+        def convert() -> None:
+            for record in module.records(source, options):
+                reader.read(record, f"{source}: record {record['id']!r}")
+
+        yield from _refusals([convert])
+        yield from map(str, options.faults)
 
     def _readers(self, name: str) -> Iterator[Callable[[], Any]]:
         samples: list[Sample] = []

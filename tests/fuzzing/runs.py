@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import random
+import tempfile
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import hypothesis
@@ -11,7 +13,8 @@ from hypothesis import HealthCheck, given, settings
 
 from tests.fuzzing.garden import CLIP, FuzzFailure, Garden
 from tests.fuzzing.mutations import annotation_lines, box_arrays, box_texts, foreign_files, meta_files, mutated
-from tests.fuzzing.seedbed import MUTABLE, chats, coco
+from tests.fuzzing.seedbed import chats, coco
+from tests.fuzzing.truth import TruthFailure, try_good_record
 
 _BOXES = CLIP.rsplit("/", 1)[0] + "/object_bboxes"
 
@@ -20,13 +23,23 @@ def run_bytes(garden: Garden, first: int, count: int, started: Callable[[str], A
     """Try the mutations of the seeds from `first`; `started` is told of each before it runs."""
     for seed in range(first, first + count):
         rng = random.Random(seed)
-        name = rng.choice(MUTABLE)
+        name = rng.choice(garden.mutable)
         content = mutated(garden.original(name), rng)
         started(f"--first {seed} --count 1")
         try:
             garden.try_out(name, content)
         except FuzzFailure as error:
             raise FuzzFailure(f"--first {seed} --count 1: {error}") from error
+
+
+def run_good(garden: Garden, first: int, count: int) -> None:
+    """Follow so many good records, from the seed `first`, to the model's door: boxes lie on their objects."""
+    for seed in range(first, first + count):
+        with tempfile.TemporaryDirectory(dir=garden.folder.parent) as folder:
+            try:
+                try_good_record(seed, Path(folder), garden.tokenizer)
+            except TruthFailure as error:
+                raise FuzzFailure(str(error)) from error
 
 
 def run_drawn(garden: Garden, seed: int, count: int) -> None:

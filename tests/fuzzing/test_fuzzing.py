@@ -5,14 +5,18 @@ from __future__ import annotations
 import logging
 import multiprocessing
 import os
+import re
 import signal
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from internvl_chat.choices import CONVERTERS
 from internvl_chat.data.records import box_files as prepare
+from tests.data.converters.sound import SOUND_SOURCES
 from tests.fuzzing.garden import CLIP, FuzzFailure, Garden
-from tests.fuzzing.runs import run_bytes, run_drawn
+from tests.fuzzing.runs import run_bytes, run_drawn, run_good
 from tests.helpers import run_python
 
 pytestmark = pytest.mark.process
@@ -87,7 +91,44 @@ def test_a_reader_that_hangs_would_end_the_run(garden: Garden, monkeypatch: pyte
     assert child.exitcode == -signal.SIGPROF
 
 
+def test_every_converter_is_fuzzed_without_being_named(garden: Garden) -> None:
+    assert set(SOUND_SOURCES) == set(CONVERTERS)
+    broken = {Path(name).parts[1] for name in garden.mutable if name.startswith("sources/")}
+    assert broken == set(CONVERTERS)
+    source = "sources/mot/MOT-02/gt/gt.txt"
+    refused = garden.counts["refused"]
+    garden.try_out(source, garden.original(source) + b"one,2,3\n")
+    assert garden.counts["refused"] == refused + 1
+
+
+def test_a_converter_that_crashes_would_be_seen(garden: Garden, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("internvl_chat.data.converters.mot._objects", lambda *_: {}["key"])
+    source = "sources/mot/MOT-02/gt/gt.txt"
+    with pytest.raises(FuzzFailure, match=f"{source}: KeyError"):
+        garden.try_out(source, garden.original(source))
+
+
+def test_boxes_of_good_records_lie_on_their_objects(garden: Garden) -> None:
+    run_good(garden, 0, 25)
+
+
+@pytest.mark.parametrize(
+    ("place", "fault"),
+    [
+        ("display.Display.shown_boxes", lambda self, corners: corners[:, [1, 0, 3, 2]]),
+        ("display.Display.shown", lambda self, picture: picture),
+        ("timeline.Timeline.seconds_of", lambda self, indices: indices / 3.0),
+    ],
+)
+def test_a_box_off_its_object_would_be_seen(
+    place: str, fault: object, garden: Garden, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(f"internvl_chat.data.media.{place}", fault)
+    with pytest.raises(FuzzFailure, match="good record"):
+        run_good(garden, 0, 60)
+
+
 def test_the_long_run_prints_its_count() -> None:
-    result = run_python("-m", "tests.fuzzing", "--count", "9", "--workers", "1")
+    result = run_python("-m", "tests.fuzzing", "--count", "20", "--workers", "1")
     assert result.returncode == 0, result.stderr
-    assert result.stdout.startswith("9 mutated inputs of 19 files: ")
+    assert re.match(r"1[39] mutated inputs of \d+ files: .*; 1 good records, all boxes on their objects", result.stdout)
