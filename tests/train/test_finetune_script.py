@@ -150,6 +150,10 @@ def test_another_number_of_ranks_goes_on_with_a_new_optimizer(
         assert before[name].float().abs().max() > 7e-5
         assert (after[name].float() - before[name].float()).abs().max() < 6e-5
 
+    output = finish(start_script(output_dir, *flags, "--max_steps", "6"))
+    assert "was written by 1 ranks, and this run has 2: weights, step and schedule go on" in output
+    assert sorted(losses(output_dir)) == [1, 2, 3, 4, 5, 6]
+
 
 def test_the_same_base_in_the_original_layout_trains_alike(
     undisturbed: Path, start_script: StartScript, tmp_path: Path

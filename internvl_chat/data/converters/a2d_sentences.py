@@ -38,7 +38,7 @@ def records(source: Path, options: Conversion) -> Iterator[dict[str, Any]]:
     Raises:
         UserError: all rows that cannot be used, by line, or h5py is not installed.
     """
-    faults, asked = Faults(), dict[tuple[str, str, int], str]()
+    faults, asked = Faults(options.faults), dict[tuple[str, str, int], str]()
     for raw in split_records(read_text(source), source):
         where = f"{source}:{raw.line}"
         with faults.gathered():

@@ -27,7 +27,7 @@ def records(source: Path, options: Conversion) -> Iterator[dict[str, Any]]:
     Raises:
         UserError: all entries that cannot be used, by line.
     """
-    faults = Faults()
+    faults = Faults(options.faults)
     found: list[dict[str, Any]] = []
     for text, name, where in entries_of_lists(source):
         with faults.gathered():

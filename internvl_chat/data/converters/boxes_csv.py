@@ -81,7 +81,7 @@ def records(source: Path, options: Conversion) -> Iterator[dict[str, Any]]:
         thing = ObjectBoxes(labels[key], filled, "xyxy", "pixels" if options.unit == "pixels" else "unit")
         where = f"{source}:{lines[key]}"
         found.append(Described(f"{video.stem}-{name}", where, video, (thing,), tuple(captions[key] or [labels[key]])))
-    yield from records_of(found, options.root, options.question, faults)
+    yield from records_of(found, options.root, options.question, Faults(options.faults))
 
 
 def _of_row(row: Mapping[str | None, Any], root: Path, where: str) -> tuple[tuple[Path, str], str]:

@@ -68,7 +68,7 @@ def records(source: Path, options: Conversion) -> Iterator[dict[str, Any]]:
         thing = ObjectBoxes(called[key], boxes, "xywh")
         told = f"{source}: instance {instance} of {folder.name}"
         found.append(Described(f"{folder.name}-{instance}", told, folder, (thing,), (thing.name,)))
-    yield from records_of(found, options.root, options.question, faults)
+    yield from records_of(found, options.root, options.question, Faults(options.faults))
 
 
 def _frames(images: list[Any], root: Path, where: str, faults: Faults) -> Mapping[int, tuple[Path, int]]:

@@ -47,12 +47,13 @@ def records(source: Path, options: Conversion) -> Iterator[dict[str, Any]]:
     """
     reader = _Reader(source)
     reader.read(read_text(source))
+    reader.faults.tell()
     video, found = path_under(options.root, reader.video, f"{source}: 'source'"), []
     for track in reader.tracks:
         thing = ObjectBoxes(track.label, _filled(track), "xyxy")
         where = f"{source}:{track.line}: track {track.key}"
         found.append(Described(f"{video.stem}-{track.key}", where, video, (thing,), (track.label,)))
-    yield from records_of(found, options.root, options.question, reader.faults)
+    yield from records_of(found, options.root, options.question, Faults(options.faults))
 
 
 def _filled(track: _Track) -> dict[int, Box]:

@@ -35,7 +35,7 @@ def records(source: Path, options: Conversion) -> Iterator[dict[str, Any]]:
     content = read_json(source)
     if not isinstance(content, dict) or not content:
         raise UserError(f"{source}: holds no records: expected an object with an entry a video")
-    text, faults, found = read_text(source), Faults(), []
+    text, faults, found = read_text(source), Faults(options.faults), []
     lying = {name: Path(folder) / name for folder, _, names in os.walk(options.root) for name in names}
     for name, entry in content.items():
         where = f"{source}:{line_of(text, name)}: {name}"

@@ -34,7 +34,7 @@ def records(source: Path, options: Conversion) -> Iterator[dict[str, Any]]:
     Raises:
         UserError: all tasks that cannot be used, by line.
     """
-    faults, found = Faults(), []
+    faults, found = Faults(options.faults), []
     for raw in split_records(read_text(source), source):
         where = f"{source}:{raw.line}"
         with faults.gathered():
@@ -45,8 +45,7 @@ def records(source: Path, options: Conversion) -> Iterator[dict[str, Any]]:
                     if isinstance(region, dict) and region.get("type") == "videorectangle":
                         with faults.gathered():
                             found.append(_described(region, video, where))
-    if not found:
-        faults.tell()
+    if not found and not options.faults:
         raise UserError(f"{source}: holds no records: no 'videorectangle' in it")
     yield from records_of(found, options.root, options.question, faults)
 

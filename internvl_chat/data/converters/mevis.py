@@ -37,7 +37,7 @@ def records(source: Path, options: Conversion) -> Iterator[dict[str, Any]]:
     videos, masks = field(read_json(path), "videos", dict, str(path)), read_json(source / MASKS)
     if not isinstance(masks, dict):
         raise UserError(f"{source / MASKS}: expected an object with a list of masks an annotation")
-    text, faults, found = read_text(path), Faults(), []
+    text, faults, found = read_text(path), Faults(options.faults), []
     tracks: dict[str, ObjectBoxes] = {}
     for video_id, video in videos.items():
         where = f"{path}:{line_of(text, video_id)}: {video_id}"

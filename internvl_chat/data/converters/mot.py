@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,28 +25,38 @@ def records(source: Path, options: Conversion) -> Iterator[dict[str, Any]]:
     without a caption its name is the answer.
 
     Raises:
-        UserError: no sequence found, or all lines that are no rows, by line.
+        UserError: no sequence found, all lines that are no rows, by line, or pictures whose numbers have gaps.
     """
     folders = sorted({path.parents[1] for pattern in (TRUTH, f"*/{TRUTH}") for path in source.glob(pattern)})
     if not folders:
         raise UserError(f"{source}: holds no sequence with {TRUTH}; is it the dataset's folder?")
-    faults, found = Faults(), []
+    faults, found = Faults(options.faults), []
     for folder in folders:
         with faults.gathered():
             labels = read_text(folder / LABELS).split("\n") if (folder / LABELS).is_file() else []
             named = {number: label.strip() for number, label in enumerate(labels, start=1) if label.strip()}
-            num_frames = len(frame_files(folder / FRAMES))
-            for key, thing in _objects(folder / TRUTH, named or _PEOPLE, faults).items():
+            frames = frame_files(folder / FRAMES)
+            _refuse_gaps(folder / FRAMES, frames)
+            for key, thing in _objects(folder / TRUTH, named or _PEOPLE).items():
                 where = f"{folder / TRUTH}: object {key}"
                 name = f"{folder.name}-{key}"
                 shown = folder / FRAMES
-                found.append(Described(name, where, shown, (thing,), (thing.name,), num_frames=num_frames))
+                found.append(Described(name, where, shown, (thing,), (thing.name,), num_frames=len(frames)))
     yield from records_of(found, options.root, options.question, faults)
 
 
-def _objects(path: Path, names: dict[int, str], faults: Faults) -> dict[int, ObjectBoxes]:
+def _refuse_gaps(folder: Path, frames: Sequence[Path]) -> None:
+    """Frame n of the truth is the picture of that number, and so the n-th one must have it."""
+    numbers = [int(file.stem) if file.stem.isdecimal() else -1 for file in frames]
+    for place, (number, file) in enumerate(zip(numbers, frames, strict=True), start=1):
+        if number != place:
+            raise UserError(f"{folder}: picture {place} is {file.name}: expected numbers from 1 without a gap")
+
+
+def _objects(path: Path, names: dict[int, str]) -> dict[int, ObjectBoxes]:
     boxes: dict[int, dict[int, Box]] = {}
     called: dict[int, str] = {}
+    faults = Faults()
     for number, line in enumerate(read_text(path).split("\n"), start=1):
         if not line.strip():
             continue
@@ -64,4 +74,5 @@ def _objects(path: Path, names: dict[int, str], faults: Faults) -> dict[int, Obj
                     raise UserError(f"{where}: object {key:g} has two boxes on frame {frame:g}")
                 own[int(frame) - 1] = (x, y, w, h)
                 called.setdefault(int(key), names.get(int(kind), "object"))
+    faults.tell()
     return {key: ObjectBoxes(called[key], own, "xywh") for key, own in sorted(boxes.items())}

@@ -36,7 +36,7 @@ def records(source: Path, options: Conversion) -> Iterator[dict[str, Any]]:
     lists = sorted((source / SAMPLES).glob(f"*{_SENTENCES}"))
     if not lists:
         raise UserError(f"{source}: has no {SAMPLES}/*{_SENTENCES}: expected the folder with Data/ and Annotations/")
-    faults, found = Faults(), list[Described]()
+    faults, found = Faults(options.faults), list[Described]()
     for path in lists:
         found += _of_set(source, path, faults)
     yield from records_of(found, options.root, options.question, faults)

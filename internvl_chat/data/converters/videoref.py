@@ -21,7 +21,7 @@ def records(source: Path, options: Conversion) -> Iterator[dict[str, Any]]:
     Raises:
         UserError: all entries that cannot be used, by line.
     """
-    faults, found = Faults(), []
+    faults, found = Faults(options.faults), []
     for text, name, where in entries_of_lists(source):
         with faults.gathered():
             found.append(followed(parse_json(text, where), name, options.root, where))

@@ -58,7 +58,7 @@ def records(source: Path, options: Conversion) -> Iterator[dict[str, Any]]:
         thing = ObjectBoxes(called[key], own, "xywh", "unit")
         shown = videos.get(video, options.root / f"{video}.mp4")
         found.append(Described(f"{video}-{track}", first_at[key], shown, (thing,), (thing.name,)))
-    yield from records_of(found, options.root, options.question, faults)
+    yield from records_of(found, options.root, options.question, Faults(options.faults))
 
 
 def _name(names: list[str], number: int, where: str) -> str:

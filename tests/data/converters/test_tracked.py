@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
 from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
@@ -85,11 +86,13 @@ def test_broken_files_are_read_or_refused_by_name(miniature: Miniature, tmp_path
         for content in broken(sound, path):
             path.write_bytes(content)
             try:
-                list(reader.records(source, Conversion(tmp_path, QUESTION)))
-                outcomes.add("read")
+                options = Conversion(tmp_path, QUESTION)
+                list(reader.records(source, options))
+                faults = options.faults
             except UserError as error:
-                assert str(tmp_path) in str(error)
-                outcomes.add("refused")
+                faults = [error]
+            assert all(str(tmp_path) in str(fault) for fault in faults)
+            outcomes.add("refused" if faults else "read")
         path.write_bytes(sound)
     assert outcomes == {"read", "refused"}
 
@@ -198,6 +201,29 @@ def test_every_sequence_of_mgit_is_told(tmp_path: Path, capsys: pytest.CaptureFi
         assert part in said
     assert convert(miniature, tmp_path, tmp_path, tmp_path / "out.jsonl") == 1
     assert "expected a split's folder, such as MGIT/data/train" in capsys.readouterr().err
+
+
+def test_a_sequence_with_a_fault_is_left_out_and_listed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    miniature = next(one for one in MINIATURES if one.kind == "mot")
+    source, out, left = miniature.write(tmp_path), tmp_path / "out.jsonl", tmp_path / "left.txt"
+    for name, row in (("MOT-04", "x,2,1,1,1,1\n1,2\n"), ("MOT-05", "1,2,10,11,20,30,1,1\n")):
+        shutil.copytree(source / "MOT-02", source / name)
+        (source / name / "gt" / "gt.txt").write_text(row)
+    (source / "MOT-05" / "img1" / "000002.jpg").rename(source / "MOT-05" / "img1" / "000004.jpg")
+    assert convert(miniature, source, tmp_path, out) == 1 and not out.exists()
+    assert convert(miniature, source, tmp_path, out, "--skip_bad", str(left)) == 0
+    assert [json.loads(line)["id"] for line in out.read_text().splitlines()] == ["MOT-02-2-0", "MOT-02-5-0"]
+    assert "MOT-04/gt/gt.txt:1" in left.read_text() and "picture 2 is 000003.jpg" in left.read_text()
+
+
+def test_a_folder_of_other_frames_than_the_source_counts_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    miniature = next(one for one in MINIATURES if one.kind == "mevis")
+    source = miniature.write(tmp_path)
+    (source / "JPEGImages" / "v1" / "00001.jpg").unlink()
+    assert convert(miniature, source, tmp_path, tmp_path / "out.jsonl") == 1
+    assert "counts 4 frames" in capsys.readouterr().err
 
 
 def test_xml_is_read_as_utf_8_whatever_it_says(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from typing import Any, Literal
 from internvl_chat.constants import VIDEO_PLACEHOLDER
 from internvl_chat.contracts import UserError
 from internvl_chat.data.converters.forms.tracking import Question
+from internvl_chat.data.media.sources import frame_files
 from internvl_chat.data.prompts.wordings import question_about
 from internvl_chat.data.records.reader import MAX_NAME_BYTES, MAX_PATH_BYTES
 from internvl_chat.files import raise_faults
@@ -52,10 +53,15 @@ class Described:
 
 
 class Faults:
-    """What is wrong with a source, gathered so that it is told at once."""
+    """What is wrong with a source, gathered so that it is told at once.
 
-    def __init__(self) -> None:
-        self._messages: list[str] = []
+    Args:
+        left_out: gets the faults of items, which are then left out; None is for parts of an item, which cannot be.
+    """
+
+    def __init__(self, left_out: list[UserError] | None = None) -> None:
+        self._errors: list[UserError] = [] if left_out is None else left_out
+        self._leaves_out = left_out is not None
 
     @contextmanager
     def gathered(self) -> Iterator[None]:
@@ -63,24 +69,28 @@ class Faults:
         try:
             yield
         except UserError as error:
-            self._messages.append(str(error))
+            self._errors.append(error)
 
     def tell(self) -> None:
-        """Raise them all as one `UserError`, if there are any."""
-        raise_faults(self._messages)
+        """Raise them all as one `UserError`, if there are any and they are not those of items that are left out."""
+        if not self._leaves_out:
+            raise_faults([str(error) for error in self._errors])
 
 
 def records_of(found: Sequence[Described], root: Path, question: Question, faults: Faults) -> Iterator[dict[str, Any]]:
     """A record a text, with the tracks of its objects; captions of the user's come before the source's texts.
 
     Raises:
-        UserError: all that is wrong with the source, what its reader found before included.
+        UserError: all that is wrong with the source, what its reader found before included, unless `faults` leaves it
+            out.
     """
+    sound = []
     for one in found:
         with faults.gathered():
             _check(one, root, question)
+            sound.append(one)
     faults.tell()
-    for one in found:
+    for one in sound:
         asked = f"{VIDEO_PLACEHOLDER}\n{question_about(one.objects[0].name, question.controls)}"
         for number, text in enumerate(question.captions.get(one.id) or one.texts):
             record: dict[str, Any] = {"id": f"{one.id}-{number}", "video": one.video.relative_to(root).as_posix()}
@@ -97,6 +107,8 @@ def _check(one: Described, root: Path, question: Question) -> None:
         raise UserError(f"{one.source}: its video {one.video} is not there")
     if not one.video.is_relative_to(root):
         raise UserError(f"{one.source}: its video {one.video} does not lie under the root {root}: give another --root")
+    if one.num_frames is not None and one.video.is_dir() and (there := len(frame_files(one.video))) != one.num_frames:
+        raise UserError(f"{one.source}: counts {one.num_frames} frames, {one.video} holds {there}: expected as many")
     if not any(text.strip() for text in question.captions.get(one.id) or one.texts):
         raise UserError(f"{one.source}: has no text to learn; give --captions with {one.id!r}")
     for thing in one.objects:
