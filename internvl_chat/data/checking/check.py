@@ -32,7 +32,7 @@ from internvl_chat.data.media.sampling import clip_window
 from internvl_chat.data.media.sources import MediaHeader, images_header
 from internvl_chat.data.media.tiling import choose_grid, grid_views
 from internvl_chat.data.records.annotations import DatasetEntry
-from internvl_chat.data.records.box_evidence import BoxEvidence, judged_together
+from internvl_chat.data.records.box_evidence import BoxEvidence, judged_together, kept_small
 from internvl_chat.data.records.tracks import boxes_at
 from internvl_chat.files import RawRecord, read_text, split_records
 from internvl_chat.workers import worker_pool
@@ -191,7 +191,7 @@ def _judge_entry(checked: CheckedEntry, report: CheckReport, budget: Budget) -> 
             if boxes.boxes is not None and not faults:
                 extents += _extents(boxes.boxes, header)
         report.findings += [fault.at(*here) for fault in _line_faults(line, header, budget, checked.entry, stated)]
-    report.findings += _text_findings(texts)
+    report.findings += _text_findings(file, texts)
     extents += stated
     if box_rules.seem_pixels(extents):
         found = f"the boxes of all {len(extents)} tracks keep within the pixels of their pictures"
@@ -209,8 +209,12 @@ class _JudgedText(NamedTuple):
     evidence: BoxEvidence
 
 
-def _text_findings(texts: Sequence[_JudgedText]) -> Iterator[Finding]:
-    """Box texts that are no x y w h in pixels, judged together: some speak for all."""
+def _text_findings(file: Path, texts: Sequence[_JudgedText]) -> Iterator[Finding]:
+    """Box texts of an annotation that are no x y w h in pixels, judged together: some speak for all."""
+    if reach := kept_small([text.evidence for text in texts]):
+        shares = f"{reach[0]:.0%} of their width and {reach[1]:.0%} of their height"
+        found = f"the box texts of all videos keep to the first {shares}"
+        yield Finding("box-unit-doubt", file, 0, found, "pixels of the videos as they are: of another size?")
     judged = judged_together([text.evidence for text in texts])
     for text, evidence in zip(texts, judged, strict=True):
         if fault := box_rules.text_fault(evidence):

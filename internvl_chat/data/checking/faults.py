@@ -125,7 +125,12 @@ _WARNINGS = [
         "media-gaps", "warning", "A folder of frames leaves numbers out", "bring the frames back, or number them anew"
     ),
     Kind("media-moves", "warning", "An animated picture under 'image'", "save it as GIF, and give it as 'video'"),
-    Kind("box-unit-doubt", "warning", "Boxes may be in pixels", "look at some with picture; convert them if they are"),
+    Kind(
+        "box-unit-doubt",
+        "warning",
+        "Boxes may be in another unit or size",
+        "look at some with picture; convert them if they are",
+    ),
     Kind("track-degenerate", "warning", "Boxes of a track have no area", "they read as absent; write zeros if meant"),
     Kind("track-outside", "warning", "Boxes of a track lie outside the picture", "mark these frames absent"),
     Kind("track-sparse", "warning", "A track has boxes at a regular distance", "say 'interpolate' if key frames"),

@@ -25,6 +25,8 @@ FEWEST = 5
 TELLING_SHARE = 0.1
 # Rounding, and a tracker's slip; and what is no slip any more.
 _NEAR, _BEYOND = 1.01, 1.05
+# Fewer files tell nothing together; what is seen by chance more often is no doubt.
+_FEWEST_FILES, _CHANCE = 8, 1e-4
 # A target may hang over the edge for a while, most of the boxes of a whole dataset do not.
 _MOST = 0.5
 
@@ -37,12 +39,14 @@ class BoxEvidence:
         misread: what they are instead of x y w h in pixels of the picture; None if nothing shows it.
         found, expected: the same in words.
         may_be_corners: as x1 y1 x2 y2 every box has an area and lies inside the picture, too.
+        reach: how far right and down the furthest boxes go, in shares of the picture's sides; zeros without a box.
     """
 
     misread: Misreading | None = None
     found: str = ""
     expected: str = ""
     may_be_corners: bool = False
+    reach: tuple[float, float] = (0.0, 0.0)
 
 
 def present_rows(boxes: Boxes) -> Boxes:
@@ -80,7 +84,23 @@ def evidence_of(boxes_px: Boxes, size_px: tuple[int, int]) -> BoxEvidence:
     if len(rows) >= FEWEST and beyond.mean() >= _MOST:
         found = f"{int(beyond.sum())} of {len(rows)} boxes reach beyond the {size} pixels of the video"
         return BoxEvidence("scale", found, f"pixels of {size}: were they counted in another size, or in thousandths?")
-    return BoxEvidence(may_be_corners=may_be_corners)
+    if not len(rows):
+        return BoxEvidence()
+    right, bottom = ((rows[:, :2] + rows[:, 2:]).max(axis=0) / limits[2:]).tolist()
+    return BoxEvidence(may_be_corners=may_be_corners, reach=(right, bottom))
+
+
+def kept_small(files: Sequence[BoxEvidence]) -> tuple[float, float] | None:
+    """How far the boxes of all files reach, if they keep so near to the upper left that they seem of another size.
+
+    Furthest boxes end anywhere in a picture: that all of `n` files end within the shares `a` and `b` of its sides is a
+    chance of (a b)^n at most. Fractions, percents, thousandths and boxes of a smaller copy of the videos do.
+    """
+    reaches = sorted({file.reach for file in files if any(file.reach)})
+    if len(reaches) < _FEWEST_FILES:
+        return None
+    right, bottom = np.max(reaches, axis=0).tolist()
+    return (right, bottom) if len(reaches) * np.log(right * bottom) < np.log(_CHANCE) else None
 
 
 def _without_area(rows_xywh: Boxes) -> npt.NDArray[np.bool_]:

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 from internvl_chat.data.checking.box_rules import Extent, seem_pixels, seems_xywh, seems_xyxy
+from internvl_chat.data.records.box_evidence import evidence_of, kept_small
 
+SIZE = (640, 360)
 LIMITS = np.full(4, 1000.0)
 RNG = np.random.default_rng(3)
 
@@ -19,6 +21,18 @@ def random_corners(count: int, width: int = 1000, height: int = 1000) -> np.ndar
 def extents(width_px: int, height_px: int, scale: tuple[float, float]) -> list[Extent]:
     reach = RNG.uniform(0.5, 1, (60, 2)) * scale
     return [Extent(right, bottom, width_px, height_px) for right, bottom in reach.tolist()]
+
+
+@pytest.mark.parametrize(("scale", "doubted"), [(0.5, True), (1.0, False)])
+def test_texts_of_a_smaller_copy_of_the_videos_are_doubted(scale: float, doubted: bool) -> None:
+    rng = np.random.default_rng(1)
+    files = []
+    for _ in range(12):
+        start, step = rng.uniform(0, 0.5, 2) * SIZE, rng.uniform(0, 0.03, 2) * SIZE
+        boxes = np.hstack([start + np.arange(12)[:, None] * step, np.full((12, 2), 40.0)])
+        files.append(evidence_of(boxes * scale, SIZE))
+    assert (kept_small(files) is not None) == doubted
+    assert kept_small(files[:7]) is None, "so few tell nothing"
 
 
 @pytest.mark.parametrize("seed", range(5))
