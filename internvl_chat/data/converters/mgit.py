@@ -51,14 +51,14 @@ def records(source: Path, options: Conversion) -> Iterator[dict[str, Any]]:
     folders = sorted(path for path in source.glob("*") if (path / f"frame_{path.name}").is_dir())
     if not folders:
         raise UserError(f"{source}: holds no <seq>/frame_<seq>: expected a split's folder, such as MGIT/data/train")
-    faults, found, openpyxl = Faults(), list[Described](), _openpyxl()
+    faults, found, openpyxl = Faults(options.faults), list[Described](), _openpyxl()
     base = source.absolute().parent.parent
     for folder in folders:
         frames = folder / f"frame_{folder.name}"
         with faults.gathered():
             boxes_path = base / BOXES / f"{folder.name}.txt"
             num_frames = len(frame_files(frames))
-            boxes = _boxes(boxes_path, num_frames, frames, faults)
+            boxes = _boxes(boxes_path, num_frames, frames)
             absent = label_flags(base / ABSENCE / f"{folder.name}.txt")
             if absent and len(absent) != num_frames:
                 raise UserError(
@@ -72,7 +72,7 @@ def records(source: Path, options: Conversion) -> Iterator[dict[str, Any]]:
     yield from records_of(found, options.root, options.question, faults)
 
 
-def _boxes(path: Path, num_frames: int, frames: Path, faults: Faults) -> dict[int, Box]:
+def _boxes(path: Path, num_frames: int, frames: Path) -> dict[int, Box]:
     """x y w h by frame number from 0; a line without area, or of NaN, is a frame without the target."""
     lines = read_text(path).rstrip().splitlines()
     if len(lines) != num_frames:
@@ -80,7 +80,7 @@ def _boxes(path: Path, num_frames: int, frames: Path, faults: Faults) -> dict[in
             f"{path}: has {len(lines)} lines for the {num_frames} frames of {frames}: expected one a frame; of the "
             "test split only the boxes of restart frames are published, which are no track"
         )
-    boxes: dict[int, Box] = {}
+    faults, boxes = Faults(), dict[int, Box]()
     for number, line in enumerate(lines):
         where = f"{path}:{number + 1}"
         with faults.gathered():
@@ -90,6 +90,7 @@ def _boxes(path: Path, num_frames: int, frames: Path, faults: Faults) -> dict[in
             if [word.lower() for word in words] != ["nan"] * 4:
                 x, y, w, h = (number_of(word, where) for word in words)
                 boxes |= {number: (x, y, w, h)} if w > 0 and h > 0 else {}
+    faults.tell()
     return boxes
 
 
