@@ -74,7 +74,9 @@ def read_media(path: Path, kind: MediaKind) -> MediaFacts:
             return MediaFacts(fault="media-truncated", found=missing)
         if kind == "video" and path.is_dir():
             return _folder_facts(path)
-        doubt, found = ("media-moves", "moves") if kind == "image" and is_animated(path) else ("", "")
+        # Most pictures are JPEG, which never moves: they are not opened once more for it.
+        may_move = kind == "image" and path.suffix.lower() not in (".jpg", ".jpeg")
+        doubt, found = ("media-moves", "moves") if may_move and is_animated(path) else ("", "")
         return MediaFacts(read_media_header(sample_of(path, kind)), doubt=doubt, found=found)
     except UserError as error:
         return MediaFacts(fault="media-unreadable", found=without_path(path, error))
