@@ -96,6 +96,8 @@ def test_every_command_ends_with_what_now(
     """On stderr, so that what is printed can be parsed; of several ranks the first one says it."""
     runs_until_stopped = {"serve", "web"}
     assert set(NEXT) == set(COMMANDS) - runs_until_stopped
+    drawn, not_drawn = (NEXT["control"](argparse.Namespace(out=None, sheet=sheet)) for sheet in ("a.png", None))
+    assert ("--sheet" in drawn, "--sheet" in not_drawn) == (False, True)
     captions = shapes_meta.parent / "data" / "references_test.json"
     candidates = tmp_path / "a file.json"
     candidates.write_text(json.dumps({i: [*texts, texts[0]] for i, texts in read_captions(captions).items()}))

@@ -79,7 +79,9 @@ def _after_answers(args: Namespace) -> str:
 def _after_control(args: Namespace) -> str:
     if args.out:
         return f"{_RUN} report --control {_q(args.out)} --out report.html shows the clips; with --references, scores"
-    return "--out FILE keeps rates and captions, for report --control FILE; --sheet PNG draws them"
+    return "--out FILE keeps rates and captions, for report --control FILE" + (
+        "" if args.sheet else "; --sheet PNG draws them"
+    )
 
 
 def _after_score(args: Namespace) -> str:
