@@ -28,7 +28,6 @@ FLOOR_OF_ROOM = {
     "grounding": 0,
     "settings": 0,
     "journal": 0,
-    "locks": 0,
     "steps": 0,
     "workers": 0,
     "data": 1,

@@ -85,6 +85,9 @@ def load_text_processing(args: ModelArguments) -> TextProcessing:
     try:
         processor = AutoProcessor.from_pretrained(args.model_name_or_path)
     except (OSError, ValueError, AttributeError):
+        processor = None
+    # A base without one gets its tokenizer back.
+    if not isinstance(processor, ProcessorMixin):
         return TextProcessing(tokenizer, None, num_added)
     processor.tokenizer = tokenizer
     return TextProcessing(tokenizer, processor, num_added)

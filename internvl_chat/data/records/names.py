@@ -68,3 +68,15 @@ def misspelt_media(record: Mapping[str, Any]) -> tuple[str, str] | None:
     places = {"image": IMAGE_PLACEHOLDER, "video": VIDEO_PLACEHOLDER}
     said = str(record.get("conversations"))
     return next(((key, meant) for key, meant in misspelt_keys(record).items() if places.get(meant, "\0") in said), None)
+
+
+def check_media_keys(record: Mapping[str, Any], source: str) -> None:
+    """See to it that a record names one picture or video, or none because it means none.
+
+    Raises:
+        UserError: it names both, or the key is misspelt.
+    """
+    if "image" in record and "video" in record:
+        raise UserError(f"{source}: has 'image' and 'video': expected one of them, or neither")
+    if slip := misspelt_media(record):
+        raise UserError(f"{source}: the record has the key {slip[0]!r}: expected {slip[1]!r}")

@@ -21,7 +21,7 @@ from internvl_chat.constants import BOX_SCALE, FEATURES_SUFFIX, IMAGE_PLACEHOLDE
 from internvl_chat.contracts import Sample, Track, TrackFile, TrackRows, Turn, UserError
 from internvl_chat.data.prompts.wordings import question_turn
 from internvl_chat.data.records.intentvc import boxes_path_of, category_of, object_name_of
-from internvl_chat.data.records.names import check_name, misspelt_media
+from internvl_chat.data.records.names import check_media_keys, check_name
 
 SPEAKERS = ("system", "human", "gpt")
 BOX_UNITS = ("pixels", "unit", "thousandths")
@@ -82,10 +82,7 @@ class RecordReader:
         sample_id = record.get("id")
         if not isinstance(sample_id, (str, int)) or isinstance(sample_id, bool):
             raise UserError(f"{source}: 'id' is {_shown(sample_id)}: expected a text or a number")
-        if "image" in record and "video" in record:
-            raise UserError(f"{source}: has 'image' and 'video': expected one of them, or neither")
-        if slip := misspelt_media(record):
-            raise UserError(f"{source}: the record has the key {slip[0]!r}: expected {slip[1]!r}")
+        check_media_keys(record, source)
         turns = _read_turns(record.get("conversations"), source)
         image_paths = self._image_paths(record["image"], source) if "image" in record else ()
         video_path = self._video_path(record["video"], source) if "video" in record else None
