@@ -140,6 +140,12 @@ class FinetuneArguments(TrainingArguments):
                 f"--gradient_accumulation_steps {self.gradient_accumulation_steps}: the global batch must hold "
                 "at least one sample a process (BATCH_SIZE >= PER_DEVICE_BATCH_SIZE x GPUS x NNODES)"
             )
+        if self.bf16 and not self.deepspeed:
+            # Weights are bfloat16 then, and only DeepSpeed keeps float32 copies that small updates add up in.
+            raise UserError(
+                "--bf16 True without --deepspeed: AdamW's small updates would be rounded away in bfloat16 weights; "
+                "give --deepspeed zero_stage3_config.json or one of shell/deepspeed, or --bf16 False"
+            )
         # The scripts say `--evaluation_strategy no`; a flag under the new name wins.
         if self.evaluation_strategy is not None and self.eval_strategy == "no":  # type: ignore[has-type]
             self.eval_strategy = self.evaluation_strategy
