@@ -274,6 +274,12 @@ def score_captions(
         raise UserError("no predicted id has references: are both of the same split?")
     if len(ids) == 1:
         logger.warning("CIDEr of a single caption is 0: it weighs an n-gram by how few of the captions' videos have it")
+    elif len({tuple(references[i]) for i in ids}) == 1:
+        logger.warning(
+            "CIDEr is 0: all %d captions are scored against the same references, and it weighs an n-gram by how few of "
+            "the captions' videos have it",
+            len(ids),
+        )
     for i in ids:
         if (longest := max(map(len, (predictions[i], *references[i])))) > MAX_CAPTION_CHARS:
             raise UserError(f"{i}: a caption of {longest} characters, expected at most {MAX_CAPTION_CHARS}")

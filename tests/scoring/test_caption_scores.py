@@ -93,6 +93,12 @@ def test_weights_count_captions_as_often_as_they_say(captions: Captions) -> None
         assert resampled[name][1] == pytest.approx(table.corpus()[name], abs=1e-12)
 
 
+def test_references_that_are_all_alike_are_told(caplog: pytest.LogCaptureFixture) -> None:
+    said = {"a": "a dog runs", "b": "a dog sleeps"}
+    assert score_captions(said, dict.fromkeys(said, ["a dog runs"]), java=False).corpus()["CIDEr" + NO_JAVA_SUFFIX] == 0
+    assert "CIDEr is 0: all 2 captions are scored against the same references" in caplog.text
+
+
 def test_predictions_of_another_split_are_refused() -> None:
     with pytest.raises(UserError, match="references"):
         caption_scores({"dog-18": "a dog"}, {"dog-15": ["a dog"]})
