@@ -48,7 +48,7 @@ def test_links_lead_somewhere(page: str) -> None:
     assert [target for target in local if not (REPOSITORY / page).parent.joinpath(target).exists()] == []
 
 
-@pytest.mark.parametrize("target", sorted(set(re.findall(r"(?:^|`)make ([a-z-]+)", TEXT, re.MULTILINE))))
+@pytest.mark.parametrize("target", sorted(set(re.findall(r"(?:^|`)make ([a-z0-9-]+)", TEXT, re.MULTILINE))))
 def test_make_target_exists(target: str) -> None:
     done = subprocess.run(["make", "--dry-run", target], cwd=REPOSITORY, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

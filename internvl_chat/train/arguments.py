@@ -140,12 +140,6 @@ class FinetuneArguments(TrainingArguments):
                 f"--gradient_accumulation_steps {self.gradient_accumulation_steps}: the global batch must hold "
                 "at least one sample a process (BATCH_SIZE >= PER_DEVICE_BATCH_SIZE x GPUS x NNODES)"
             )
-        if self.bf16 and not self.deepspeed:
-            # Weights are bfloat16 then, and only DeepSpeed keeps float32 copies that small updates add up in.
-            raise UserError(
-                "--bf16 True without --deepspeed: AdamW's small updates would be rounded away in bfloat16 weights; "
-                "give --deepspeed zero_stage3_config.json or one of shell/deepspeed, or --bf16 False"
-            )
         # The scripts say `--evaluation_strategy no`; a flag under the new name wins.
         if self.evaluation_strategy is not None and self.eval_strategy == "no":  # type: ignore[has-type]
             self.eval_strategy = self.evaluation_strategy
@@ -174,6 +168,18 @@ class FinetuneArguments(TrainingArguments):
         if not self.dry_run:
             named: Precision = "bfloat16" if self.bf16 else "float16" if self.fp16 else "float32"
             chosen_dtype(named, torch.device("cpu" if self.use_cpu else "cuda"))
+
+    def check_masters(self) -> None:
+        """See to it that small updates add up somewhere.
+
+        Raises:
+            UserError: weights would be bfloat16, of which only DeepSpeed keeps float32 copies.
+        """
+        if self.bf16 and not self.deepspeed:
+            raise UserError(
+                "--bf16 True without --deepspeed: AdamW's small updates would be rounded away in bfloat16 weights; "
+                "give --deepspeed zero_stage3_config.json or one of shell/deepspeed, or --bf16 False"
+            )
 
 
 class RunArguments(NamedTuple):

@@ -179,6 +179,7 @@ def train(run: RunArguments) -> None:
     if args.dry_run:
         sys.stdout.write(describe_run(run, prompt_config, trainable_part(model_args, config)))
         return
+    args.check_masters()
     text = load_text_processing(model_args)
     tokenizer, new_tokens = text.tokenizer, text.new_tokens(config)
     if text.processor is not None:

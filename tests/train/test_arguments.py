@@ -69,12 +69,17 @@ def test_warmup_steps_win_over_the_scripts_ratio(tmp_path: Path) -> None:
         ({"early_stopping_patience": 3}, "needs --eval_strategy"),
         ({"dataloader_persistent_workers": True, "dataloader_num_workers": 1}, "--dataloader_persistent_workers"),
         ({"warmup_ratio": 1.5}, "expected 0 to 1"),
-        ({"bf16": True}, "--bf16 True without --deepspeed"),
     ],
 )
 def test_flags_that_cannot_work_are_refused(given: dict, message: str, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=message):
         arguments(tmp_path, **given)
+
+
+def test_bfloat16_weights_need_float32_copies(tmp_path: Path) -> None:
+    arguments(tmp_path).check_masters()
+    with pytest.raises(UserError, match="--bf16 True without --deepspeed"):
+        arguments(tmp_path, bf16=True).check_masters()
 
 
 @pytest.mark.parametrize("flag", ["use_llm_lora", "use_backbone_lora"])

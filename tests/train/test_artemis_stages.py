@@ -26,7 +26,6 @@ from internvl_chat.train.finetune_w_bboxes_ml import parse_arguments, train
 from tests.artemis import SIDE_PX, write_llama, write_tower
 from tests.helpers import ROOT
 from tests.test_recipes import flags_of, started
-from tests.train.conftest import free_port
 
 pytestmark = pytest.mark.process
 
@@ -121,7 +120,7 @@ def stages(start: Path, metas: tuple[Path, Path], tmp_path_factory: pytest.TempP
     runs += [(last, trained, ""), ([*last, *again], trained, merged)]
     (folder / "runs.json").write_text(json.dumps(runs))
     done = subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", str(free_port())]
+        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
         + [str(Path(__file__).with_name("artemis_stages_probe.py")), str(folder / "runs.json")],
         cwd=ROOT,
         env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},

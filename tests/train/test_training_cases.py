@@ -87,7 +87,7 @@ def test_vocabulary_grows(
 EDGES = {
     "gpus": r"error: .*checkpoint-4: was written by 1 ranks, and this run has 2: .* --universal True",
     "data": r"error: .*: was trained on 40 records in 8 passes, this run has 20 records in 4 passes: give the same",
-    "two_runs": r"trained to step 24 in|another run is writing there: wait for its end, or give another folder",
+    "two_runs": r"^next: .* eval --model|another run is writing there: wait for its end, or give another folder",
 }
 
 
