@@ -13,12 +13,8 @@ import json
 import sys
 
 from internvl_chat.commands.options import add_json, add_meta, count, positive_int
+from internvl_chat.planning.cards import GPUS
 
-# Known to internvl_chat.planning.cards too, which is not imported for a usage error.
-GPU_KINDS = (
-    *("a10", "a100", "a6000", "h100", "h100-nvl", "h100-pcie", "h200", "l40s", "rtx-3090", "rtx-4090", "rtx-5090"),
-    "v100",
-)
 # Of IntentVC's captions, about 13 words each.
 _CAPTION_TOKENS = 20
 
@@ -52,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--grad_checkpoint", default="auto", help="as the training script's (default: %(default)s, chosen)")
     add("--zero_stage", type=int, choices=(1, 2, 3), help="(default: chosen)")
     add("--gpus", type=positive_int, default=4, help="GPUs on all nodes (default: %(default)s)")
-    add("--gpu", choices=GPU_KINDS, default="h100", help="sets rates and memory (default: %(default)s)")
+    add("--gpu", choices=GPUS, default="h100", help="sets rates and memory (default: %(default)s)")
     add("--gpu_memory_gb", type=positive, help="memory of a GPU in GiB (default: the kind's)")
     add_json(parser)
 
@@ -63,7 +59,6 @@ def run(args: argparse.Namespace) -> int:
     from internvl_chat.data.records.record_questions import group_by_prompt
     from internvl_chat.model.loading import load_config, resolve_folder
     from internvl_chat.model.trainable import TrainablePart
-    from internvl_chat.planning.cards import GPUS
     from internvl_chat.planning.plan import Choices, Machine, Workload, plan_run
     from internvl_chat.train.workload import ShownAmounts, recomputation_asked_for, workload_of
 

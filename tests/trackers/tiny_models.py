@@ -38,11 +38,18 @@ MEMORY = {
     "max_object_pointers_in_encoder": POINTERS,
 }
 DECODER = {"hidden_size": WIDTH, "mlp_dim": 40, "num_attention_heads": 4, "iou_head_hidden_dim": 28}
+# What all three of them have, and the grids that their towers see.
+FOLLOWING: dict[str, Any] = {
+    "image_size": SIDE_PX,
+    "prompt_encoder_config": {"hidden_size": WIDTH, "image_size": SIDE_PX, "patch_size": 16},
+    "mask_decoder_config": DECODER,
+    **MEMORY,
+}
+GRIDS = [[SIDE_PX // k, SIDE_PX // k] for k in (4, 8, 16)]
 
 
 def tiny_sam2() -> Sam2VideoModel:
     """A SAM 2 with every part of the real one."""
-    grids = [[SIDE_PX // k, SIDE_PX // k] for k in (4, 8, 16)]
     backbone = {
         "model_type": "sam2_hiera_det_model",
         "hidden_size": 12,
@@ -54,40 +61,33 @@ def tiny_sam2() -> Sam2VideoModel:
         "window_positional_embedding_background_size": [3, 3],
     }
     vision: dict[str, Any] = {"model_type": "sam2_vision_model", "backbone_config": backbone, "fpn_hidden_size": WIDTH}
-    vision |= {"backbone_channel_list": [96, 48, 24, 12], "backbone_feature_sizes": grids}
+    vision |= {"backbone_channel_list": [96, 48, 24, 12], "backbone_feature_sizes": GRIDS}
     config = Sam2VideoConfig(
-        image_size=SIDE_PX,
         vision_config=vision,
-        prompt_encoder_config={"hidden_size": WIDTH, "image_size": SIDE_PX, "patch_size": 16},
-        mask_decoder_config=DECODER,
         memory_attention_feed_forward_hidden_size=36,
-        memory_attention_rope_feat_sizes=grids[2],
-        **MEMORY,
+        memory_attention_rope_feat_sizes=GRIDS[2],
+        **FOLLOWING,
     )
     return _seeing(Sam2VideoModel(config), seed=5)
 
 
 def tiny_edgetam() -> EdgeTamVideoModel:
     """An EdgeTAM whose tower is one of timm's test networks; its memories are squeezed into 16 + 16 latents."""
-    grids = [[SIDE_PX // k, SIDE_PX // k] for k in (4, 8, 16)]
     timm = {"in_chans": 3, "features_only": True, "out_indices": [0, 1, 2, 3]}
     backbone: dict[str, Any] = {"model_type": "timm_wrapper", "architecture": "test_convnext", "num_classes": 2}
     backbone["model_args"] = timm
     vision: dict[str, Any] = {"model_type": "edgetam_vision_model", "backbone_config": backbone}
-    vision |= {"fpn_hidden_size": WIDTH, "backbone_channel_list": [64, 48, 32, 24], "backbone_feature_sizes": grids}
+    vision |= {"fpn_hidden_size": WIDTH, "backbone_channel_list": [64, 48, 32, 24], "backbone_feature_sizes": GRIDS}
     config = EdgeTamVideoConfig(
-        image_size=SIDE_PX,
         vision_config=vision,
-        prompt_encoder_config={"hidden_size": WIDTH, "image_size": SIDE_PX, "patch_size": 16},
-        mask_decoder_config=DECODER,
         memory_attention_mlp_hidden_size=36,
-        memory_attention_rope_feat_sizes=grids[2],
+        memory_attention_rope_feat_sizes=GRIDS[2],
         memory_attention_rope_k_sizes=[4, 4],
         perceiver_resampler_num_latents=16,
         perceiver_resampler_num_latents_2d=16,
         perceiver_resampler_mlp_intermediate_size=24,
         perceiver_resampler_num_layers=1,
-        **MEMORY,
+        **FOLLOWING,
     )
     return _seeing(EdgeTamVideoModel(config), seed=2)
 
@@ -97,9 +97,8 @@ def tiny_sam3() -> Sam3VideoModel:
     vit: dict[str, Any] = {"model_type": "sam3_vit_model", "hidden_size": 24, "intermediate_size": 36}
     vit |= {"num_hidden_layers": 2, "num_attention_heads": 2, "image_size": SIDE_PX, "patch_size": 16}
     vit |= {"window_size": 2, "global_attn_indexes": [1], "pretrain_image_size": 32}
-    grids = [[SIDE_PX // k, SIDE_PX // k] for k in (4, 8, 16)]
     vision = {"model_type": "sam3_vision_model", "backbone_config": vit, "fpn_hidden_size": WIDTH}
-    vision["backbone_feature_sizes"] = grids
+    vision["backbone_feature_sizes"] = GRIDS
     small = {"hidden_size": WIDTH, "num_layers": 1, "num_attention_heads": 4, "intermediate_size": 20}
     text = {"model_type": "clip_text_model", "vocab_size": 40, "hidden_size": 20, "intermediate_size": 24}
     text |= {"num_hidden_layers": 1, "num_attention_heads": 2, "max_position_embeddings": 8, "projection_dim": 12}
@@ -112,12 +111,9 @@ def tiny_sam3() -> Sam3VideoModel:
         "mask_decoder_config": {"hidden_size": WIDTH, "num_attention_heads": 4},
     }
     tracker = Sam3TrackerVideoConfig(
-        image_size=SIDE_PX,
         vision_config=vision,
-        prompt_encoder_config={"hidden_size": WIDTH, "image_size": SIDE_PX, "patch_size": 16},
-        mask_decoder_config=DECODER,
         memory_attention_feed_forward_hidden_size=36,
-        **MEMORY,
+        **FOLLOWING,
     )
     config = Sam3VideoConfig(detector_config=detector, tracker_config=tracker.to_dict(), low_res_mask_size=16)
     return _seeing(Sam3VideoModel(config), seed=1)

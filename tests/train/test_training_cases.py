@@ -123,6 +123,7 @@ def test_training_edges(case: str, edge_inputs: tuple[Path, Path], tmp_path: Pat
         # Whichever comes second leaves the other alone.
         assert sorted(re.findall(r"rc\d (\d)", codes)) == ["0", "1"]
         assert done.stdout.count("another run is writing there") >= 1
+        assert "trained to step 24 in" in done.stdout
         assert not (tmp_path / "same" / "checkpoint-12").exists() or (tmp_path / "same" / "checkpoint-24").exists()
     else:
         assert codes == "rc 1"

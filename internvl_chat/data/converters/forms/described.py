@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path, PurePath
 from typing import Any, Literal
 
@@ -84,10 +85,11 @@ def records_of(found: Sequence[Described], root: Path, question: Question, fault
         UserError: all that is wrong with the source, what its reader found before included, unless `faults` leaves it
             out.
     """
-    sound = []
+    # A folder is counted once, whatever the number of objects in it.
+    sound, frames_in = [], cache(lambda folder: len(frame_files(folder)))
     for one in found:
         with faults.gathered():
-            _check(one, root, question)
+            _check(one, root, question, frames_in)
             sound.append(one)
     faults.tell()
     for one in sound:
@@ -102,12 +104,12 @@ def records_of(found: Sequence[Described], root: Path, question: Question, fault
             yield {**record, "tracks": [_track(thing) for thing in one.objects], "conversations": turns}
 
 
-def _check(one: Described, root: Path, question: Question) -> None:
+def _check(one: Described, root: Path, question: Question, frames_in: Callable[[Path], int]) -> None:
     if not one.video.exists():
         raise UserError(f"{one.source}: its video {one.video} is not there")
     if not one.video.is_relative_to(root):
         raise UserError(f"{one.source}: its video {one.video} does not lie under the root {root}: give another --root")
-    if one.num_frames is not None and one.video.is_dir() and (there := len(frame_files(one.video))) != one.num_frames:
+    if one.num_frames is not None and one.video.is_dir() and (there := frames_in(one.video)) != one.num_frames:
         raise UserError(f"{one.source}: counts {one.num_frames} frames, {one.video} holds {there}: expected as many")
     if not any(text.strip() for text in question.captions.get(one.id) or one.texts):
         raise UserError(f"{one.source}: has no text to learn; give --captions with {one.id!r}")
