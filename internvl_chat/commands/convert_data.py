@@ -19,13 +19,13 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from internvl_chat.choices import CONVERTERS, CONVERTERS_BOTH_WAYS, PROMPT_FORMS
-from internvl_chat.commands.options import add_json, count, file_to_write, positive_int, tell
+from internvl_chat.commands.options import add_json, count, counted, file_to_write, positive_int, tell
 
 if TYPE_CHECKING:
     from internvl_chat.data.converters.forms.conversion import Conversion
@@ -98,14 +98,36 @@ def run(args: argparse.Namespace) -> int:
         raise UserError(f"{faults[-1]}; nothing was written: --skip_bad LIST would leave out what has a fault")
     if not records:
         raise UserError(f"{args.source}: holds no records")
+    if args.captions:
+        _check_captions(args.captions, options.question.captions, records)
     written = write_jsonl(args.out, records)
     if faults:
         write_text(args.skip_bad, "".join(f"{fault}\n" for fault in faults))
-        sys.stderr.write(f"{args.skip_bad}: {len(faults)} faults, what has one was left out\n")
+        sys.stderr.write(f"{args.skip_bad}: {counted(len(faults), 'fault')}, what has one was left out\n")
     if args.meta_out:
         write_meta(args.meta_out, args.out.stem, root, args.out, data_augment=False, repeat_time=1, length=written)
-    tell(args, f"{args.out}: {written} records", out=args.out, records=written, faults=len(faults))
+    tell(args, f"{args.out}: {counted(written, 'record')}", out=args.out, records=written, faults=len(faults))
     return 0
+
+
+def _check_captions(path: Path, captions: Mapping[str, Any], records: Sequence[Mapping[str, Any]]) -> None:
+    """See to it that captions of one's own reach their objects, and tell which do not.
+
+    Raises:
+        UserError: none does.
+    """
+    from internvl_chat.contracts import UserError
+
+    # A record's id is its object's, and the number of the caption.
+    objects = {str(record["id"]).rpartition("-")[0] for record in records}
+    unused = sorted(captions.keys() - objects)
+    example = min(objects - captions.keys(), default="")
+    hint = f"; objects have ids such as {example!r}" if example else ""
+    if unused and len(unused) == len(captions):
+        raise UserError(f"--captions {path}: none of its ids is an object's, such as {unused[0]!r}{hint}")
+    if unused:
+        said = f"{counted(len(unused), 'id')} of {path}: no object is called so, such as {unused[0]!r}{hint}"
+        sys.stderr.write(f"warning: {said}\n")
 
 
 def _drawn_questions(args: argparse.Namespace) -> dict[str, Any]:
@@ -134,7 +156,7 @@ def _write_other(args: argparse.Namespace, reader: RecordReader, options: Conver
         write_json(args.out, written)
     else:
         write_jsonl(args.out, written)
-    tell(args, f"{args.out}: {len(written)} records", out=args.out, records=len(written))
+    tell(args, f"{args.out}: {counted(len(written), 'record')}", out=args.out, records=len(written))
     return 0
 
 

@@ -319,7 +319,10 @@ def _time_faults(track: WrittenTrack, header: MediaHeader) -> Iterator[Fault]:
         else:
             last = count - 1
         if track.times.max() > last:
-            yield Fault("track-frames", f"track {track.name!r} has a box at {track.times.max():g}", f"0 to {last:g}")
+            # As many frames as there are, and none of them the first: so counts who begins with 1.
+            from_one = track.by == "frame" and track.times.min() > 0 and track.times.max() == count
+            expected = f"0 to {last:g}" + ("; are they counted from 1?" if from_one else "")
+            yield Fault("track-frames", f"track {track.name!r} has a box at {track.times.max():g}", expected)
     strays = [frame for frame in track.absent if not 0 <= frame < count]
     if strays:
         yield Fault("track-frames", f"track {track.name!r} is absent at frame {strays[0]}", f"0 to {count - 1}")

@@ -20,6 +20,7 @@ from internvl_chat.data.converters.forms.described import (
     path_under,
     records_of,
 )
+from internvl_chat.data.records.names import DEFAULT_NAME
 from internvl_chat.files import read_text
 
 # The columns of a box by what they mean; the first set that the header has counts.
@@ -35,7 +36,7 @@ def records(source: Path, options: Conversion) -> Iterator[dict[str, Any]]:
     label is the answer.
 
     Raises:
-        UserError: columns are missing, or all rows that are none, by line.
+        UserError: columns are missing, or all rows that are none and objects of which nothing is said, by line.
     """
     rows = csv.DictReader(io.StringIO(read_text(source), newline=""), skipinitialspace=True, strict=True)
     columns = [name.strip() for name in rows.fieldnames or ()]
@@ -64,7 +65,7 @@ def records(source: Path, options: Conversion) -> Iterator[dict[str, Any]]:
                 boxes[key][int(frame)] = _corners(
                     [number_of(row[name], where) for name in _ORDERS[order]], order, options.unit
                 )
-                labels.setdefault(key, label)
+                labels[key] = labels.get(key) or label
                 said = captions.setdefault(key, [])
                 said += [text for text in [(row.get("caption") or "").strip()] if text and text not in said]
                 lines.setdefault(key, rows.line_num)
@@ -78,18 +79,20 @@ def records(source: Path, options: Conversion) -> Iterator[dict[str, Any]]:
     for key, own in boxes.items():
         video, name = key
         filled = interpolated(own) if options.interpolate else own
-        thing = ObjectBoxes(labels[key], filled, "xyxy", "pixels" if options.unit == "pixels" else "unit")
+        thing = ObjectBoxes(
+            labels[key] or DEFAULT_NAME, filled, "xyxy", "pixels" if options.unit == "pixels" else "unit"
+        )
         where = f"{source}:{lines[key]}"
         found.append(Described(f"{video.stem}-{name}", where, video, (thing,), tuple(captions[key] or [labels[key]])))
     yield from records_of(found, options.root, options.question, Faults(options.faults))
 
 
 def _of_row(row: Mapping[str | None, Any], root: Path, where: str) -> tuple[tuple[Path, str], str]:
-    """The video and the object that a row is about, and the object's label."""
+    """The video and the object that a row is about, and the object's label, empty where the row has none."""
     if None in row or None in row.values():
         raise UserError(f"{where}: has more or fewer values than the header has columns")
     video = path_under(root, row["video"], where)
-    return (video, str(row.get("object", "0")).strip()), str(row.get("label") or "object").strip() or "object"
+    return (video, str(row.get("object", "0")).strip()), str(row.get("label") or "").strip()
 
 
 def _corners(values: list[float], order: str, unit: str) -> Box:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from internvl_chat.__main__ import main
 from internvl_chat.choices import CONVERTERS, CONVERTERS_BOTH_WAYS, PROMPT_FORMS
@@ -105,6 +106,56 @@ def test_captions_of_the_users_come_first(tmp_path: Path) -> None:
     assert convert(miniature, source, tmp_path, out, "--captions", str(tmp_path / "captions.json")) == 0
     said = [json.loads(line)["conversations"][1]["value"] for line in out.read_text().splitlines()]
     assert said == ["walker", "a car parks", "a red car"]
+
+
+def test_captions_that_reach_no_object_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    miniature = next(one for one in MINIATURES if one.kind == "mot")
+    source = miniature.write(tmp_path)
+    out, captions = tmp_path / "out.jsonl", tmp_path / "captions.json"
+    captions.write_text('{"captions": {"MOT-02-5": ["a car"], "MOT-2-2": ["a walker"]}}')
+    assert convert(miniature, source, tmp_path, out, "--captions", str(captions)) == 0
+    said = capsys.readouterr().err
+    assert (
+        f"warning: 1 id of {captions}: no object is called so, such as 'MOT-2-2'; objects have ids such as 'MO" in said
+    )
+    out.unlink()
+    captions.write_text('{"captions": {"MOT-2-2": ["a walker"]}}')
+    assert convert(miniature, source, tmp_path, out, "--captions", str(captions)) == 1
+    assert (
+        "none of its ids is an object's, such as 'MOT-2-2'; objects have ids such as 'MOT-02-2'"
+        in capsys.readouterr().err
+    )
+    assert not out.exists()
+
+
+def test_folders_of_frames_of_one_name_have_ids_and_captions_of_their_own(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A folder a clip, its frames in a folder below that is called the same everywhere, numbered from 1."""
+    rows = ["video,object,frame,x,y,w,h"]
+    for clip in ("a", "b"):
+        (tmp_path / clip / "frames").mkdir(parents=True)
+        for number in range(1, 4):
+            Image.new("RGB", (64, 48)).save(tmp_path / clip / "frames" / f"{number}.png")
+        rows += [f"{clip}/frames,toy,{number},5,6,20,15" for number in (1, 3)]
+    (tmp_path / "boxes.csv").write_text("\n".join(rows) + "\n")
+    out, meta, captions = (tmp_path / name for name in ("out.jsonl", "meta.json", "captions.json"))
+    argv = ["convert-data", "--from", "boxes-csv", tmp_path / "boxes.csv", "--interpolate", "--out", out]
+    argv += ["--meta_out", meta]
+    assert main(list(map(str, argv))) == 1
+    assert "has no text to learn: give it a caption or a label there, or --captions with 'a/frames-toy'" in (
+        capsys.readouterr().err
+    )
+    captions.write_text('{"captions": {"a/frames-toy": ["one"], "b/frames-toy": ["two"]}}')
+    assert main([*map(str, argv), "--captions", str(captions)]) == 0
+    records = [json.loads(line) for line in out.read_text().splitlines()]
+    said = [(record["id"], record["conversations"][1]["value"]) for record in records]
+    assert said == [("a/frames-toy-0", "one"), ("b/frames-toy-0", "two")]
+    capsys.readouterr()
+    assert main(["check", str(meta), "--workers", "1"]) == 1
+    assert "has a box at 3; expected 0 to 2; are they counted from 1?" in capsys.readouterr().out
+    assert main([*map(str, argv), "--captions", str(captions), "--first_frame", "1"]) == 0
+    assert main(["check", str(meta), "--workers", "1"]) == 0
 
 
 @pytest.mark.parametrize(

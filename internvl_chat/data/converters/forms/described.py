@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path, PurePath
 from typing import Any, Literal
@@ -81,13 +81,15 @@ class Faults:
 def records_of(found: Sequence[Described], root: Path, question: Question, faults: Faults) -> Iterator[dict[str, Any]]:
     """A record a text, with the tracks of its objects; captions of the user's come before the source's texts.
 
+    Videos of the same name in different folders are told apart by their folders: `scene1/frames-dog`.
+
     Raises:
         UserError: all that is wrong with the source, what its reader found before included, unless `faults` leaves it
             out.
     """
     # A folder is counted once, whatever the number of objects in it.
     sound, frames_in = [], cache(lambda folder: len(frame_files(folder)))
-    for one in found:
+    for one in _told_apart(found, root):
         with faults.gathered():
             _check(one, root, question, frames_in)
             sound.append(one)
@@ -104,6 +106,20 @@ def records_of(found: Sequence[Described], root: Path, question: Question, fault
             yield {**record, "tracks": [_track(thing) for thing in one.objects], "conversations": turns}
 
 
+def _told_apart(found: Sequence[Described], root: Path) -> list[Described]:
+    """The same with ids that no two videos share."""
+    videos: dict[str, set[Path]] = {}
+    for one in found:
+        videos.setdefault(one.id, set()).add(one.video)
+
+    def apart(one: Described) -> Described:
+        if len(videos[one.id]) == 1 or not one.video.is_relative_to(root):
+            return one
+        return replace(one, id=(one.video.relative_to(root).parent / one.id).as_posix())
+
+    return [apart(one) for one in found]
+
+
 def _check(one: Described, root: Path, question: Question, frames_in: Callable[[Path], int]) -> None:
     if not one.video.exists():
         raise UserError(f"{one.source}: its video {one.video} is not there")
@@ -112,7 +128,9 @@ def _check(one: Described, root: Path, question: Question, frames_in: Callable[[
     if one.num_frames is not None and one.video.is_dir() and (there := frames_in(one.video)) != one.num_frames:
         raise UserError(f"{one.source}: counts {one.num_frames} frames, {one.video} holds {there}: expected as many")
     if not any(text.strip() for text in question.captions.get(one.id) or one.texts):
-        raise UserError(f"{one.source}: has no text to learn; give --captions with {one.id!r}")
+        raise UserError(
+            f"{one.source}: has no text to learn: give it a caption or a label there, or --captions with {one.id!r}"
+        )
     for thing in one.objects:
         if not thing.boxes:
             raise UserError(f"{one.source}: {thing.name!r} has no box on any frame")
