@@ -35,8 +35,9 @@ def quieten() -> None:
     if not sys.warnoptions:
         warnings.simplefilter("ignore")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    # Imported by peft, it tells what it cannot use.
-    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+    # Imported by peft and DeepSpeed, they tell what they cannot use.
+    for name in ("bitsandbytes", "torch.utils.cpp_extension"):
+        logging.getLogger(name).setLevel(logging.ERROR)
 
 
 def as_declared(words: Sequence[str]) -> list[str]:

@@ -121,7 +121,9 @@ COMMAND=(
 
 if [ -n "${DRY_RUN}" ]; then
   printf '%q ' "${COMMAND[@]}" && echo
-  exec python "${SCRIPT}" "${SETTINGS[@]}" --dry_run "$((GPUS * NNODES))"
+  python "${SCRIPT}" "${SETTINGS[@]}" --dry_run "$((GPUS * NNODES))" || exit
+  echo "next: the same without --dry_run trains" >&2
+  exit
 fi
 
 if ! command -v torchrun >/dev/null; then

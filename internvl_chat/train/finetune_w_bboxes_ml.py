@@ -18,6 +18,11 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NoReturn
 
+from internvl_chat.command_line import meant, quieten
+
+# Some say what they miss while they are imported.
+quieten()
+
 import torch
 import transformers
 from peft import PeftModel
@@ -27,7 +32,6 @@ from transformers import (
     set_seed,
 )
 
-from internvl_chat.command_line import meant
 from internvl_chat.contracts import UserError
 from internvl_chat.data.prompts.encoder import PromptConfig
 from internvl_chat.data.training_set.collator import PackCollator
