@@ -21,6 +21,8 @@ MADE_EMPTY = frozenset("empty new_empty empty_strided new_empty_strided".split()
 QUESTIONS = frozenset(["device"])
 # Operators whose time goes by their FLOPs; convolutions along the channels are done element by element.
 PRODUCTS = frozenset("mm addmm bmm baddbmm".split())
+# A product that reads what it adds onto.
+ADDING = frozenset(["addmm_"])
 # Operators whose result the host must have seen before it can go on; lists that become tensors are blocking copies.
 WAITS = frozenset("_local_scalar_dense nonzero masked_select is_nonzero equal _unique2 lift_fresh".split())
 
@@ -70,7 +72,9 @@ class MovedBytes(TorchDispatchMode):
         name = _name(func)
         # What only fills memory reads nothing.
         read = () if name in ("fill_", "zero_") else tree_leaves((args, kwargs))
-        if name not in VIEWS | PRODUCTS | MADE_EMPTY | QUESTIONS:
+        if name in ADDING:
+            self.moved += args[0].nbytes
+        elif name not in VIEWS | PRODUCTS | MADE_EMPTY | QUESTIONS:
             tensors = (leaf for leaf in (*read, *tree_leaves(out)) if isinstance(leaf, torch.Tensor))
             # Of what is repeated by its strides alone, the one copy.
             self.moved += sum(min(t.nbytes, t.untyped_storage().nbytes()) for t in tensors)

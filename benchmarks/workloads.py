@@ -15,6 +15,7 @@ from internvl_chat.data.prompts.encoder import SamplePlan
 from internvl_chat.data.training_set.collator import PackCollator
 from internvl_chat.data.training_set.packing import pack_answers
 from internvl_chat.model.families.internvl import IntentVCNetConfig, IntentVCNetForConditionalGeneration
+from internvl_chat.model.lora_sum import sum_in_place
 from internvl_chat.model.memory.recomputation import Recomputation, recompute
 from internvl_chat.model.shared_prefix import use_shared_prefix_attention
 from internvl_chat.model.trainable import TrainablePart, lora_target_pattern
@@ -154,6 +155,7 @@ def build_model(workload: Workload, device: str, dtype: torch.dtype = torch.bflo
         torch.set_default_dtype(default_dtype)
     use_shared_prefix_attention(model)
     wrapped = get_peft_model(model, lora_config(), autocast_adapter_dtype=False)
+    sum_in_place(wrapped)
     TRAINED.mark(wrapped)
     recompute(model, workload.recomputation)
     return wrapped.train()

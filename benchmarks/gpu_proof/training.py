@@ -8,12 +8,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from peft.tuners.lora import LoraLayer
 from torch import nn
 
 from benchmarks import workloads
 from benchmarks.counting import AllocatedBytes, Launches
 from benchmarks.gpu_proof.scale import Row, Scale, finish, free_memory, seconds_of
 from internvl_chat.contracts import UserError
+from internvl_chat.model.lora_sum import sum_in_place
 from internvl_chat.model.memory.recomputation import Recomputation, recompute
 from internvl_chat.planning.cards import GPUS, Rates
 from internvl_chat.planning.inspection import GIB
@@ -29,11 +31,16 @@ _PLANNED_KIND = "h100"
 
 @dataclass(frozen=True)
 class Way:
-    """How a step is taken: what is computed again, parts compiled or not, one caption a pass or all."""
+    """How a step is taken: what is computed again, parts compiled or not, one caption a pass or all.
+
+    Args:
+        lora_apart: product, scaling and sum of LoRA one by one, as PEFT has them.
+    """
 
     name: str
     again: Recomputation
     compiled: bool = False
+    lora_apart: bool = False
     one_a_pass: bool = False
 
 
@@ -60,6 +67,7 @@ def _ways(scale: Scale, model: nn.Module) -> list[Way]:
         Way("all layers computed again, one caption a pass", everything, one_a_pass=True),
         Way("the cheap and the ViT computed again", cheap),
         Way("nothing computed again", Recomputation()),
+        Way("default, LoRA's sum apart", planned, lora_apart=True),
     ]
     if scale.device.type == "cuda":
         ways.append(Way("all layers computed again, token-wise parts compiled", everything, compiled=True))
@@ -103,6 +111,10 @@ def _step(way: Way, model: nn.Module, optimizer: torch.optim.Optimizer, scale: S
     core: Any = model.get_base_model()  # type: ignore[operator]
     core.gradient_checkpointing_disable()
     recompute(core, way.again)
+    sum_in_place(model)
+    for module in model.modules() if way.lora_apart else ():
+        if isinstance(module, LoraLayer):
+            module.lora_variant.clear()
     token_wise = [
         part
         for layer in core.model.language_model.layers

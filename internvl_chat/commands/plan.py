@@ -2,8 +2,9 @@
 
 What is not given is chosen: samples a pass, checkpointing, ZeRO stage. A run that cannot fit is refused with the
 smallest change that makes it fit. A config.json is enough of a model; of the data only the annotations are read, and
-with --num_passes not even these. Times come from rates measured on one H200, scaled to other kinds; the plan prints
-them. The defaults are those of shell/internvl3.0/2nd_finetune/roiattention_ml.sh.
+with --num_passes not even these: before there is any, a plan is for as much as IntentVC has, and says so. Times come
+from rates measured on one H200, scaled to other kinds; the plan prints them. The defaults are those of
+shell/internvl3.0/2nd_finetune/roiattention_ml.sh.
 """
 
 from __future__ import annotations
@@ -11,12 +12,17 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-from internvl_chat.commands.options import add_json, add_meta, count, positive_int
+from internvl_chat.commands.options import DEFAULT_META, add_json, count, positive_int
 from internvl_chat.planning.cards import GPUS
 
-# Of IntentVC's captions, about 13 words each.
-_CAPTION_TOKENS = 20
+if TYPE_CHECKING:
+    from internvl_chat.planning.plan import Workload
+
+# Of IntentVC's training set: videos, captions of each, and tokens of a caption, about 13 words.
+_VIDEOS, _CAPTIONS, _CAPTION_TOKENS = 980, 5, 20
 
 
 def positive(text: str) -> float:
@@ -30,7 +36,7 @@ def positive(text: str) -> float:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--model", "--model_name_or_path", required=True, help="base model: folder or hub id")
-    add_meta(parser)
+    add("--meta", "--meta_path", type=Path, help=f"meta JSON (default: {DEFAULT_META}, where its data is there)")
     add("--num_passes", type=positive_int, help="prompts of an epoch, in place of the meta JSON")
     add("--captions_per_pass", type=count, default=0, help="answers sharing a prompt; 0 = all (default: %(default)s)")
     add("--min_num_frame", type=positive_int, default=32, help="fewest frames (default: %(default)s)")
@@ -59,34 +65,34 @@ def run(args: argparse.Namespace) -> int:
     from internvl_chat.data.records.record_questions import group_by_prompt
     from internvl_chat.model.loading import load_config, resolve_folder
     from internvl_chat.model.trainable import TrainablePart
-    from internvl_chat.planning.plan import Choices, Machine, Workload, plan_run
+    from internvl_chat.planning.plan import Choices, Machine, plan_run
     from internvl_chat.train.workload import ShownAmounts, recomputation_asked_for, workload_of
 
     if args.min_num_frame > args.max_num_frame:
         raise UserError(f"--min_num_frame {args.min_num_frame}: expected at most --max_num_frame {args.max_num_frame}")
     if args.batch_size < args.gpus:
         raise UserError(f"--batch_size {args.batch_size}: expected at least one sample for each of {args.gpus} GPUs")
-    if args.num_passes:
-        workload = Workload(
-            args.num_passes,
-            args.captions_per_pass or 5,
-            _CAPTION_TOKENS,
-            True,
-            args.min_num_frame,
-            args.max_num_frame,
-            args.num_train_epochs,
-            args.batch_size,
-        )
-    else:
-        samples = [sample for entry in load_meta(args.meta) for sample in read_samples(entry)]
-        workload = workload_of(
-            group_by_prompt(samples, args.captions_per_pass or None),
-            shown=ShownAmounts(
-                args.min_num_frame, args.max_num_frame, args.max_dynamic_patch, args.max_dynamic_patch > 1
-            ),
-            epochs=args.num_train_epochs,
-            batch_size=args.batch_size,
-        )
+    workload = _assumed(args, args.num_passes) if args.num_passes else None
+    if workload is None:
+        try:
+            samples = [sample for entry in load_meta(args.meta or DEFAULT_META) for sample in read_samples(entry)]
+        except UserError as error:
+            if args.meta:
+                raise
+            sys.stderr.write(
+                f"there is no data yet ({error}): the plan is for {_VIDEOS} videos with {_CAPTIONS} captions each, as "
+                "IntentVC has; --meta or --num_passes and --captions_per_pass say otherwise\n"
+            )
+            workload = _assumed(args, _VIDEOS)
+        else:
+            workload = workload_of(
+                group_by_prompt(samples, args.captions_per_pass or None),
+                shown=ShownAmounts(
+                    args.min_num_frame, args.max_num_frame, args.max_dynamic_patch, args.max_dynamic_patch > 1
+                ),
+                epochs=args.num_train_epochs,
+                batch_size=args.batch_size,
+            )
     machine = Machine(args.gpus, int((args.gpu_memory_gb or GPUS[args.gpu].memory_gib) * 2**30), args.gpu)
     config = load_config(resolve_folder(args.model))
     recomputed = recomputation_asked_for(args.grad_checkpoint, config.text_config.num_hidden_layers)
@@ -101,3 +107,19 @@ def run(args: argparse.Namespace) -> int:
     )
     sys.stdout.write(json.dumps(plan.as_dict(), indent=2) + "\n" if args.json else plan.as_text())
     return 0
+
+
+def _assumed(args: argparse.Namespace, passes: int) -> Workload:
+    """So many prompts of videos with boxes, as no data says otherwise."""
+    from internvl_chat.planning.plan import Workload
+
+    return Workload(
+        passes,
+        args.captions_per_pass or _CAPTIONS,
+        _CAPTION_TOKENS,
+        True,
+        args.min_num_frame,
+        args.max_num_frame,
+        args.num_train_epochs,
+        args.batch_size,
+    )

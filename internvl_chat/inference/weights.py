@@ -33,7 +33,9 @@ def load_weights(folder: Path, base_path: str | None, ranks: Ranks, keep_lora: b
     Raises:
         UserError: its weights, or those of its base, cannot be used.
     """
-    model = load_captioner(folder, base_path=base_path, dtype=ranks.dtype).to(ranks.device)
+    model = load_captioner(folder, base_path=base_path, dtype=ranks.dtype, device=ranks.device)
+    # What was trained comes on top, from files of its own.
+    model = model.to(ranks.device)
     if not isinstance(model, PeftModel):
         return model
     return model.get_base_model() if keep_lora else folded(model)

@@ -223,6 +223,7 @@ def load_base(
     num_tokens: int | None = None,
     image_token_id: int | None = None,
     modules: Iterable[str] = (),
+    device: torch.device | None = None,
 ) -> PreTrainedModel:
     """Load a base, in either layout, and add freshly initialised box adapters where it has none.
 
@@ -232,6 +233,7 @@ def load_base(
         image_size_px: side of the tiles it will see, if not the checkpoint's own.
         modules: of other controls that it is to have, see `with_modules`.
         num_tokens, image_token_id: of the tokenizer it will be used with, if it may have more than the checkpoint's.
+        device: see `load_weights`.
     Raises:
         UserError: nothing is there, it is of no known family, or its files are incomplete or do not fit each other.
     """
@@ -253,28 +255,41 @@ def load_base(
     config.base_model_name_or_path = str(folder.resolve()) if Path(model_path).is_dir() else model_path
     config.base_fingerprint = base_fingerprint(tensors, config)
     return load_weights(
-        folder, config, tensors, dtype=dtype, added_may_lack=True, attn_implementation=attn_implementation
+        folder,
+        config,
+        tensors,
+        dtype=dtype,
+        added_may_lack=True,
+        attn_implementation=attn_implementation,
+        device=device,
     )
 
 
 def load_captioner(
-    checkpoint: Path, *, base_path: str | None = None, dtype: torch.dtype = torch.bfloat16
+    checkpoint: Path,
+    *,
+    base_path: str | None = None,
+    dtype: torch.dtype = torch.bfloat16,
+    device: torch.device | None = None,
 ) -> PreTrainedModel | PeftModel:
     """Load a model for prediction, in eval mode: a training checkpoint on top of its base, or a complete model.
 
     Args:
         checkpoint: folder.
         base_path: where the base lies now, if it was moved since training.
+        device: see `load_weights`.
     Raises:
         UserError: the folder is no checkpoint, its base is not found, or the two do not fit.
     """
     config = own_config(load_config(checkpoint))
     if not is_training_checkpoint(checkpoint):
         family_of(config).parts.with_tile_side(config, None)
-        return load_weights(checkpoint, config, open_native(checkpoint, base_path), dtype=dtype).eval()
+        return load_weights(checkpoint, config, open_native(checkpoint, base_path), dtype=dtype, device=device).eval()
 
     base = base_of(checkpoint, config, base_path)
-    model: PreTrainedModel | PeftModel = load_weights(base, config, open_native(base), dtype=dtype, added_may_lack=True)
+    model: PreTrainedModel | PeftModel = load_weights(
+        base, config, open_native(base), dtype=dtype, added_may_lack=True, device=device
+    )
     if (checkpoint / LORA_CONFIG_NAME).is_file():
         open_safetensors(checkpoint / LORA_WEIGHTS_NAME)  # its header names a missing or broken file before PEFT does
         model = PeftModel.from_pretrained(model, str(checkpoint), autocast_adapter_dtype=False)

@@ -19,6 +19,7 @@ from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, StrictDataclassError
 from transformers import AutoConfig, GenerationConfig, PreTrainedConfig, PreTrainedModel
 from transformers import initialization as init
+from transformers.integrations import is_deepspeed_zero3_enabled
 from transformers.modeling_utils import set_zero3_state
 from transformers.utils import logging as hf_logging
 
@@ -160,13 +161,16 @@ def load_weights(
     dtype: torch.dtype,
     added_may_lack: bool = False,
     attn_implementation: str | None = None,
+    device: torch.device | None = None,
     **settings: Any,
 ) -> PreTrainedModel:
     """Build the model of `config` from the native `tensors` of `folder`, one tensor at a time.
 
     Args:
         added_may_lack: added modules that the files do not have are initialised.
-        settings: of transformers' `from_pretrained`, such as where the weights go and how they are quantized.
+        device: where each tensor goes as it is read: the ranks of a machine never hold whole models in its memory.
+            None is the CPU. Under ZeRO-3 DeepSpeed has a place of its own for each rank's share.
+        settings: of transformers' `from_pretrained`, such as how the weights are quantized.
     Raises:
         UserError: tensors are missing, unknown, or of another shape than the configuration says.
     """
@@ -177,6 +181,8 @@ def load_weights(
     expected = expected_shapes(config)
     _fit_tables(tensors, config, expected)
     _check_fit(tensors, expected, folder, config, tied, added_may_lack)
+    if device is not None and device.type != "cpu" and not is_deepspeed_zero3_enabled():
+        settings["device_map"] = {"": device}
     with _without_load_report():
         model = family_of(config).model.Captioner.from_pretrained(
             None, config=config, state_dict=tensors, dtype=dtype, attn_implementation=attn_implementation, **settings

@@ -10,6 +10,7 @@ Bytes are those that autograd keeps for the backward pass, tensor by tensor, plu
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
@@ -139,6 +140,12 @@ class Footprint:
     @property
     def _trains_head(self) -> bool:
         return self._trains_llm or self.trained.unfreeze_lm_head or len(self.trained.new_tokens) > 0
+
+    def pixel_bytes(self, tiles: int) -> int:
+        """Of so many tiles as they come to the device, a byte a colour."""
+        side = self.config.vision_config.patch_size
+        area = side * side if isinstance(side, int) else math.prod(side)
+        return 3 * tiles * self.tower.patches * area
 
     def kept_bytes(self, shape: PassShape, again: Recomputation) -> dict[str, int]:
         """Bytes of activations that stay from the forward to the backward pass, by part.

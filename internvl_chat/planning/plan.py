@@ -214,11 +214,13 @@ class _Planner:
         mean = self.shape(workload, (min(workload.min_frames, settings.frames) + settings.frames) / 2, 1)
         seconds = pass_seconds(self.footprint, mean, settings.recomputation, machine.rates)
         passes_a_gpu = max(1, workload.batch_size // machine.gpus)
+        # The trainer brings all passes of a step to the device before the first.
+        pixels = {"pixels of a step": self.footprint.pixel_bytes(passes_a_gpu * settings.frames)}
         return RunPlan(
             settings,
             machine,
             most.tokens // settings.micro_batch,
-            self.state_bytes(settings.zero_stage, machine.gpus),
+            self.state_bytes(settings.zero_stage, machine.gpus) | pixels,
             self.footprint.kept_bytes(most, settings.recomputation),
             self.footprint.passing_bytes(most, settings.recomputation),
             self.footprint.flops(mean),

@@ -22,8 +22,8 @@ _RESIDUAL = (6, 6)
 _GATED = (10, 18)
 # Dropout with a mask of a byte, of what a LoRA matrix is given.
 _DROPOUT = (5, 5)
-# What LoRA gives is scaled and added to what the frozen matrix gives.
-_LORA_OUTPUT = (10, 4)
+# LoRA's product is added onto what the frozen matrix gives, which it reads.
+_LORA_OUTPUT = (2, 0)
 # Gradients with respect to a matrix' input, where they meet.
 _MEETING = 6
 # Rotary positions and copies between layouts, of queries and keys.

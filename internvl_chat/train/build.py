@@ -31,10 +31,9 @@ from internvl_chat.data.training_set.dataset import CaptionDataset
 from internvl_chat.families import family_in, family_of, read_config_file
 from internvl_chat.inference.generation import caption_plainly
 from internvl_chat.inference.requests import Viewpoint
-from internvl_chat.model.checkpoint import (
-    load_base,
-)
+from internvl_chat.model.checkpoint import load_base
 from internvl_chat.model.loading import own_config, resolve_folder
+from internvl_chat.model.lora_sum import sum_in_place
 from internvl_chat.model.memory.recomputation import Recomputation, recompute
 from internvl_chat.model.shared_prefix import use_shared_prefix_attention
 from internvl_chat.model.stochastic_depth import use_stochastic_depth
@@ -148,8 +147,13 @@ def build_model(
     recomputation: Recomputation | None = None,
     modules: Iterable[str] = (),
     new_tokens: range = range(0),
+    device: torch.device | None = None,
 ) -> tuple[torch.nn.Module, TrainablePart]:
-    """The base with LoRA and with what controls need, for a tokenizer and a tile size, and what of it is trained."""
+    """The base with LoRA and with what controls need, for a tokenizer and a tile size, and what of it is trained.
+
+    Args:
+        device: where the weights are read to; under ZeRO-3 they go where DeepSpeed has each rank's share.
+    """
     model = load_base(
         args.model_name_or_path,
         num_adapter_layers=args.num_adapter_layers,
@@ -159,6 +163,7 @@ def build_model(
         num_tokens=len(tokenizer) if tokenizer else None,
         image_token_id=_image_token_id(tokenizer, args) if tokenizer else None,
         modules=modules,
+        device=device,
     )
     model.config.use_cache = False
     use_shared_prefix_attention(model)
@@ -169,6 +174,7 @@ def build_model(
     if lora is not None:
         # ZeRO-3 wants one dtype, so LoRA's matrices stay in the model's.
         wrapped = get_peft_model(model, lora, autocast_adapter_dtype=False)
+        sum_in_place(wrapped)
     if tokenizer and any(map(trained.trains_rows, dict(wrapped.named_parameters()))):
         logger.warning(
             "%d tokens are new to %s, such as %s: their rows of the embeddings and the output layer are trained, too",

@@ -9,6 +9,7 @@ import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -175,16 +176,17 @@ def settle_recomputation(
         samples_a_pass = max(1, math.ceil(run.data.max_packed_tokens / longest))
     machine = Machine(args.world_size, memory_bytes(), gpu_kind() or _ANY_KIND)
     stage = max(1, zero_stage(args.deepspeed))
+    planned = partial(
+        plan_run,
+        config,
+        trained,
+        model_args.num_adapter_layers,
+        workload,
+        machine,
+        lora_dropout=model_args.lora_dropout,
+    )
     try:
-        plan = plan_run(
-            config,
-            trained,
-            model_args.num_adapter_layers,
-            workload,
-            machine,
-            Choices(samples_a_pass, wanted, stage),
-            lora_dropout=model_args.lora_dropout,
-        )
+        plan = planned(Choices(samples_a_pass, wanted, stage))
     except UserError as error:
         # The estimate is of GPUs that hold everything; what is short of memory, or offloads, does best to save it.
         if not torch.cuda.is_available() or offloads(args.deepspeed):
@@ -193,4 +195,14 @@ def settle_recomputation(
             raise
         logger.warning("%s. Going on, since --grad_checkpoint %s was asked for", error, model_args.grad_checkpoint)
         return wanted
-    return plan.settings.recomputation
+    again = plan.settings.recomputation
+    # The stage is the user's word, since checkpoints go on under their own stage alone; one that costs less is named.
+    least = planned(Choices(samples_a_pass, again)).settings.zero_stage
+    if least < stage and args.world_size > 1 and torch.cuda.is_available() and not offloads(args.deepspeed):
+        logger.info(
+            "ZeRO-%d fits, too, and sends less between GPUs than ZeRO-%d: --deepspeed %s",
+            least,
+            stage,
+            f"shell/deepspeed/zero_stage{least}_config.json",
+        )
+    return again

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import weakref
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from transformers.core_model_loading import GLOBAL_WORKERS
 
 from internvl_chat.contracts import UserError
 from internvl_chat.model.checkpoint import load_base, load_captioner
+from internvl_chat.model.conversion.weight_files import LazyTensor
 from internvl_chat.model.families.internvl.parts import resize_positions
 from internvl_chat.model.trainable import TrainablePart
 from internvl_chat.planning.inspection import inspect_checkpoint
@@ -32,6 +35,30 @@ def test_bin_files_and_shards_of_them(tmp_path: Path) -> None:
     (tmp_path / "one" / "pytorch_model-2.bin").write_bytes(b"no tensors here")
     with pytest.raises(UserError, match=r"pytorch_model-2\.bin: is cut off or no file of tensors"):
         load_captioner(tmp_path / "one")
+
+
+def test_tensors_go_to_their_device_one_by_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A device without memory stands for a GPU: what is left is what each rank holds of the host's memory."""
+    original = write_checkpoint(tmp_path / "base", "qwen2")
+    alive: dict[int, int] = {}
+    most: list[int] = [0]
+    indexed = LazyTensor.__getitem__
+
+    def watched(lazy: LazyTensor, index: object) -> torch.Tensor:
+        tensor = indexed(lazy, index).clone()
+        alive[id(tensor)] = tensor.nbytes
+        weakref.finalize(tensor, alive.pop, id(tensor))
+        most[0] = max(most[0], sum(alive.values()))
+        return tensor
+
+    monkeypatch.setattr(LazyTensor, "__getitem__", watched)
+    model = load_captioner(tmp_path / "base", dtype=torch.float32, device=torch.device("meta"))
+    read = [p for p in model.parameters() if p.device.type == "meta"]
+    assert sum(p.nbytes for p in read) == sum(w.nbytes for w in original.w.values())
+    assert not alive
+    # As many are read at a time as transformers has threads.
+    largest = sorted((w.nbytes for w in original.w.values()), reverse=True)
+    assert 0 < most[0] <= sum(largest[:GLOBAL_WORKERS])
 
 
 def test_missing_output_layer_shares_the_embeddings(tmp_path: Path) -> None:

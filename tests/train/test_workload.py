@@ -12,10 +12,11 @@ from internvl_chat.contracts import Sample, Turn, UserError
 from internvl_chat.model.loading import load_config
 from internvl_chat.model.memory.recomputation import Recomputation
 from internvl_chat.train import workload
+from internvl_chat.train.arguments import FinetuneArguments
 from internvl_chat.train.build import trainable_part
 from internvl_chat.train.finetune_w_bboxes_ml import parse_arguments
 from internvl_chat.train.workload import settle_recomputation
-from tests.train.conftest import BASE_MODEL
+from tests.train.conftest import BASE_MODEL, REPOSITORY
 
 
 @pytest.mark.parametrize(("flag", "layers"), [("False", 0), ("1", 1), ("auto", None)])
@@ -37,3 +38,23 @@ def test_an_estimate_refuses_what_it_chooses_itself_and_warns_of_what_was_asked_
     with caplog.at_level(logging.WARNING):
         assert settle_recomputation(*asked) == Recomputation.of_layers(layers)
     assert "the run does not fit" in caplog.text and f"--grad_checkpoint {flag} was asked for" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"), [("zero_stage3_config.json", True), ("shell/deepspeed/zero_stage1_config.json", False)]
+)
+def test_a_stage_that_sends_less_is_named_where_it_fits(
+    settings: str, named: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    given = f"--model_name_or_path {BASE_MODEL} --meta_path m --output_dir {tmp_path} --grad_checkpoint auto"
+    run = parse_arguments(given.split())
+    run.training.deepspeed = str(REPOSITORY / settings)
+    config = load_config(BASE_MODEL)
+    sample = Sample("a", (Turn("human", "<video>"), Turn("gpt", "A disc.")), "here:1", video_path=tmp_path)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(FinetuneArguments, "world_size", 4)
+    monkeypatch.setattr(workload, "memory_bytes", lambda: 80 * 2**30)
+    monkeypatch.setattr(workload, "gpu_kind", lambda: None)
+    with caplog.at_level(logging.INFO):
+        settle_recomputation(run, run.prompt_config(25), config, trainable_part(run.model, config), [[sample]])
+    assert ("--deepspeed shell/deepspeed/zero_stage1_config.json" in caplog.text) == named
