@@ -67,6 +67,8 @@ class RecordReader:
         self.boxes_root = boxes_root
         self.confined_to = None if allow_outside_root else Path(os.path.realpath(root))
         self._real_folders: dict[str, str] = {}
+        # Of the names that were found good: several records are about one video.
+        self._paths: dict[str, Path] = {}
 
     def read(self, record: Any, source: str) -> Sample:
         """The sample of a record.
@@ -140,6 +142,8 @@ class RecordReader:
 
     def _path(self, value: Any, key: str, source: str) -> Path:
         name = _text(value, key, source)
+        if name in self._paths:
+            return self._paths[name]
         parts = PurePath(name).parts
         if not parts or "\0" in name:
             raise UserError(f"{source}: {key!r} is {_shown(name)}: expected a path relative to the dataset's root")
@@ -149,7 +153,12 @@ class RecordReader:
             )
         if len(name.encode()) > MAX_PATH_BYTES or max(len(part.encode()) for part in parts) > MAX_NAME_BYTES:
             raise UserError(f"{source}: {key!r} is {_shown(name)}: is too long for a path")
-        path = self.root / name
+        path = self._paths[name] = self._confined(name, key, source)
+        return path
+
+    def _confined(self, name: str, key: str, source: str) -> Path:
+        """The path of a name, which does not leave the root unless that is allowed."""
+        path, parts = self.root / name, PurePath(name).parts
         if self.confined_to is None:
             return path
         way_out = "keep files under the root, or set 'allow_outside_root' in the meta JSON"
