@@ -23,7 +23,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from benchmarks.counting import AllocatedBytes, MovedBytes
 from benchmarks.workloads import LORA_DROPOUT, TRAINED, W2, Workload, config_of, lora_config, shared_batch
 from internvl_chat.model.families.internvl import IntentVCNetForConditionalGeneration
-from internvl_chat.model.lora_sum import sum_in_place
+from internvl_chat.model.memory.lora_sum import sum_in_place
 from internvl_chat.model.memory.recomputation import Recomputation, recompute
 from internvl_chat.model.shared_prefix import use_shared_prefix_attention
 from internvl_chat.planning.footprint import Footprint

@@ -39,6 +39,34 @@ from internvl_chat.data.media.video import read_frames, read_header, stream_fram
 
 NUM_FRAMES, FRAMES_SHOWN, TILE_PX, REPEATS = 300, 40, 448, 7
 WORKERS, GPU_SECONDS_A_PASS = 8, 1.5
+BASELINE, OURS, AS_UINT8 = "decord + PIL + torchvision", "frames one by one", "frames one by one, left as uint8"
+
+
+def report(times: dict[str, list[tuple[float, float]]], levels: torch.Tensor) -> None:
+    """Print what each way took, CPU and clock seconds of every repeat, and how far pixels are from the baseline's."""
+    cpu_s = {way: statistics.median(cpu for cpu, _ in pairs) for way, pairs in times.items()}
+    clock_s = {way: statistics.median(clock for _, clock in pairs) for way, pairs in times.items()}
+    write = sys.stdout.write
+    write("| way | CPU ms | clock ms | times faster (CPU) |\n|---|---|---|---|\n")
+    for way in times:
+        write(f"| {way} | {1000 * cpu_s[way]:.0f} | {1000 * clock_s[way]:.0f} | {cpu_s[BASELINE] / cpu_s[way]:.2f} |\n")
+    write(
+        f"\nPixels against PIL's: mean difference {levels.mean():.4f} of 255 levels, largest {levels.max():.0f}, "
+        f"{(levels > 0).float().mean():.2%} differ\n"
+    )
+    ours = cpu_s[OURS]
+    a_second = WORKERS / ours
+    write(
+        f"{WORKERS} workers, a core each: {WORKERS} / {ours:.3f} s = {a_second:.1f} passes a second; a GPU at "
+        f"{GPU_SECONDS_A_PASS} s a pass takes {1 / GPU_SECONDS_A_PASS:.2f}: "
+        f"{a_second * GPU_SECONDS_A_PASS:.0f} GPUs are fed\n"
+    )
+    packages = ", ".join(f"{p} {version(p)}" for p in ("av", "decord", "pillow", "torchvision", "torch"))
+    write(f"{time.strftime('%Y-%m-%d')}; {packages}\n")
+    ratio = cpu_s[BASELINE] / ours
+    result = {"baseline_seconds": cpu_s[BASELINE], "seconds": ours, "ratio": ratio}
+    result |= {"uint8_ratio": cpu_s[BASELINE] / cpu_s[AS_UINT8]}
+    write(json.dumps({key: round(value, 4) for key, value in result.items()}) + "\n")
 
 
 def main() -> int:
@@ -87,10 +115,10 @@ def main() -> int:
             return normalise(tiles), boxes()
 
         ways: dict[str, Callable[[], Any]] = {
-            "decord + PIL + torchvision": baseline,
-            "frames one by one": streamed,
+            BASELINE: baseline,
+            OURS: streamed,
             "all frames first": at_once,
-            "frames one by one, left as uint8": uint8_tiles,
+            AS_UINT8: uint8_tiles,
             "from the frame cache": cached,
         }
         times: dict[str, list[tuple[float, float]]] = {way: [] for way in ways}
@@ -103,30 +131,7 @@ def main() -> int:
         std = torch.tensor(IMAGENET_STD)[:, None, None]
         levels = ((streamed()[0] - baseline()[0]) * std * 255).round().abs()
 
-    cpu_s = {way: statistics.median(cpu for cpu, _ in pairs) for way, pairs in times.items()}
-    clock_s = {way: statistics.median(clock for _, clock in pairs) for way, pairs in times.items()}
-    first = "decord + PIL + torchvision"
-    write = sys.stdout.write
-    write("| way | CPU ms | clock ms | times faster (CPU) |\n|---|---|---|---|\n")
-    for way in ways:
-        write(f"| {way} | {1000 * cpu_s[way]:.0f} | {1000 * clock_s[way]:.0f} | {cpu_s[first] / cpu_s[way]:.2f} |\n")
-    write(
-        f"\nPixels against PIL's: mean difference {levels.mean():.4f} of 255 levels, largest {levels.max():.0f}, "
-        f"{(levels > 0).float().mean():.2%} differ\n"
-    )
-    ours = cpu_s["frames one by one"]
-    a_second = WORKERS / ours
-    write(
-        f"{WORKERS} workers, a core each: {WORKERS} / {ours:.3f} s = {a_second:.1f} passes a second; a GPU at "
-        f"{GPU_SECONDS_A_PASS} s a pass takes {1 / GPU_SECONDS_A_PASS:.2f}: "
-        f"{a_second * GPU_SECONDS_A_PASS:.0f} GPUs are fed\n"
-    )
-    packages = ", ".join(f"{p} {version(p)}" for p in ("av", "decord", "pillow", "torchvision", "torch"))
-    write(f"{time.strftime('%Y-%m-%d')}; {packages}\n")
-    ratio = cpu_s[first] / ours
-    result = {"baseline_seconds": cpu_s[first], "seconds": ours, "ratio": ratio}
-    result |= {"uint8_ratio": cpu_s[first] / cpu_s["frames one by one, left as uint8"]}
-    write(json.dumps({key: round(value, 4) for key, value in result.items()}) + "\n")
+    report(times, levels)
     return 0
 
 

@@ -25,8 +25,8 @@ import numpy as np
 from internvl_chat.inference.video_captions.caption_files import FAILURES_NAME
 from internvl_chat.inference.video_captions.clips_shown import DEFAULT_QUESTION
 from internvl_chat.inference.video_captions.run_videos import CAPTIONS_NAME, PROGRESS_NAME
-from quickstart.shape_videos import write_labels, write_videos
 from quickstart.steps import REPOSITORY, launch, run
+from quickstart.synthetic.shape_videos import write_labels, write_videos
 
 TRAIN_VIDEOS, HELD_OUT, MAX_STEPS = 600, 95, 200
 BASE = REPOSITORY / "quickstart" / "video_base"

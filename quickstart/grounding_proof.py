@@ -17,7 +17,7 @@ from pathlib import Path
 
 from internvl_chat.files import write_jsonl
 from quickstart.steps import BASE_MODEL, REPOSITORY, answer_stills, detection_scores, launch
-from quickstart.stills import write_stills
+from quickstart.synthetic.stills import write_stills
 
 TRAIN_PICTURES, VAL_PICTURES, MAX_STEPS = 6000, 200, 1200
 SCRIPT = "shell/internvl3.0/2nd_finetune/internvl3_1b_dynamic_res_2nd_finetune_{recipe}.sh"

@@ -25,7 +25,7 @@ from quickstart.steps import (
     make_shapes,
     measure_control,
 )
-from quickstart.stills import write_stills
+from quickstart.synthetic.stills import write_stills
 
 VAL_PICTURES, MAX_STEPS = 200, 800
 # A clip has five captions and two ids, and all captions of an id share a pass: as many passes as there are pictures.

@@ -19,8 +19,8 @@ from pathlib import Path
 
 from internvl_chat.files import read_json, write_json
 from internvl_chat.steps import run
-from quickstart.sequences import LENGTH, write_clips, write_texts
 from quickstart.steps import BASE_MODEL, REPOSITORY, launch
+from quickstart.synthetic.sequences import LENGTH, write_clips, write_texts
 
 CLIPS, QUESTIONS, TEXTS, HELD_OUT, MAX_STEPS = 200, 4, 4000, 300, 1200
 SEEDS = (0, 1, 2)

@@ -17,7 +17,7 @@ from pathlib import Path
 from internvl_chat.inference.chat import Chat
 from internvl_chat.steps import REPOSITORY, run
 from quickstart.steps import cpu_ranks
-from quickstart.stills import QUESTION, write_stills
+from quickstart.synthetic.stills import QUESTION, write_stills
 from tests.families import write_family
 from tests.helpers import TILE_PX
 from tests.minicpmv import write_minicpmv

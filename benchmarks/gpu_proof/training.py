@@ -15,7 +15,7 @@ from benchmarks import workloads
 from benchmarks.counting import AllocatedBytes, Launches
 from benchmarks.gpu_proof.scale import Row, Scale, finish, free_memory, seconds_of
 from internvl_chat.contracts import UserError
-from internvl_chat.model.lora_sum import sum_in_place
+from internvl_chat.model.memory.lora_sum import sum_in_place
 from internvl_chat.model.memory.recomputation import Recomputation, recompute
 from internvl_chat.planning.cards import GPUS, Rates
 from internvl_chat.planning.inspection import GIB

@@ -33,7 +33,7 @@ from internvl_chat.inference.generation import caption_plainly
 from internvl_chat.inference.requests import Viewpoint
 from internvl_chat.model.checkpoint import load_base
 from internvl_chat.model.loading import own_config, resolve_folder
-from internvl_chat.model.lora_sum import sum_in_place
+from internvl_chat.model.memory.lora_sum import sum_in_place
 from internvl_chat.model.memory.recomputation import Recomputation, recompute
 from internvl_chat.model.shared_prefix import use_shared_prefix_attention
 from internvl_chat.model.stochastic_depth import use_stochastic_depth

@@ -199,16 +199,8 @@ def train(run: RunArguments) -> None:
     part = trainable_part(model_args, config, new_tokens)
     # The rank with the least memory decides: layers that differ would gather weights in different orders.
     recomputation = max(found_by_ranks(lambda: settle_recomputation(run, prompt_config, config, part, dataset.passes)))
-    model, trained = build_model(
-        model_args,
-        dtype,
-        tokenizer,
-        run.prompt.force_image_size,
-        recomputation,
-        prompt_config.modules,
-        new_tokens,
-        args.device,
-    )
+    wanted = (prompt_config.modules, new_tokens, args.device)
+    model, trained = build_model(model_args, dtype, tokenizer, run.prompt.force_image_size, recomputation, *wanted)
     footprint = Footprint(model.config, trained, model_args.num_adapter_layers, model_args.lora_dropout, dtype.itemsize)
     trainer = BoxCaptionTrainer(
         model=model,

@@ -10,8 +10,8 @@ import pytest
 
 from internvl_chat.__main__ import main
 from quickstart.caption_proof import BASE, outcome, write_broken
-from quickstart.pretrain_video_base import QUESTIONS, listed
-from quickstart.shape_videos import caption_of, draw_video, write_videos
+from quickstart.pretraining.video_base import QUESTIONS, listed
+from quickstart.synthetic.shape_videos import caption_of, draw_video, write_videos
 
 pytestmark = pytest.mark.process
 

@@ -1,4 +1,4 @@
-"""Two ranks, killed in the middle: the miniature of benchmarks/kill_prediction.py."""
+"""Two ranks, killed in the middle: the miniature of benchmarks/kills/prediction.py."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import eval_const
-from benchmarks.kill_prediction import FINAL_FILES, finished_captions, kill_after, start
+from benchmarks.kills.prediction import FINAL_FILES, finished_captions, kill_after, start
 from internvl_chat.data.records.annotations import DatasetEntry
 
 pytestmark = pytest.mark.process

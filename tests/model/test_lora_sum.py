@@ -11,7 +11,7 @@ from peft import LoraConfig, get_peft_model
 from torch import nn
 
 from benchmarks.counting import Launches
-from internvl_chat.model.lora_sum import _AddedProduct, sum_in_place
+from internvl_chat.model.memory.lora_sum import _AddedProduct, sum_in_place
 
 INPUTS, OUTPUTS, RANK, ROWS = 6, 10, 3, (2, 5)
 

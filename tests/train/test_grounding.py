@@ -11,7 +11,7 @@ from internvl_chat.__main__ import main
 from internvl_chat.inference.chat import Chat
 from internvl_chat.train.finetune_w_bboxes_ml import parse_arguments, train
 from quickstart.grounding_proof import RECIPES, TINY_FLAGS
-from quickstart.stills import QUESTION, write_stills
+from quickstart.synthetic.stills import QUESTION, write_stills
 from tests.train.conftest import BASE_MODEL
 
 pytestmark = pytest.mark.process

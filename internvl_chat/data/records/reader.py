@@ -67,8 +67,7 @@ class RecordReader:
         self.boxes_root = boxes_root
         self.confined_to = None if allow_outside_root else Path(os.path.realpath(root))
         self._real_folders: dict[str, str] = {}
-        # Of the names that were found good: several records are about one video.
-        self._paths: dict[str, Path] = {}
+        self._paths: dict[str, Path] = {}  # found good before: several records are about one video
 
     def read(self, record: Any, source: str) -> Sample:
         """The sample of a record.
@@ -142,8 +141,11 @@ class RecordReader:
 
     def _path(self, value: Any, key: str, source: str) -> Path:
         name = _text(value, key, source)
-        if name in self._paths:
-            return self._paths[name]
+        if name not in self._paths:
+            self._paths[name] = self._path_of(name, key, source)
+        return self._paths[name]
+
+    def _path_of(self, name: str, key: str, source: str) -> Path:
         parts = PurePath(name).parts
         if not parts or "\0" in name:
             raise UserError(f"{source}: {key!r} is {_shown(name)}: expected a path relative to the dataset's root")
@@ -153,12 +155,7 @@ class RecordReader:
             )
         if len(name.encode()) > MAX_PATH_BYTES or max(len(part.encode()) for part in parts) > MAX_NAME_BYTES:
             raise UserError(f"{source}: {key!r} is {_shown(name)}: is too long for a path")
-        path = self._paths[name] = self._confined(name, key, source)
-        return path
-
-    def _confined(self, name: str, key: str, source: str) -> Path:
-        """The path of a name, which does not leave the root unless that is allowed."""
-        path, parts = self.root / name, PurePath(name).parts
+        path = self.root / name
         if self.confined_to is None:
             return path
         way_out = "keep files under the root, or set 'allow_outside_root' in the meta JSON"
@@ -167,29 +164,26 @@ class RecordReader:
             raise UserError(f"{source}: {key!r} is {_shown(name)}: expected a path relative to the root: '{inside}'")
         if ".." in parts or PurePath(name).is_absolute():
             raise UserError(f"{source}: {key!r} is {_shown(name)}: leaves the dataset's root; {way_out}")
-        if not self._real_path(path).is_relative_to(self.confined_to):
+        if self._leads_out(path):
             raise UserError(f"{source}: {key!r} is {_shown(name)}: a link leads out of the dataset's root; {way_out}")
         return path
 
-    def _real_path(self, path: Path) -> Path:
+    def _leads_out(self, path: Path) -> bool:
         folder = str(path.parent)
         if folder not in self._real_folders:
             self._real_folders[folder] = os.path.realpath(folder)
-        real = os.path.join(self._real_folders[folder], path.name)
-        return Path(os.path.realpath(real) if os.path.islink(real) else real)
+        real = Path(self._real_folders[folder], path.name)
+        real = real.resolve() if real.is_symlink() else real
+        return self.confined_to is not None and not real.is_relative_to(self.confined_to)
 
     def _tracks_beside(self, video_path: Path, turns: Sequence[Turn], source: str) -> tuple[Track, ...]:
         """The npy beside the video; also where it is missing but the question or a box text there calls for it."""
-        is_inside = video_path.is_relative_to(self.root)
-        path = boxes_path_of(video_path, self.root, self.boxes_root if is_inside else None)
+        in_root = self.boxes_root if video_path.is_relative_to(self.root) else None
+        path = boxes_path_of(video_path, self.root, in_root)
         is_asked_for = any(turn.controls for turn in turns)
         if not (path.is_file() or is_asked_for or video_path.with_name(BOX_TEXT_NAME).is_file()):
             return ()
-        if (
-            self.confined_to is not None
-            and self.boxes_root is None
-            and not self._real_path(path).is_relative_to(self.confined_to)
-        ):
+        if self.boxes_root is None and self._leads_out(path):
             raise UserError(f"{source}: {path}: a link leads out of the dataset's root")
         name = check_name(object_name_of(category_of(video_path.stem), self.object_names), source)
         return (TrackFile(name, path),)
@@ -229,11 +223,10 @@ def _read_turns(conversations: Any, source: str) -> tuple[Turn, ...]:
 
 def _with_image_placeholder(turns: tuple[Turn, ...]) -> tuple[Turn, ...]:
     """A record with one image may leave its placeholder out: the image then comes before the first question."""
-    if any(IMAGE_PLACEHOLDER in turn.text for turn in turns if turn.speaker == "human"):
+    asked = [turn for turn in turns if turn.speaker == "human"]
+    if not asked or any(IMAGE_PLACEHOLDER in turn.text for turn in asked):
         return turns
-    first = next((i for i, turn in enumerate(turns) if turn.speaker == "human"), None)
-    if first is None:
-        return turns
+    first = turns.index(asked[0])
     with_image = replace(turns[first], text=f"{IMAGE_PLACEHOLDER}\n{turns[first].text}")
     return (*turns[:first], with_image, *turns[first + 1 :])
 
@@ -303,8 +296,7 @@ def _read_track(track: Any, of_images: bool, size_px: tuple[int, int] | None, so
     corners = _read_boxes(rows, source)
     if order == "xywh":
         corners[:, 2:] += corners[:, :2]
-    if unit == "thousandths":
-        corners /= BOX_SCALE
+    corners /= BOX_SCALE if unit == "thousandths" else 1
     absent = track.get("absent", [])
     if not isinstance(absent, list) or not all(type(v) is int and 0 <= v < 1e9 for v in absent):
         raise UserError(f"{source}: 'absent' is {_shown(absent)}: expected a list of frame numbers from 0")

@@ -1,7 +1,7 @@
 """Kill prediction on two ranks at random moments, 20 times, and compare its files with those of an undisturbed run.
 
-    python benchmarks/kill_prediction.py            # about six minutes on two CPU cores
-    python benchmarks/kill_prediction.py --kills 3 --clips 24
+    python -m benchmarks.kills.prediction            # about six minutes on two CPU cores
+    python -m benchmarks.kills.prediction --kills 3 --clips 24
 
 Every other kill hits all processes at once, the others one rank alone, which makes torchrun end the rest; both are
 SIGKILL. The model is the quickstart's tiny base with box adapters of random weights. Prints one line a kill; the last
@@ -22,7 +22,7 @@ from pathlib import Path
 
 import psutil
 
-REPOSITORY = Path(__file__).resolve().parent.parent
+REPOSITORY = Path(__file__).resolve().parents[2]
 ENTRY = "eval_const.py"
 FINAL_FILES = (
     "result_public.json",

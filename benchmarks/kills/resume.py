@@ -1,6 +1,6 @@
 """Kill a training run at random points, many times, and see that nothing is lost and nothing changes.
 
-    python benchmarks/kill_resume.py --kills 20
+    python -m benchmarks.kills.resume --kills 20
 
 Trains the quickstart's tiny base with the shell script on two CPU ranks, once undisturbed and once killed (SIGKILL, all
 processes) again and again; every start has another number of loader workers. The losses of all steps and the final
@@ -22,7 +22,7 @@ from pathlib import Path
 import psutil
 from safetensors.torch import load_file
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = "shell/internvl3.0/2nd_finetune/roiattention_ml.sh"
 STEPS = 12
 FLAGS = (

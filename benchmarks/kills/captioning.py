@@ -1,7 +1,7 @@
 """Kill caption-videos on two ranks at random moments, 20 times, and compare its files with those of an undisturbed run.
 
-    python -m benchmarks.kill_captioning
-    python -m benchmarks.kill_captioning --kills 3
+    python -m benchmarks.kills.captioning
+    python -m benchmarks.kills.captioning --kills 3
 
 Every other kill hits all processes at once, the others one rank alone, which makes torchrun end the rest; both are
 SIGKILL. The model is the tiny base of the caption proof. Prints one line a kill; the last line says whether captions,
@@ -18,9 +18,9 @@ from pathlib import Path
 
 import psutil
 
-from benchmarks.kill_prediction import REPOSITORY, kill_again_and_again, start
+from benchmarks.kills.prediction import REPOSITORY, kill_again_and_again, start
 from quickstart.caption_proof import write_broken
-from quickstart.shape_videos import write_videos
+from quickstart.synthetic.shape_videos import write_videos
 
 ENTRY = ("-m", "internvl_chat", "caption-videos")
 SETTINGS = "--max_new_tokens 24 --batch_tokens 200 --num_workers 0 --txt --layout cogvideox".split()

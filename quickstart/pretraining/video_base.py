@@ -1,8 +1,8 @@
 """Recipe of the caption proof's base: a tiny CogVLM2-Video that names the moving shape of a video in three words.
 
-    python -m quickstart.pretrain_video_base --output_dir quickstart/video_base
+    python -m quickstart.pretraining.video_base --output_dir quickstart/video_base
 
-As for the other base (`pretrain_base`), two heads that are thrown away afterwards ask for more than the next token: the
+As for the other base (`base`), two heads that are thrown away afterwards ask for more than the next token: the
 tower's patches which coloured shape they show, and the language model's frame tokens, half-way up, how it moves. The
 clips are rendered on the fly and never repeat; no sentence is among the answers, which is what the proof teaches.
 """
@@ -29,7 +29,7 @@ from internvl_chat.data.synthetic.shapes import COLOURS, MOTIONS, NUM_FRAMES, SH
 from internvl_chat.families.clip_frames import frame_pixels
 from internvl_chat.model.families.cogvlm2_video import CogVLM2VideoConfig, CogVLM2VideoForConditionalGeneration
 from internvl_chat.model.families.cogvlm2_video.parts import prompt_settings
-from quickstart.pretraining import (
+from quickstart.pretraining.heads import (
     INITIALIZER_RANGE,
     HeadsTrainer,
     byte_pairs,
@@ -38,7 +38,7 @@ from quickstart.pretraining import (
     looks_of,
     motion_of,
 )
-from quickstart.shape_videos import draw_video, in_square
+from quickstart.synthetic.shape_videos import draw_video, in_square
 
 SIDE_PX, PATCH_PX = 60, 10
 GRID = SIDE_PX // PATCH_PX

@@ -1,0 +1,1 @@
+"""What the proofs are about: made-up pictures, clips and texts whose truth is known."""
