@@ -11,22 +11,48 @@ from internvl_chat.scoring.significance import Interval, share_interval
 
 DEFAULT_LETTERS = "ABCDE"
 
-# An option as prompts list them, each on a line of its own: `A. text`, `(A) text`, `A) text`, `A: text`.
-_OPTION = re.compile(r"^[ \t]*\(?([A-Z])[.):][ \t]*(\S.*?)[ \t]*$", re.MULTILINE)
+# An option as prompts list them, each on a line of its own: `A. text`, `(A) text`, `A) text`, `A: text`; or `(A) text
+# (B) text` one after the other.
+_OPTION = re.compile(r"^[ \t]*(?:[-*•][ \t]+)?\**\(?([A-Z])(?:[.):][ \t]*|、)\**[ \t]*(\S.*?)[ \t]*$", re.MULTILINE)
+_OPTION_IN_LINE = re.compile(r"\(([A-Z])\)[ \t]*(\S.*?)(?=[ \t]*\([A-Z]\)|[ \t]*$)", re.MULTILINE)
+
+_THOUGHT = re.compile(r"(?is)<think(?:ing)?>.*?(?:</think(?:ing)?>|\Z)")
+_MARKUP = re.compile(r"</?[A-Za-z]{2,}>|\\(?:boxed|text|textbf|mathrm|mathbf)\b|\\[()\[\]]|[*_`\"“”#{}$]")
+_AROUND_A_LETTER = "()[]<>'‘’.,;:!?。、 \n"
+
+# `A` and `I` before a word in small letters are words; any other capital that stands alone is a letter.
+_LETTER = r"(?:[B-HJ-Z](?![\w'])|[AI](?![\w'])(?!\s+[a-z]))"
+_ALONE = re.compile(rf"(?<![\w'])({_LETTER})")
+_RUN = rf"[(\[]?{_LETTER}[)\]]?(?:\s*(?:,|/|&|\b(?i:and|or)\b)+\s*[(\[]?{_LETTER}[)\]]?)*"
+_LETTERS_ONLY = re.compile(r"(?i)(?:[\s,;./&()\[\]]|\b(?:and|or|both|either)\b|(?<!\w)[A-Z](?!\w))+")
+
 # A letter is one, and not the beginning of a sentence, where something that ends a choice comes after it.
-_ENDS = r"(?=\s*(?:[.):,;\]!\n]|$)|\s+(?:because|since|as|and|which|-)\b|\s+-\s)"
-_LEADING = re.compile(r"^\(?([A-Za-z])(?:[.):\]](?!\w|\s*(?:or|and)\b)|\s*\n|\s+-\s|$)")
-_SAID = re.compile(
-    r"(?i:answer|option|choice|答案)(?:\s*(?i:is|are|would be|should be|must be|option|choice|letter|:|=|是|为))*"
-    rf"\s*[(\[]?([A-Z])(?![A-Za-z']){_ENDS}"
+_ENDS = r"(?=\s*(?:[.):,;\]!\n。、]|$)|\s+(?i:because|since|as|and|or|which)\b|\s+-\s)"
+_IS = r"(?:\s*(?i:is|['’]s|are|would be|should be|must be|but|option|choice|letter|:|=|是|为))*"
+_SMALL = r"[(\[][a-z][)\]]|(?<=[:=])\s*[a-z](?=[.)!]?\s*$)|[b-hj-z](?=[.)!]?\s*$)|[ai](?=[.)])"
+_ANSWER = re.compile(rf"(?:(?i:answer)|答案){_IS}\s*((?:{_RUN}){_ENDS}|{_SMALL})")
+_SAID_OPTION = re.compile(rf"(?:(?i:option|choice)|选项|选择|选){_IS}\s*((?:{_RUN}){_ENDS}|{_SMALL})")
+_RIGHT = re.compile(
+    r"(?<![\w'])([A-Z])[)\]]?\s+(?:is|seems|must be|would be)\s+(?:clearly\s+|probably\s+)?(?:the\s+)?(?:most\s+)?"
+    r"(?:only\s+)?(?:correct|right|best|true|likely|accurate|answer)\b"
 )
-_CHOSEN = re.compile(
-    r"(?i:\bis|\bbe|it's|\bchoose|\bpick|\bselect|\bsay|\bgo (?:with|for))(?:\s+(?i:option|choice|answer))?"
-    r"\s+[(\[]?([A-Z])[)\]]?[.!]?$"
+_BRACKETED = re.compile(r"(?<!\w)(\([A-Za-z]\))")
+_ENDING = re.compile(
+    r"(?:[:,.!?]|(?i:\bis|\bbut|\bbe|it's|\best|\bist|\bchoose|\bpick|\bselect|\bsay|\bgo (?:with|for)"
+    r"|\bso|\btherefore|\bthus|\bhence|\bprobably|\bdefinitely|\blikely)(?:\s+(?i:option|choice|answer))?\s)\s*([(\[]?[A-Z][)\]]?)[.!。]?$"
 )
-_BRACKETED = re.compile(r"\(([A-Z])\)")
-# What follows negates: `not (A)`, `rather than (B)`.
-_NEGATED = re.compile(r"(?i)\b(?:not|isn't|than|except)\s*[(\[]?[A-Z]\b[)\]]?")
+_LEADING = re.compile(
+    r"[(\[<]?([A-Za-z])(?:[)\]>]*[.):\]>](?![A-Za-z]|\s*(?:or|and|is|was|are|can|cannot|does)\b|\s*\(?[A-Z][.)])"
+    r"|(?<=[B-HJ-Z])[,;、]|\s*\n|\s+-\s|\s+(?:because|since)\b|$)"
+)
+# What is said not to be chosen: `not (A)`, `rather than (B)`, `neither A nor B`; `A is wrong`.
+_NEGATED = re.compile(
+    r"(?:\b(?i:not|no|cannot|never|(?:rather )?than|except|neither|nor)|n't)(?:\s+(?i:be|option|answer))?\s*"
+    r"(?:[(\[][A-Za-z][)\]]|[A-Z](?![\w']))"
+    r"|(?<![\w'])[(\[]?[A-Z][)\]]?\s+(?:is|was|are|cannot|can't|does)(?:n't|\s+not|\s+(?:wrong|incorrect|false|out)\b)"
+)
+_NEGATION_BEFORE = re.compile(r"\b(?:not|no|never|neither|nor|cannot|without|than|instead of|except)\b")
+_CLAUSE = re.compile(r"[.,;:!?\n。，](?!\d)|\bbut\b")
 
 
 @dataclass(frozen=True)
@@ -55,62 +81,105 @@ class ChoiceScores:
 
 def options_of(prompt: str) -> dict[str, str]:
     """The options that a prompt lists, letter -> text, from A on without a gap; empty where it lists none."""
-    found: dict[str, str] = {}
-    for letter, text in _OPTION.findall(unicodedata.normalize("NFKC", prompt)):
-        if letter == chr(ord("A") + len(found)):
-            found[letter] = text
-    return found if len(found) > 1 else {}
+    text = unicodedata.normalize("NFKC", prompt)
+    for form in (_OPTION_IN_LINE, _OPTION):
+        found: dict[str, str] = {}
+        for letter, option in form.findall(text):
+            if letter == chr(ord("A") + len(found)):
+                found[letter] = option
+        if len(found) > 1:
+            return found
+    return {}
 
 
 def chosen_letter(reply: str, options: Mapping[str, str]) -> str | None:
     """The option that a reply chooses, or None where it names none, or several.
 
-    Taken in this order: a letter at the beginning (`B.`, `(B)`, `B` alone); a letter that is said to be the answer; one
-    letter in brackets; the text of one option; a letter that ends the reply after a verb. A letter that may be a word,
-    as in `A dog`, is none.
+    What stands in `<think>` does not count. Taken in this order: a letter alone, or the text of one option alone; a
+    letter that is said to be the answer; one that is said to be right; a letter at the beginning (`B.`, `(B)`), unless
+    the reply begins by listing the options; `option B`; one letter in brackets; the text of one option, unless it is
+    denied; a letter that ends the reply after a verb or a colon. A letter that may be a word, as in `A dog`, is none,
+    and a letter that no option has is never another option.
 
     Args:
         options: letter -> text; without texts, or empty for A to E, only letters are looked for.
     """
     letters = "".join(options) or DEFAULT_LETTERS
-    text = re.sub(r"[*_`\"“”]|\\boxed|[{}$]", "", unicodedata.normalize("NFKC", reply)).strip()
-    bare = text.strip("()[]. \n")
+    text = _MARKUP.sub("", _THOUGHT.sub("", unicodedata.normalize("NFKC", reply))).strip()
+    text = re.sub(r"['‘’]([A-Za-z])['‘’]", r"\1", text)
+    affirmed = _NEGATED.sub(" ", text)
+    bare = affirmed.strip(_AROUND_A_LETTER)
     if len(bare) == 1 and bare.upper() in letters:
         return bare.upper()
-    leading = _LEADING.match(text)
-    if leading and leading[1].upper() in letters and not (leading[1] == "I" and text.startswith("I ")):
-        return leading[1].upper()
-    text = _NEGATED.sub(" ", text)
-    for pattern in (_SAID, _BRACKETED):
-        named = {letter for letter in pattern.findall(text) if letter in letters}
+    same = [letter for letter, option in options.items() if _plain(option) and _plain(option) == _plain(text)]
+    if same:
+        return same[0] if len(same) == 1 else None
+    if _LETTERS_ONLY.fullmatch(text):
+        return _one(_named(re.compile(".+", re.DOTALL), text), letters)
+    leading = _leading(text, letters)
+    for pattern in (_ANSWER, _RIGHT):
+        named = _named(pattern, affirmed)
         if named:
-            return named.pop() if len(named) == 1 else None
+            return _one(named | ({leading} if leading else set()), letters)
+    if leading:
+        return _one({leading}, letters)
+    for pattern in (_SAID_OPTION, _BRACKETED):
+        named = _named(pattern, affirmed)
+        if named:
+            return _one(named, letters)
     by_text = _by_text(text, options)
     if by_text:
         return by_text
-    ending = _CHOSEN.search(text)
-    return ending[1] if ending and ending[1] in letters else None
+    ending = _named(_ENDING, affirmed)
+    return _one(ending | set(_ALONE.findall(affirmed)), letters) if ending else None
+
+
+def _leading(text: str, letters: str) -> str | None:
+    """The letter that a reply begins with, or None; also where it begins with a list of the options."""
+    found = _LEADING.match(text)
+    if not found or (found[1] == "I" and text.startswith("I ")):
+        return None
+    first = found[1].upper()
+    lists = first == letters[0] and re.search(rf"[\s(]{letters[1:2] or '$'}[.):]", text)
+    return None if lists else first
+
+
+def _named(pattern: re.Pattern[str], text: str) -> set[str]:
+    """The letters of what a pattern finds, as capitals; of a run (`A, B and C`) each."""
+    found = pattern.findall(text)
+    return {letter.upper() for run in found for letter in re.findall(r"(?<![A-Za-z])[A-Za-z](?![A-Za-z])", run)}
+
+
+def _one(named: set[str], letters: str) -> str | None:
+    """The only letter of a set, where an option has it."""
+    return next(iter(named)) if len(named) == 1 and named <= set(letters) else None
 
 
 def _by_text(reply: str, options: Mapping[str, str]) -> str | None:
-    """The one option whose text the reply is, or holds as whole words; a text inside a longer one's does not count."""
-    said = _plain(reply)
-    plain = {letter: _plain(text) for letter, text in options.items() if _plain(text)}
-    same = [letter for letter, text in plain.items() if text == said]
-    if same:
-        return same[0] if len(same) == 1 else None
-    held = {letter: text for letter, text in plain.items() if f" {text} " in f" {said} "}
-    whole = [
+    """The one option whose text a reply holds as whole words, undenied; a text inside a longer one's does not count."""
+    clauses = [f" {_plain(clause)} " for clause in _CLAUSE.split(reply)]
+    whole_reply = f" {_plain(reply)} "
+    plain = {letter: f" {_plain(text)} " for letter, text in options.items() if _plain(text)}
+    held = {letter: text for letter, text in plain.items() if text in whole_reply}
+    affirmed = [
         letter
         for letter, text in held.items()
-        if not any(text != other and f" {text} " in f" {other} " for other in held.values())
+        if not any(text != other and text in other for other in held.values())
+        and not any(text in clause and _denied(clause, text) for clause in clauses)
     ]
-    return whole[0] if len(whole) == 1 else None
+    return affirmed[0] if len(affirmed) == 1 else None
+
+
+def _denied(clause: str, text: str) -> bool:
+    """Whether a clause that holds an option's text says that it is not so."""
+    before, _, after = clause.partition(text)
+    return bool(_NEGATION_BEFORE.search(before)) or after.startswith("not ")
 
 
 def _plain(text: str) -> str:
-    """Words alone, in lower case."""
-    return " ".join(re.findall(r"\w+", unicodedata.normalize("NFKC", text).casefold()))
+    """Words and numbers alone, in lower case; `3.5` and `-2` are one word each, `isn't` is two."""
+    spelled = re.sub(r"n['’]t\b", " not", unicodedata.normalize("NFKC", text).casefold())
+    return " ".join(re.findall(r"(?<!\w)-?\d+(?:[.,]\d+)*(?!\w)|\w+", spelled))
 
 
 def score_choices(items: Sequence[ChoiceItem]) -> tuple[ChoiceScores, dict[str, ChoiceScores]]:
