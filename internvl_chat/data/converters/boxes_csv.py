@@ -38,7 +38,11 @@ def records(source: Path, options: Conversion) -> Iterator[dict[str, Any]]:
     Raises:
         UserError: columns are missing, or all rows that are none and objects of which nothing is said, by line.
     """
-    rows = csv.DictReader(io.StringIO(read_text(source), newline=""), skipinitialspace=True, strict=True)
+    text = read_text(source)
+    header = text.partition("\n")[0]
+    # Spreadsheets of many countries separate by semicolons, and what is copied from one by tabs.
+    apart = next((mark for mark in ",;\t" if mark in header), ",")
+    rows = csv.DictReader(io.StringIO(text, newline=""), delimiter=apart, skipinitialspace=True, strict=True)
     columns = [name.strip() for name in rows.fieldnames or ()]
     rows.fieldnames = columns
     order = next((order for order, names in _ORDERS.items() if set(names) <= set(columns)), None)
@@ -92,7 +96,10 @@ def _of_row(row: Mapping[str | None, Any], root: Path, where: str) -> tuple[tupl
     if None in row or None in row.values():
         raise UserError(f"{where}: has more or fewer values than the header has columns")
     video = path_under(root, row["video"], where)
-    return (video, str(row.get("object", "0")).strip()), str(row.get("label") or "").strip()
+    name = str(row.get("object", "0")).strip()
+    if not name:
+        raise UserError(f"{where}: 'object' is empty: expected which object of the video the box is of")
+    return (video, name), str(row.get("label") or "").strip()
 
 
 def _corners(values: list[float], order: str, unit: str) -> Box:

@@ -58,11 +58,12 @@ def records(source: Path, options: Conversion) -> Iterator[dict[str, Any]]:
 
 def _filled(track: _Track) -> dict[int, Box]:
     """Boxes on the frames between key frames; none from an `outside` to the next box."""
-    until = {}
-    for gone in track.outside:
+    until = dict[int, int]()
+    for gone in sorted(track.outside):
         before = [frame for frame in track.boxes if frame < gone]
         if before:
-            until[max(before)] = gone - 1
+            # The first `outside` behind a box counts: exports of every frame repeat it until the object is back.
+            until.setdefault(max(before), gone - 1)
     return interpolated(track.boxes, until)
 
 
@@ -109,6 +110,8 @@ class _Reader:
         frame = number_of(attributes["frame"], where)
         if frame < 0 or not frame.is_integer():
             raise UserError(f"{where}: frame {frame:g} is expected to be whole, from 0")
+        if int(frame) in self.tracks[-1].boxes or int(frame) in self.tracks[-1].outside:
+            raise UserError(f"{where}: the track has two boxes on frame {frame:g}")
         if attributes.get("outside") == "1":
             self.tracks[-1].outside.append(int(frame))
             return
@@ -119,6 +122,13 @@ class _Reader:
         self._text += text
 
     def _end(self, element: str) -> None:
-        if element == "source" and not self.video:
-            self.video = self._text.strip()
+        if element == "source":
+            source = self._text.strip()
+            if self.video and source != self.video:
+                # Frames of a project's export count through all of its videos.
+                raise UserError(
+                    f"{self.path}:{self._parser.CurrentLineNumber}: names a second video, {source!r:.80} after "
+                    f"{self.video!r:.80}: expected the export of one task; export the tasks of a project one by one"
+                )
+            self.video = source
         self._parents.pop()

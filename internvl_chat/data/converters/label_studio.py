@@ -41,6 +41,8 @@ def records(source: Path, options: Conversion) -> Iterator[dict[str, Any]]:
             task = parse_json(raw.text, where)
             video = path_under(options.root, _video(field(task, "data", dict, where), where), where)
             for annotation in field(task, "annotations", list, where):
+                if isinstance(annotation, dict) and annotation.get("was_cancelled") is True:
+                    continue
                 for region in field(annotation, "result", list, where):
                     if isinstance(region, dict) and region.get("type") == "videorectangle":
                         with faults.gathered():

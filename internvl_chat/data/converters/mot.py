@@ -37,7 +37,7 @@ def records(source: Path, options: Conversion) -> Iterator[dict[str, Any]]:
             named = {number: label.strip() for number, label in enumerate(labels, start=1) if label.strip()}
             frames = frame_files(folder / FRAMES)
             _refuse_gaps(folder / FRAMES, frames)
-            for key, thing in _objects(folder / TRUTH, named or _PEOPLE).items():
+            for key, thing in _objects(folder / TRUTH, named).items():
                 where = f"{folder / TRUTH}: object {key}"
                 name = f"{folder.name}-{key}"
                 shown = folder / FRAMES
@@ -53,7 +53,7 @@ def _refuse_gaps(folder: Path, frames: Sequence[Path]) -> None:
             raise UserError(f"{folder}: picture {place} is {file.name}: expected numbers from 1 without a gap")
 
 
-def _objects(path: Path, names: dict[int, str]) -> dict[int, ObjectBoxes]:
+def _objects(path: Path, labelled: dict[int, str]) -> dict[int, ObjectBoxes]:
     boxes: dict[int, dict[int, Box]] = {}
     called: dict[int, str] = {}
     faults = Faults()
@@ -72,7 +72,9 @@ def _objects(path: Path, names: dict[int, str]) -> dict[int, ObjectBoxes]:
                 own = boxes.setdefault(int(key), {})
                 if int(frame) - 1 in own:
                     raise UserError(f"{where}: object {key:g} has two boxes on frame {frame:g}")
+                if labelled and int(kind) not in labelled:
+                    raise UserError(f"{where}: class {kind:g} is not in {LABELS}, which has {len(labelled)}")
                 own[int(frame) - 1] = (x, y, w, h)
-                called.setdefault(int(key), names.get(int(kind), "object"))
+                called.setdefault(int(key), (labelled or _PEOPLE).get(int(kind), "object"))
     faults.tell()
     return {key: ObjectBoxes(called[key], own, "xywh") for key, own in sorted(boxes.items())}

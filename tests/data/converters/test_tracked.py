@@ -186,6 +186,7 @@ def test_folders_of_frames_of_one_name_have_ids_and_captions_of_their_own(
         ("videoref", "nlp.json", '"00005.jpg"', '"00009.jpg"', "nlp.json:2: "),
         ("videoref", "nlp.json", "HC-STVG/frames/x", "../x", "leaves the root"),
         ("mot", "MOT-02/gt/gt.txt", "3,2,14", "9,2,14", "has a box on frame 8, counted from 0, of 3 frames"),
+        ("mot", "MOT-02/gt/labels.txt", "\ncar", "", "gt.txt:3: class 3 is not in gt/labels.txt, which has 2"),
         ("mot", "MOT-02/gt/gt.txt", "1,5,40", "one,5,40", "gt.txt:3: 'one' is no number"),
         ("cvat", "annotations.xml", 'ytl="20" ', "", "annotations.xml:6: a box without ytl"),
         (
@@ -195,13 +196,23 @@ def test_folders_of_frames_of_one_name_have_ids_and_captions_of_their_own(
             "<!DOCTYPE a><annotations>",
             "annotations.xml:2: has a document type",
         ),
+        ("cvat", "annotations.xml", "<track ", "<source>b.mp4</source><track ", "names a second video, 'b.mp4'"),
+        (
+            "cvat",
+            "annotations.xml",
+            'xbr="30"',
+            'xbr="3"',
+            "track 0: the box on frame 1, counted from 0, is 10, 20, 3, 40",
+        ),
         ("cvat", "annotations.xml", "</track>", "</trak>", "annotations.xml:10: is no valid XML"),
         ("mgit", "attribute/groundtruth/002.txt", "12,5,20", "12;5;20", "groundtruth/002.txt:2: holds '12;5;20,30.5'"),
         ("mgit", "attribute/groundtruth/013.txt", "1,2,30,40\n", "", "has 1 lines for the 2 frames"),
         ("mgit", "attribute/absent/002.txt", "0\n0\n", "0\n", "002.txt: has 3 labels for the 4 frames"),
+        ("mgit", "attribute/absent/002.txt", "0\n0\n1\n1\n", "", "absent/002.txt: is empty"),
         ("mgit", "attribute/absent/002.txt", "1\n1", "1\nx", "absent/002.txt:4: holds 'x'"),
         ("boxes-csv", "boxes.csv", "cx,cy", "cx,zy", "boxes.csv:1: has the columns"),
         ("boxes-csv", "boxes.csv", "clip.mp4,3,a", "clip.mp4,1,a", "boxes.csv:3: object 'a' has two boxes"),
+        ("boxes-csv", "boxes.csv", "clip.mp4,3,a", "clip.mp4,3,", "boxes.csv:3: 'object' is empty"),
         ("boxes-csv", "boxes.csv", "54,50", "54;50", "boxes.csv:3: has more or fewer values"),
         (
             "label-studio",
@@ -283,3 +294,26 @@ def test_xml_is_read_as_utf_8_whatever_it_says(tmp_path: Path) -> None:
     source.write_text(source.read_text().replace('encoding="utf-8"', 'encoding="ttf-8"'))
     assert convert(miniature, source, tmp_path, tmp_path / "out.jsonl") == 0
     assert len((tmp_path / "out.jsonl").read_text().splitlines()) == 1
+
+
+def test_cvats_object_stays_absent_where_several_boxes_in_a_row_say_so(tmp_path: Path) -> None:
+    miniature = next(one for one in MINIATURES if one.kind == "cvat")
+    source = miniature.write(tmp_path)
+    lines = source.read_text().splitlines()
+    gone = next(line for line in lines if 'outside="1"' in line)
+    lines.insert(lines.index(gone), gone.replace('frame="5"', 'frame="4"'))
+    source.write_text("\n".join(lines))
+    assert convert(miniature, source, tmp_path, tmp_path / "out.jsonl") == 0
+    record = json.loads((tmp_path / "out.jsonl").read_text())
+    assert list(record["tracks"][0]["boxes"]) == ["1", "2", "3", "6"]
+
+
+@pytest.mark.parametrize("apart", [";", "\t"])
+def test_a_table_may_be_separated_by_semicolons_and_tabs(apart: str, tmp_path: Path) -> None:
+    miniature = next(one for one in MINIATURES if one.kind == "boxes-csv")
+    source = miniature.write(tmp_path)
+    assert convert(miniature, source, tmp_path, tmp_path / "commas.jsonl") == 0
+    kept = source.read_text().replace("a cat, grey", "a cat|grey").replace(",", apart).replace("|", ", ")
+    source.write_text(kept)
+    assert convert(miniature, source, tmp_path, tmp_path / "out.jsonl") == 0
+    assert (tmp_path / "out.jsonl").read_bytes() == (tmp_path / "commas.jsonl").read_bytes()

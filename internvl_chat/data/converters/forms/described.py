@@ -134,6 +134,13 @@ def _check(one: Described, root: Path, question: Question, frames_in: Callable[[
     for thing in one.objects:
         if not thing.boxes:
             raise UserError(f"{one.source}: {thing.name!r} has no box on any frame")
+        for frame, (x, y, z, w) in thing.boxes.items():
+            if (z < x or w < y) if thing.order == "xyxy" else (z < 0 or w < 0):
+                expected = "x1 <= x2 and y1 <= y2" if thing.order == "xyxy" else "a width and a height from 0"
+                box = ", ".join(f"{value:g}" for value in (x, y, z, w))
+                raise UserError(
+                    f"{one.source}: the box on frame {frame}, counted from 0, is {box}: expected {expected}"
+                )
         last = max(thing.boxes)
         if min(thing.boxes) < 0 or (one.num_frames is not None and last >= one.num_frames):
             number = last if last >= 0 and min(thing.boxes) >= 0 else min(thing.boxes)

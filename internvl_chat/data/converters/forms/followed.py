@@ -29,8 +29,11 @@ def entries_of_lists(source: Path) -> Iterator[tuple[str, str, str]]:
     if not paths:
         raise UserError(f"{source}: holds no records: expected .json lists")
     for path in paths:
+        number = -1
         for number, raw in enumerate(split_records(read_text(path), path)):
             yield raw.text, f"{path.stem}-{number}", f"{path}:{raw.line}"
+        if number < 0 and len(paths) > 1:
+            raise UserError(f"{path}: is empty: expected a list; take it out of the folder if it has none")
 
 
 def followed(entry: Any, name: str, root: Path, where: str) -> Described:

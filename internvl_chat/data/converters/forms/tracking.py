@@ -96,7 +96,11 @@ def _sequences(source: Path) -> list[Path]:
 
 
 def label_flags(path: Path) -> list[bool]:
-    """The 0 and 1 of a label file, a frame each, separated by commas or white space; none if there is no file."""
+    """The 0 and 1 of a label file, a frame each, separated by commas or white space; none if there is no file.
+
+    Raises:
+        UserError: the file is empty, or holds something else.
+    """
     if not path.is_file():
         return []
     flags = []
@@ -105,6 +109,8 @@ def label_flags(path: Path) -> list[bool]:
             if word not in ("", "0", "1"):
                 raise UserError(f"{path}:{number}: holds {word[:20]!r}: expected 0 or 1")
             flags += [word == "1"] if word else []
+    if not flags:
+        raise UserError(f"{path}: is empty: expected 0 or 1 a frame, or no such file where nothing is marked")
     return flags
 
 
