@@ -84,8 +84,8 @@ def _tell(args: argparse.Namespace, videos: list[TextVideo], seconds: float) -> 
     said += [f"left out: {number} {reason}" for reason, number in reasons(videos).items()]
     missing = list(missing_characters(videos))
     said += [
-        f"no font has U+{ord(character):04X} {character}: {counted(times, 'time')} in {counted(len(names), 'text')}, "
-        f"as {names[0]}"
+        f"no font has U+{ord(character):04X}{f' {character}' if character.isprintable() else ''}: "
+        f"{counted(times, 'time')} in {counted(len(names), 'text')}, as {names[0]}"
         for character, times, names in missing[:_MISSING_SHOWN]
     ]
     if len(missing) > _MISSING_SHOWN:

@@ -1,9 +1,9 @@
 """Prove that a checkpoint computes what it should.
 
 With --case: a folder with recorded results of the original implementation (checkpoint/ and case.safetensors, or
-tokenizer/ and text_case.json) is recomputed in fp32; the largest differences are printed, as shares of the largest
-value where that is above 1, and the exit code is 0 when they are at most what the family states (1e-5; 5e-5 for
-CogVLM2-Video), greedy tokens equal, and ids and labels exact.
+tokenizer/ and text_case.json, or text_case.json and pictures of texts) is recomputed in fp32; the largest differences
+are printed, as shares of the largest value where that is above 1, and the exit code is 0 when they are at most what the
+family states (1e-5; 5e-5 for CogVLM2-Video), greedy tokens equal, ids and labels exact, and lines of texts the same.
 
 With --model: base + adapter, the merged model and its export to the original layout are asked the same
 question in fp32 and in bf16; the exit code is 0 when their greedy tokens are equal.
@@ -60,6 +60,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _checks_of_case(folder: Path) -> Iterator[Check]:
     from internvl_chat.contracts import UserError
+    from internvl_chat.files import read_json
     from internvl_chat.model.parity import CASE_NAME, check_case
 
     has_results, has_texts = (folder / CASE_NAME).is_file(), (folder / "text_case.json").is_file()
@@ -73,18 +74,29 @@ def _checks_of_case(folder: Path) -> Iterator[Check]:
         result = {"largest_differences": dict(differences.largest), "greedy_equal": differences.greedy_equal}
         yield Check(differences.hold(), "\n".join(said), {"of": CASE_NAME, **result})
     if has_texts:
-        yield from _checks_of_texts(folder)
+        path = folder / "text_case.json"
+        case = read_json(path)
+        if not isinstance(case, dict) or not {"conv_style", "font"} & case.keys():
+            raise UserError(f"{path}: is no case: expected 'conv_style' (conversations) or 'font' (texts as pictures)")
+        yield from _checks_of_texts(folder, case) if "conv_style" in case else _checks_of_pages(path, case)
 
 
-def _checks_of_texts(folder: Path) -> Iterator[Check]:
+def _checks_of_pages(path: Path, case: Mapping[str, Any]) -> Iterator[Check]:
+    from internvl_chat.data.synthetic.recorded_pages import check_pages
+
+    for name, fault in check_pages(case, path):
+        yield Check(
+            not fault, f"{name}: pages {f'DIFFERENT: {fault}' if fault else 'equal'}", {"of": name, "fault": fault}
+        )
+
+
+def _checks_of_texts(folder: Path, case: Mapping[str, Any]) -> Iterator[Check]:
     from internvl_chat.contracts import Turn
     from internvl_chat.data.media.tiling import WHOLE, View
     from internvl_chat.data.prompts.prompt_config import PromptConfig
     from internvl_chat.data.prompts.tokenizer import load_tokenizer
     from internvl_chat.families import family_of_style
-    from internvl_chat.files import read_json
 
-    case = read_json(folder / "text_case.json")
     family = family_of_style(case["conv_style"])
     # A tile a context token: what a picture shows is not asked here.
     config = PromptConfig.of(case["conv_style"], 1, 1)

@@ -19,8 +19,11 @@ REPLACEMENT = "\ufffd"
 
 RIGHT_TO_LEFT = frozenset(("R", "AL"))
 _LEFT_TO_RIGHT = frozenset(("L", "EN"))
-# Written but not seen: joiners, direction marks, variation selectors. Shaping uses them up.
-_UNSEEN = regex.compile(r"[\p{Default_Ignorable_Code_Point}\p{Cf}]")
+# Written but not seen: joiners, direction marks, variation selectors. Shaping uses them up, but for fillers and
+# overlaps, which it draws as boxes where a font lacks them, as it does format characters that are seen (U+06DD).
+_UNSEEN = regex.compile(
+    r"(?V1)[\p{Default_Ignorable_Code_Point}--[\u115f\u1160\u180f\u3164\uffa0\U0001bca0-\U0001bca3]]"
+)
 _CLUSTER = regex.compile(r"\X")
 _WIDTHS_KEPT = 100_000
 

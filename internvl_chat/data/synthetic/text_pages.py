@@ -25,8 +25,9 @@ _UNSPACED = r"\p{Han}\p{Hiragana}\p{Katakana}\p{Bopomofo}\p{Yi}"
 # Signs that may not begin a line.
 _CLOSING = r"\p{Pe}\p{Pf}\p{Po}\p{Lm}\p{M}"
 _BREAKS = regex.compile(rf"(?<=[{_UNSPACED}{_CLOSING}])(?=[{_UNSPACED}])|(?<=[{_UNSPACED}])(?=[^{_CLOSING}])")
-_CONTROLS = regex.compile(r"[\p{Cc}\p{Zl}\p{Zp}]+")
-_HALF_PAIR = regex.compile("[\ud800-\udfff]")
+_WHITE = regex.compile(r"[\s\p{Zl}\p{Zp}\x1c-\x1f]+")
+# Other control characters, and halves of pairs: no font can have them.
+_UNDRAWABLE = regex.compile("[\\p{Cc}\ud800-\udfff]")
 # No line is longer; text beyond it is broken without being measured whole.
 _LONGEST_PIECE = 1000
 
@@ -92,7 +93,7 @@ class Page:
 
 @dataclass(frozen=True)
 class Legible:
-    """A text that the fonts can draw; the characters that none has, in their order; how many are not spaces."""
+    """A text that the fonts can draw; the characters that none has or can have; how many are not spaces."""
 
     text: str
     missing: tuple[str, ...]
@@ -106,14 +107,16 @@ def lettering_of(style: PageStyle) -> Lettering:
 
 
 def legible(text: str, style: PageStyle) -> Legible:
-    """White space and control characters as spaces, and U+FFFD for every character that no font has.
+    """White space as single spaces, and U+FFFD for every character that no font has.
 
     Raises:
         UserError: a font cannot be used.
     """
-    plain = _HALF_PAIR.sub(REPLACEMENT, _CONTROLS.sub(" ", text))
+    plain = _WHITE.sub(" ", text)
+    undrawable = _UNDRAWABLE.findall(plain)
+    plain = _UNDRAWABLE.sub(REPLACEMENT, plain)
     drawn, missing = lettering_of(style).without_missing(plain)
-    return Legible(drawn, tuple(missing), sum(map(len, plain.split())))
+    return Legible(drawn, (*undrawable, *missing), sum(map(len, plain.split())))
 
 
 def lay_out(text: str, style: PageStyle) -> list[Page]:

@@ -112,8 +112,8 @@ def test_a_text_goes_on_where_a_page_is_full() -> None:
 
 
 def test_marks_stay_at_their_words_and_white_space_is_one_space() -> None:
-    assert lines_of("well , it's\n\n \t(so) \x00 said, no?\u2028the\u2029end") == ["well , it's (so) said, no? the end"]
-    assert lines_of(" \n\x07 ") == []
+    assert lines_of("well , it's\n\n \t(so) \x1c said, no?\u2028the\u2029end") == ["well , it's (so) said, no? the end"]
+    assert lines_of(" \n\x85 ") == []
 
 
 def test_a_word_wider_than_a_line_is_broken_and_nothing_of_it_lost() -> None:
@@ -180,9 +180,16 @@ def test_piled_up_marks_and_unseen_signs_are_never_cut_off(text: str) -> None:
 
 def test_no_character_is_drawn_as_a_box_in_silence() -> None:
     found = legible("fox 🦊, grin 😀, 天\ud800, e\u0301 ﬁ\u200d", STYLE)
-    assert found.missing == ("🦊", "天") and found.num_characters == len("fox🦊,grin😀,天x,e\u0301ﬁ\u200d")
+    assert found.missing == ("\ud800", "🦊", "天") and found.num_characters == len("fox🦊,grin😀,天x,e\u0301ﬁ\u200d")
     assert found.text == "fox \ufffd, grin 😀, \ufffd\ufffd, e\u0301 ﬁ\u200d"
     assert legible("∬ x", PageStyle()).missing == ()
+    # Control characters and halves of pairs, which no font has, and what is called unseen but is drawn.
+    odd = "\x00\ud800\u06dd\u3164\U00013430"
+    assert legible(f"a{odd}\x1b[0m", STYLE).missing == ("\x00", "\ud800", "\x1b", "\u06dd", "\u3164", "\U00013430")
+    assert legible(f"a{odd}\x1b[0m", STYLE).text == "a" + "\ufffd" * 6 + "[0m"
+    unseen = "so\u200d\u2066\ufe0f\u00ad\U000e0041on"
+    drawn = [ink(draw_page(pages_of(text)[0], STYLE)) for text in ("soon", unseen)]
+    assert legible(unseen, STYLE).missing == () and np.array_equal(*drawn)
 
 
 @pytest.mark.parametrize(

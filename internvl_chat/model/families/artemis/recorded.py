@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import zlib
 from collections.abc import Mapping, Sequence
@@ -16,10 +15,11 @@ from transformers import CLIPVisionConfig, LlamaConfig
 
 from internvl_chat.constants import IGNORE_INDEX
 from internvl_chat.contracts import UserError
+from internvl_chat.files import read_json
 from internvl_chat.model.conversion.weight_files import LazyTensor, open_safetensors
 from internvl_chat.model.families.artemis.configuration import ArtemisConfig
 from internvl_chat.model.families.artemis.model import ArtemisForConditionalGeneration
-from internvl_chat.model.families.artemis.original import case_inputs, to_native
+from internvl_chat.model.families.artemis.original import ORIGINAL_REGION_ID, case_inputs, to_native
 
 GEOMETRY_NAME = "model.json"
 CASE_TENSORS = ("video_features", "images", "boxes", "input_ids", "labels")
@@ -62,18 +62,24 @@ def case_model(folder: Path) -> Any:
     """The model of a case in fp32 with plain attention, its weights by way of the original's names.
 
     Raises:
-        UserError: its parameters are not Artemis'.
+        UserError: it has no geometry, or its parameters are not Artemis'.
     """
-    geometry: dict[str, Any] = json.loads((folder / GEOMETRY_NAME).read_text(encoding="utf-8"))
-    shapes = geometry["parameters"]
-    hidden, seen = shapes["model.spi_model.roi_align.flatten_linear.weight"]
-    config = ArtemisConfig(
-        vision_config=CLIPVisionConfig(**geometry["clip"]),
-        text_config=LlamaConfig(**geometry["llama"]),
-        region_width=hidden,
-        region_cells=math.isqrt(seen // geometry["clip"]["hidden_size"]),
-    )
-    model = ArtemisForConditionalGeneration(config)
+    geometry: Any = read_json(folder / GEOMETRY_NAME)
+    try:
+        shapes = geometry["parameters"]
+        hidden, seen = shapes["model.spi_model.roi_align.flatten_linear.weight"]
+        config = ArtemisConfig(
+            vision_config=CLIPVisionConfig(**geometry["clip"]),
+            text_config=LlamaConfig(**geometry["llama"]),
+            region_width=hidden,
+            region_cells=math.isqrt(seen // geometry["clip"]["hidden_size"]),
+        )
+        model = ArtemisForConditionalGeneration(config)
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(
+            f"{folder / GEOMETRY_NAME}: expected 'llama' and 'clip', the sizes, and 'parameters', Artemis' names with "
+            f"their shapes ({error!r})"
+        ) from error
     native = {name: tensor.read() for name, tensor in to_native(named_tensors(shapes)).items()}
     try:
         model.load_state_dict(native)
@@ -98,6 +104,11 @@ def check_recorded(folder: Path) -> dict[str, float]:
     absent = [name for name in (*CASE_TENSORS, *(f"expected_{name}" for name in EXPECTED)) if name not in case]
     if absent:
         raise UserError(f"{path}: lacks {', '.join(absent)}")
+    slots, regions = int((case["input_ids"] == ORIGINAL_REGION_ID).sum()), len(case["boxes"])
+    if not slots == regions == len(case["images"]):
+        raise UserError(
+            f"{path}: {slots} region slots, {regions} boxes, {len(case['images'])} images: expected as many"
+        )
     model = case_model(folder)
     ids, vision = case_inputs(case, model.config)
     inner = model.model
