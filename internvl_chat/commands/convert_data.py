@@ -28,6 +28,7 @@ from internvl_chat.choices import CONVERTERS, CONVERTERS_BOTH_WAYS, PROMPT_FORMS
 from internvl_chat.commands.options import add_json, count, counted, file_to_write, positive_int, tell
 
 if TYPE_CHECKING:
+    from internvl_chat.contracts import UserError
     from internvl_chat.data.converters.forms.conversion import Conversion
     from internvl_chat.data.records.reader import RecordReader
 
@@ -63,7 +64,7 @@ def run(args: argparse.Namespace) -> int:
     from internvl_chat.data.records.annotations import read_captions
     from internvl_chat.data.records.meta_files import write_meta
     from internvl_chat.data.records.reader import RecordReader
-    from internvl_chat.files import write_jsonl, write_text
+    from internvl_chat.files import write_jsonl
 
     if args.to and args.meta_out:
         raise UserError("--meta_out: a meta JSON names records, and --to writes another project's: leave it out")
@@ -92,22 +93,39 @@ def run(args: argparse.Namespace) -> int:
         yield record
 
     records = list(converted(_converter(args.format).records(args.source, options), readable, faults))
-    if faults and not args.skip_bad:
-        for fault in faults[:-1]:
-            sys.stderr.write(f"error: {fault}\n")
-        raise UserError(f"{faults[-1]}; nothing was written: --skip_bad LIST would leave out what has a fault")
+    _tell_faults(args, faults)
     if not records:
         raise UserError(f"{args.source}: holds no records")
     if args.captions:
         _check_captions(args.captions, options.question.captions, records)
     written = write_jsonl(args.out, records)
-    if faults:
-        write_text(args.skip_bad, "".join(f"{fault}\n" for fault in faults))
-        sys.stderr.write(f"{args.skip_bad}: {counted(len(faults), 'fault')}, what has one was left out\n")
+    _list_faults(args, faults)
     if args.meta_out:
         write_meta(args.meta_out, args.out.stem, root, args.out, data_augment=False, repeat_time=1, length=written)
     tell(args, f"{args.out}: {counted(written, 'record')}", out=args.out, records=written, faults=len(faults))
     return 0
+
+
+def _tell_faults(args: argparse.Namespace, faults: Sequence[UserError]) -> None:
+    """Tell all that is wrong with a source at once, unless what has a fault is to be left out.
+
+    Raises:
+        UserError: it has one.
+    """
+    from internvl_chat.contracts import UserError
+
+    if faults and not args.skip_bad:
+        for fault in faults[:-1]:
+            sys.stderr.write(f"error: {fault}\n")
+        raise UserError(f"{faults[-1]}; nothing was written: --skip_bad LIST would leave out what has a fault")
+
+
+def _list_faults(args: argparse.Namespace, faults: Sequence[UserError]) -> None:
+    from internvl_chat.files import write_text
+
+    if faults:
+        write_text(args.skip_bad, "".join(f"{fault}\n" for fault in faults))
+        sys.stderr.write(f"{args.skip_bad}: {counted(len(faults), 'fault')}, what has one was left out\n")
 
 
 def _check_captions(path: Path, captions: Mapping[str, Any], records: Sequence[Mapping[str, Any]]) -> None:
@@ -143,20 +161,25 @@ def _drawn_questions(args: argparse.Namespace) -> dict[str, Any]:
 
 def _write_other(args: argparse.Namespace, reader: RecordReader, options: Conversion) -> int:
     from internvl_chat.contracts import UserError
-    from internvl_chat.data.converters.forms.video_chats import objects_in
+    from internvl_chat.data.converters.forms.collecting import converted_objects
     from internvl_chat.files import write_json, write_jsonl
 
-    written = []
-    for record, where in objects_in(args.source):
+    def convert(record: dict[str, Any], where: str, _: int) -> dict[str, Any]:
         reader.read(record, where)
-        written.append(_converter(args.to).write(record, where, options))
+        said: dict[str, Any] = _converter(args.to).write(record, where, options)
+        return said
+
+    written = list(converted_objects(args.source, convert, options.faults))
+    _tell_faults(args, options.faults)
     if not written:
         raise UserError(f"{args.source}: holds no records")
     if args.out.suffix == ".json":
         write_json(args.out, written)
     else:
         write_jsonl(args.out, written)
-    tell(args, f"{args.out}: {counted(len(written), 'record')}", out=args.out, records=len(written))
+    _list_faults(args, options.faults)
+    said = f"{args.out}: {counted(len(written), 'record')}"
+    tell(args, said, out=args.out, records=len(written), faults=len(options.faults))
     return 0
 
 

@@ -207,6 +207,37 @@ def test_coco_faults(tmp_path: Path) -> None:
     ]
 
 
+def test_coco_leaves_out_the_pictures_that_have_a_fault_and_no_other(tmp_path: Path) -> None:
+    def box(picture: int, category: int, *row: float) -> dict[str, Any]:
+        return {"image_id": picture, "category_id": category, "bbox": list(row)}
+
+    sizes = {"width": 80, "height": 40}
+    content = {
+        "images": [{"id": n, "file_name": f"{n}.jpg", **sizes} for n in (1, 2, 3, 4, 4)],
+        "categories": [{"id": 1, "name": "dog"}, {"id": 2, "name": "<box>"}, {"id": 3, "name": "cat"}, {"id": 3}],
+        "annotations": [
+            *(box(1, 1, 8, 4, 8, 4), box(2, 1, 8, 4, 8, 4), box(2, 1, 70, 4, 80, 4), box(3, 1, 8, 4, 8, 4)),
+            *(box(3, 2, 8, 4, 8, 4), box(4, 1, 8, 4, 8, 4), box(9, 1, 8, 4, 8, 4)),
+        ],
+    }
+    source = tmp_path / "coco.json"
+    write_json(source, content)
+    # A picture whose answer would lack an object is not kept with the others of its objects.
+    records, message = faults_of(coco_records, source)
+    assert [record["id"] for record in records] == [1]
+    said = [
+        "'<box>' holds <box>",
+        "'id' 3 comes twice",
+        "'id' 4 comes twice",
+        "reaches beyond",
+        "image 9",
+        "category 2",
+    ]
+    assert [part in line for part, line in zip(said, message.splitlines(), strict=True)] == [True] * 6
+    with pytest.raises(UserError, match="'<box>' holds <box>"):
+        list(coco_records(source, tmp_path))
+
+
 def test_exif_photo_through_converters(tmp_path: Path) -> None:
     folder = made("exif_photo", tmp_path)
     (record,) = coco_records(folder / "coco.json", folder)

@@ -11,15 +11,15 @@ import numpy.typing as npt
 
 from internvl_chat.boxes import BOX_TEXT_NAME, parse_box_text, read_box_array
 from internvl_chat.contracts import Sample, UserError
-from internvl_chat.data.media.pictures import has_plain_pixels, is_animated, picture_size
+from internvl_chat.data.media.pictures import picture_header, picture_size, read_picture
 from internvl_chat.data.media.sources import (
     MediaHeader,
     MediaKind,
     frame_files,
+    images_header,
     is_other_kind,
     missing_numbers,
     read_media_header,
-    read_pictures,
 )
 from internvl_chat.files import lookalike
 
@@ -70,14 +70,13 @@ def read_media(path: Path, kind: MediaKind) -> MediaFacts:
         found = "a video stands under 'image'" if kind == "image" else "a picture stands under 'video'"
         return MediaFacts(fault="media-kind", found=found)
     try:
-        if missing := _missing_at_end(path, kind):
-            return MediaFacts(fault="media-truncated", found=missing)
-        if kind == "video" and path.is_dir():
+        if kind == "image":
+            return _picture_facts(path)
+        if path.is_dir():
             return _folder_facts(path)
-        # Most pictures are JPEG, which never moves: they are not opened once more for it.
-        may_move = kind == "image" and path.suffix.lower() not in (".jpg", ".jpeg")
-        doubt, found = ("media-moves", "moves") if may_move and is_animated(path) else ("", "")
-        return MediaFacts(read_media_header(sample_of(path, kind)), doubt=doubt, found=found)
+        if missing := _missing_at_end(path):
+            return MediaFacts(fault="media-truncated", found=missing)
+        return MediaFacts(read_media_header(sample_of(path, kind)))
     except UserError as error:
         return MediaFacts(fault="media-unreadable", found=without_path(path, error))
     except OSError as error:
@@ -89,31 +88,33 @@ def without_path(path: Path, error: UserError) -> str:
     return str(error).removeprefix(str(path)).removeprefix(":").strip()
 
 
-def _missing_at_end(path: Path, kind: MediaKind) -> str:
-    """What shows that a file was cut off though its header is whole; empty if nothing does.
+def _picture_facts(path: Path) -> MediaFacts:
+    """The header of a picture; it is decoded where its end or its numbers show that it must be looked at.
 
     Raises:
-        UserError: a picture cannot be used, for what it holds.
+        UserError: it cannot be used, for what it holds.
     """
+    header = picture_header(path)
+    with path.open("rb") as file:
+        ends_well = _ends_well(file, path.stat().st_size, path.suffix.lower())
+    if not (ends_well and header.is_plain):
+        try:
+            read_picture(path)
+        except UserError as error:
+            if ends_well or not header.is_plain:
+                raise
+            return MediaFacts(fault="media-truncated", found=without_path(path, error))
+    doubt, found = ("media-moves", "moves") if header.moves else ("", "")
+    return MediaFacts(images_header([(header.size_px, header.display)]), doubt=doubt, found=found)
+
+
+def _missing_at_end(path: Path) -> str:
+    """What shows that a video was cut off though its header is whole; empty if nothing does."""
     if not path.is_file():
         return ""
     with path.open("rb") as file:
-        size = path.stat().st_size
-        if kind == "video":
-            count = _missing_bytes(file, size)
-            return f"{count} bytes are missing at the end" if count else ""
-        ends_well = _ends_well(file, size, path.suffix.lower())
-    if ends_well and has_plain_pixels(path):
-        return ""
-    sample = sample_of(path, kind)
-    read_media_header(sample)
-    try:
-        read_pictures(sample, np.array([0]))
-    except UserError as error:
-        if ends_well or not has_plain_pixels(path):
-            raise
-        return without_path(path, error)
-    return ""
+        count = _missing_bytes(file, path.stat().st_size)
+    return f"{count} bytes are missing at the end" if count else ""
 
 
 def _ends_well(file: BinaryIO, size: int, suffix: str) -> bool:

@@ -16,6 +16,7 @@ from internvl_chat.data.converters.forms.described import (
     box_of,
     field,
     line_of,
+    named_once,
     path_under,
     records_of,
 )
@@ -36,11 +37,15 @@ def records(source: Path, options: Conversion) -> Iterator[dict[str, Any]]:
     if not isinstance(content, dict) or not content:
         raise UserError(f"{source}: holds no records: expected an object with an entry a video")
     text, faults, found = read_text(source), Faults(options.faults), []
-    lying = {name: Path(folder) / name for folder, _, names in os.walk(options.root) for name in names}
+    files = (Path(folder) / name for folder, _, names in os.walk(options.root) for name in names)
+    lying = named_once(files, lambda file: file.name)
     for name, entry in content.items():
         where = f"{source}:{line_of(text, name)}: {name}"
         with faults.gathered():
-            height_px, width_px = field(entry, "img_size", list, where)[:2] or (0, 0)
+            size = field(entry, "img_size", list, where)
+            if len(size) != 2:
+                raise UserError(f"{where}: 'img_size' is {size!r:.80}: expected height and width")
+            height_px, width_px = size
             first = field(entry, "st_frame", int, where) - 1
             rows = field(entry, "bbox", list, where)
             clip_s = (float(field(entry, "st_time", _NUMBER, where)), float(field(entry, "ed_time", _NUMBER, where)))
@@ -49,7 +54,7 @@ def records(source: Path, options: Conversion) -> Iterator[dict[str, Any]]:
                 Described(
                     Path(name).stem,
                     where,
-                    lying.get(name) or path_under(options.root, name, where),
+                    lying(name, where) or path_under(options.root, name, where),
                     (ObjectBoxes("person", boxes, "xywh"),),
                     (field(entry, "English", str, where),),
                     clip_s,

@@ -12,7 +12,7 @@ from internvl_chat.data.converters.forms.conversion import Conversion
 
 def records(source: Path, options: Conversion) -> Iterator[dict[str, Any]]:
     """See `idefics3_records`."""
-    return image_chats.idefics3_records(source, options.root)
+    return image_chats.idefics3_records(source, options.root, options.faults)
 
 
 def write(record: Mapping[str, Any], where: str, options: Conversion) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from internvl_chat.data.converters.forms.conversion import Conversion
 
 def records(source: Path, options: Conversion) -> Iterator[dict[str, Any]]:
     """See `videoinstruct_records`."""
-    return video_chats.videoinstruct_records(source, options.root)
+    return video_chats.videoinstruct_records(source, options.root, options.faults)
 
 
 def write(record: Mapping[str, Any], where: str, options: Conversion) -> dict[str, Any]:

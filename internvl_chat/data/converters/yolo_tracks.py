@@ -9,7 +9,15 @@ from typing import Any
 
 from internvl_chat.contracts import UserError
 from internvl_chat.data.converters.forms.conversion import Conversion
-from internvl_chat.data.converters.forms.described import Box, Described, Faults, ObjectBoxes, number_of, records_of
+from internvl_chat.data.converters.forms.described import (
+    Box,
+    Described,
+    Faults,
+    ObjectBoxes,
+    named_once,
+    number_of,
+    records_of,
+)
 from internvl_chat.data.media.sources import videos_below
 from internvl_chat.files import read_text
 
@@ -31,7 +39,7 @@ def records(source: Path, options: Conversion) -> Iterator[dict[str, Any]]:
     if not files:
         raise UserError(f"{source}: holds no records: no <video>_<frame>.txt; give the folder of label files")
     names = read_text(source / NAMES).split("\n") if (source / NAMES).is_file() else []
-    videos = {path.stem: path for path in videos_below(options.root)}
+    videos = named_once(videos_below(options.root), lambda path: path.stem)
     faults, boxes = Faults(), dict[tuple[str, int], dict[int, Box]]()
     called, first_at = dict[tuple[str, int], str](), dict[tuple[str, int], str]()
     for match, path in files:
@@ -52,13 +60,14 @@ def records(source: Path, options: Conversion) -> Iterator[dict[str, Any]]:
                 called.setdefault(key, _name(names, int(values[0]), where))
                 first_at.setdefault(key, where)
     faults.tell()
-    found = []
+    found, faults = [], Faults(options.faults)
     for key, own in boxes.items():
         video, track = key
         thing = ObjectBoxes(called[key], own, "xywh", "unit")
-        shown = videos.get(video, options.root / f"{video}.mp4")
-        found.append(Described(f"{video}-{track}", first_at[key], shown, (thing,), (thing.name,)))
-    yield from records_of(found, options.root, options.question, Faults(options.faults))
+        with faults.gathered():
+            shown = videos(video, first_at[key]) or options.root / f"{video}.mp4"
+            found.append(Described(f"{video}-{track}", first_at[key], shown, (thing,), (thing.name,)))
+    yield from records_of(found, options.root, options.question, faults)
 
 
 def _name(names: list[str], number: int, where: str) -> str:

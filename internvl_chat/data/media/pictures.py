@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 import warnings
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -70,8 +71,25 @@ def bounded(path: Path, size_px: tuple[int, int]) -> tuple[int, int]:
     return size_px
 
 
-def picture_size(path: Path) -> tuple[tuple[int, int], Display]:
-    """Width and height as they are shown, and how the stored picture is turned for it; no pixel is decoded.
+@dataclass(frozen=True)
+class PictureHeader:
+    """What a picture file says before a pixel is decoded.
+
+    Args:
+        size_px: width and height as they are shown.
+        display: how the stored picture is turned for it.
+        moves: it is one of several that are shown one after another; only the first one is read.
+        is_plain: every pixel is a colour; the numbers of others must be looked at.
+    """
+
+    size_px: tuple[int, int]
+    display: Display
+    moves: bool
+    is_plain: bool
+
+
+def picture_header(path: Path) -> PictureHeader:
+    """What a picture file says of itself; it is opened once.
 
     Raises:
         UserError: it cannot be read.
@@ -79,7 +97,18 @@ def picture_size(path: Path) -> tuple[tuple[int, int], Display]:
     with _open_picture(path) as image:
         display = _display_of(path, image)
         # Pillow states a TIFF's size as it is shown, and others' as they are stored.
-        return image.size if image.format == "TIFF" else display.shown_size(*image.size), display
+        size_px = image.size if image.format == "TIFF" else display.shown_size(*image.size)
+        return PictureHeader(size_px, display, _moves(image), image.mode not in _DEEP_MODES | _UNBOUNDED_MODES)
+
+
+def picture_size(path: Path) -> tuple[tuple[int, int], Display]:
+    """Width and height as they are shown, and how the stored picture is turned for it; no pixel is decoded.
+
+    Raises:
+        UserError: it cannot be read.
+    """
+    header = picture_header(path)
+    return header.size_px, header.display
 
 
 def read_picture(path: Path) -> npt.NDArray[np.uint8]:
@@ -105,16 +134,6 @@ def read_picture(path: Path) -> npt.NDArray[np.uint8]:
             raise UserError(f"{path}: cannot be decoded ({error})") from error
 
 
-def is_animated(path: Path) -> bool:
-    """Whether a picture is one of several that are shown one after another; only the first one is read.
-
-    Raises:
-        UserError: it cannot be read.
-    """
-    with _open_picture(path) as image:
-        return image.format in _ANIMATED_FORMATS and getattr(image, "is_animated", False)
-
-
 def over_ground(image: Image.Image) -> Image.Image:
     """The picture as RGB, its transparent parts over white."""
     if image.mode == "RGBA":
@@ -122,14 +141,11 @@ def over_ground(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def has_plain_pixels(path: Path) -> bool:
-    """Whether the header says that every pixel is a colour; the numbers of others must be looked at.
-
-    Raises:
-        UserError: it cannot be read.
-    """
-    with _open_picture(path) as image:
-        return image.mode not in _DEEP_MODES | _UNBOUNDED_MODES
+def _moves(image: Image.Image) -> bool:
+    try:
+        return image.format in _ANIMATED_FORMATS and getattr(image, "is_animated", False)
+    except PICTURE_FAULTS:
+        return False  # Behind the first picture, which is read, something is broken.
 
 
 def _from_16_bits(path: Path, grey_HW: npt.NDArray[np.uint16]) -> npt.NDArray[np.uint8]:

@@ -162,7 +162,34 @@ def test_frames_are_spread_as_video_chatgpt_spreads_them() -> None:
         assert spread_frames(total, 24) == slow(total, 24)
 
 
+TRACK = {"name": "dog", "boxes": {"0": [0, 0, 5, 5]}, "unit": "pixels", "order": "xyxy"}
 B_MP4 = {"id": 1, "video": "b.mp4", "conversations": turns("<video>\na", "b")}
+
+
+@pytest.mark.parametrize("kind", OTHERS)
+def test_all_faults_are_told_and_what_has_one_is_left_out(
+    kind: str, root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source, out, left = tmp_path / "source.jsonl", tmp_path / "out.jsonl", tmp_path / "left.txt"
+    broken = {"conversations": 3, "messages": 3, "video": 3, "video_id": 3, "image": 3, "images": 3}
+    sound = OTHERS[kind]
+    lines = [json.dumps(sound[0]), json.dumps(broken), "{", "7", *map(json.dumps, sound[1:])]
+    source.write_text("\n".join(lines))
+    argv = ["convert-data", "--from", kind, str(source), "--root", str(root), "--out", str(out)]
+    assert main(argv) == 1 and not out.exists()
+    error = capsys.readouterr().err
+    assert [f"{source}:{number}: " in error for number in range(1, 6)] == [False, True, True, True, False]
+    assert main([*argv, "--skip_bad", str(left)]) == 0
+    assert len(left.read_text().splitlines()) == 3 and len(out.read_text().splitlines()) == len(sound)
+    # And back, where a record that the other form cannot say is left out likewise.
+    told = {**json.loads(out.read_text().splitlines()[0]), "id": "told", "tracks": [TRACK], "video": "b.mp4"}
+    if kind in ("llava", "sharegemini", "videoinstruct"):
+        told.pop("image", None)
+        out.write_text(json.dumps(told) + "\n" + out.read_text())
+        back = tmp_path / "back.json"
+        argv = ["convert-data", "--to", kind, str(out), "--root", str(root), "--out", str(back)]
+        assert main(argv) == 1 and main([*argv, "--skip_bad", str(left)]) == 0
+        assert json.loads(back.read_text()) == sound and "has 'tracks'" in left.read_text()
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import shutil
 from collections.abc import Iterator
 from importlib import import_module
@@ -286,6 +287,45 @@ def test_a_folder_of_other_frames_than_the_source_counts_is_told(
     (source / "JPEGImages" / "v1" / "00001.jpg").unlink()
     assert convert(miniature, source, tmp_path, tmp_path / "out.jsonl") == 1
     assert "counts 4 frames" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "old", "new", "said"),
+    [
+        ("hcstvg", "valv2.json", '"img_num": 7', '"img_num": 12', "counts 12 frames, .*12_walk.mp4 holds 7"),
+        ("hcstvg", "valv2.json", '"img_num": 7', '"img_num": 9', ""),
+        ("hcstvg", "valv2.json", '"st_frame": 3', '"st_frame": 6', "has a box on frame 7, counted from 0, of 7 frames"),
+        ("hcstvg", "valv2.json", '"img_size": [', '"img_size": [5, ', "'img_size' is .*expected height and width"),
+        (
+            "label-studio",
+            "export.json",
+            '"framesCount": 7',
+            '"framesCount": 10',
+            "counts 10 frames, .*clip.mp4 holds 7",
+        ),
+    ],
+)
+def test_frames_that_a_source_counts_are_held_against_those_of_its_video(
+    kind: str, name: str, old: str, new: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    miniature = next(one for one in MINIATURES if one.kind == kind)
+    source, path = miniature.write(tmp_path), tmp_path / name
+    assert path.read_text().count(old) == 1
+    path.write_text(path.read_text().replace(old, new))
+    assert convert(miniature, source, tmp_path, tmp_path / "out.jsonl") == bool(said)
+    assert re.search(said, capsys.readouterr().err)
+
+
+@pytest.mark.parametrize(("kind", "video"), [("hcstvg", "video/12_walk.mp4"), ("yolo-tracks", "clip.mp4")])
+def test_a_name_that_two_videos_have_is_told(
+    kind: str, video: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    miniature = next(one for one in MINIATURES if one.kind == kind)
+    source = miniature.write(tmp_path)
+    (tmp_path / "old").mkdir()
+    shutil.copy(tmp_path / video, tmp_path / "old")
+    assert convert(miniature, source, tmp_path, tmp_path / "out.jsonl") == 1
+    assert "give a --root with one of them" in capsys.readouterr().err
 
 
 def test_xml_is_read_as_utf_8_whatever_it_says(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 from pathlib import Path
 
@@ -73,6 +73,50 @@ def edit(path: Path, first_s: float, last_s: float) -> Path:
     data[at : at + 8] = struct.pack(">Ii", round((last_s - first_s) * 1000), start + round(first_s / time_base))
     path.write_bytes(data)
     return path
+
+
+_BOXES = {b"moov", b"trak", b"edts", b"mdia", b"minf", b"stbl"}
+
+
+def with_box(path: Path, kind: bytes, change: Callable[[bytes], bytes]) -> Path:
+    """Change the content of an MP4's first box of this kind, whose index stands behind its pictures."""
+
+    def rewritten(data: bytes) -> bytes:
+        at, parts = 0, []
+        while at < len(data):
+            size, name = struct.unpack_from(">I4s", data, at)
+            body = data[at + 8 : at + size]
+            body = change(body) if name == kind else rewritten(body) if name in _BOXES else body
+            parts.append(struct.pack(">I4s", 8 + len(body), name) + body)
+            at += size
+        return b"".join(parts)
+
+    path.write_bytes(rewritten(path.read_bytes()))
+    return path
+
+
+def with_edits(path: Path, *edits: tuple[int, float, int]) -> Path:
+    """Give an MP4 an edit list: for so many milliseconds, from this second on (below 0: nothing), at this speed."""
+    with av.open(str(path)) as container:
+        ticks = 1 / (container.streams.video[0].time_base or 1)
+
+    def listed(old: bytes) -> bytes:
+        begin = struct.unpack_from(">i", old, 12)[0]
+        rows = [(ms, round(begin + s * ticks) if s >= 0 else -1, speed, 0) for ms, s, speed in edits]
+        return struct.pack(">II", 0, len(rows)) + b"".join(struct.pack(">Iihh", *row) for row in rows)
+
+    return with_box(path, b"elst", listed)
+
+
+def with_clean_aperture(path: Path, width_px: int, height_px: int) -> Path:
+    """Let an MP4 ask for the middle of its pictures alone."""
+    crop = struct.pack(">I4s8i", 40, b"clap", width_px, 1, height_px, 1, 0, 1, 0, 1)
+
+    def described(old: bytes) -> bytes:
+        size = struct.unpack_from(">I", old, 8)[0]
+        return old[:8] + struct.pack(">I", size + len(crop)) + old[12 : 8 + size] + crop + old[8 + size :]
+
+    return with_box(path, b"stsd", described)
 
 
 def plainly_decoded(path: Path) -> tuple[list[int], list[float]]:

@@ -30,6 +30,9 @@ from tests.data.media.films import (
     plainly_decoded,
     red_part,
     square_at,
+    stored_frame,
+    with_clean_aperture,
+    with_edits,
     write_film,
 )
 
@@ -112,6 +115,66 @@ def test_other_backends_are_refused_where_they_show_another_picture(tmp_path: Pa
     for path, reason in ((turned, "turned, mirrored"), (trimmed, "12 frames are shown, it counts 24")):
         with pytest.raises(UserError, match=f"{path.name}: --video_backend decord cannot read it right: .*{reason}"):
             read_frames(path, np.array([0]), "decord")
+
+
+def test_what_players_do_not_agree_upon_is_refused(tmp_path: Path) -> None:
+    for edits, said in (
+        ([(100, 0, 1), (100, -1, 1), (100, 0.2, 1)], "leaves a gap between its parts"),
+        ([(100, 0, 1), (100, 0.1, 0)], "plays a part at 0 times the speed"),
+        ([(200, 0, 2)], "plays a part at 2 times the speed"),
+    ):
+        path = with_edits(write_film(tmp_path / "edited.mp4", EVEN), *edits)
+        with pytest.raises(UserError, match=f"edited.mp4: its edit list {said}.*encode it again"):
+            read_header(path)
+    late = with_edits(write_film(tmp_path / "late.mp4", EVEN, options={"bf": "0"}), (500, -1, 1), (200, 0.1, 1))
+    assert read_header(late).timeline == Timeline(12, 60)
+    assert plainly_decoded(late)[0] == list(range(6, 18))
+
+    crop = "asks for 128 x 96 of the 160 x 96 pixels"
+    cropped = with_clean_aperture(write_film(tmp_path / "cropped.mp4", EVEN[:3]), 128, 96)
+    matroska = write_film(tmp_path / "cropped.mkv", EVEN[:3])
+    unit, right = bytes.fromhex("54b28104"), bytes.fromhex("54dd8120")  # DisplayUnit and PixelCropRight, as long
+    assert matroska.read_bytes().count(unit) == 1
+    matroska.write_bytes(matroska.read_bytes().replace(unit, right))
+    for path in (cropped, matroska):
+        with pytest.raises(UserError, match=f"{path.name}: its container {crop}"):
+            read_header(path)
+    with pytest.raises(UserError, match=crop):
+        read_frames(cropped, np.array([0]), "decord")
+    whole = with_clean_aperture(write_film(tmp_path / "whole.mp4", EVEN[:3]), *STORED_PX)
+    assert_boxes_lie_on_the_square(whole, [0, 1, 2])
+
+
+def test_a_film_that_changes_its_size_is_refused_wherever_it_is_looked_at(tmp_path: Path) -> None:
+    for suffix in ("mkv", "avi"):
+        path = tmp_path / f"grows.{suffix}"
+        with av.open(str(path), "w") as container:
+            stream = container.add_stream("mjpeg", rate=30)
+            (stream.width, stream.height), stream.pix_fmt = STORED_PX, "yuvj420p"
+            smaller = av.CodecContext.create("mjpeg", "w")
+            (smaller.width, smaller.height), smaller.pix_fmt = (80, 48), "yuvj420p"
+            smaller.time_base = Fraction(1, 30)
+            for number in range(8):
+                encoder, step = (stream, 1) if number < 4 else (smaller, 2)
+                frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(stored_frame(number)[::step, ::step]), "rgb24")
+                frame.pts, frame.time_base = number, Fraction(1, 30)
+                for packet in encoder.encode(frame.reformat(format="yuvj420p", threads=1)):
+                    packet.stream = stream
+                    container.mux(packet)
+        for numbers in ([6, 7], [2, 6]):
+            with pytest.raises(UserError, match="changes its picture size from 160 x 96 to 80 x 48"):
+                read_frames(path, np.array(numbers))
+    with pytest.raises(UserError, match="changes its picture size"):
+        read_header(path)
+
+
+def test_a_rate_is_told_only_where_the_file_tells_it(tmp_path: Path) -> None:
+    even = write_film(tmp_path / "even.avi", EVEN[:12], options={"bf": "2"})
+    assert read_header(even).timeline.frames_per_second > 0
+    uneven = write_film(tmp_path / "uneven.avi", [*EVEN[:6], 400, 900, 910], options={"bf": "2"})
+    bare = write_film(tmp_path / "bare.h264", EVEN[:6])
+    for path, count in ((uneven, 9), (bare, 6)):
+        assert read_header(path).timeline == Timeline(count)
 
 
 @pytest.mark.parametrize("has_film", [True, False])

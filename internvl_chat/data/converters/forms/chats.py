@@ -26,12 +26,11 @@ from internvl_chat.data.checking.conversations import (
     renamed_turn,
     shortened,
 )
-from internvl_chat.data.converters.forms.collecting import converted
+from internvl_chat.data.converters.forms.collecting import converted_objects
 from internvl_chat.data.media.sources import read_media_header
 from internvl_chat.data.records.box_evidence import judged_thousandths
 from internvl_chat.data.records.names import check_name
 from internvl_chat.data.records.reader import SPEAKERS
-from internvl_chat.files import RawRecord, parse_json, read_text, split_records
 from internvl_chat.grounding import box_text
 
 # ms-swift's stand-ins for the entries of `objects`, used up from first to last.
@@ -95,20 +94,15 @@ def _chat_records(
         fills_in: put placeholders first where there are files and no placeholder at all, as ms-swift does.
     """
 
-    def convert(numbered: tuple[int, RawRecord]) -> list[dict[str, Any]]:
-        number, raw = numbered
-        where = f"{source}:{raw.line}"
-        record = parse_json(raw.text, where)
-        if not isinstance(record, dict):
-            raise UserError(f"{where}: is {shortened(record)}: expected an object")
+    def convert(record: dict[str, Any], where: str, number: int) -> dict[str, Any]:
         if preference := [key for key in _PREFERENCE_KEYS if key in record]:
             raise UserError(f"{where}: has {preference[0]!r}: pairs of better and worse answers are not supported")
         turns, pair = record.get("messages", record.get("conversations")), last_pair(record)
         if turns is None and pair is not None:
             turns = _from_pairs(record, pair, where)
-        return [_Chat(record, where, root).record(turns, f"{source.stem}-{number}", fills_in)]
+        return _Chat(record, where, root).record(turns, f"{source.stem}-{number}", fills_in)
 
-    yield from converted(enumerate(split_records(read_text(source), source)), convert, faults)
+    yield from converted_objects(source, convert, faults)
 
 
 def _from_pairs(record: Mapping[str, Any], last: list[Any], where: str) -> list[dict[str, Any]]:

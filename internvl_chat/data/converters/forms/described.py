@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache
@@ -14,12 +14,16 @@ from internvl_chat.constants import VIDEO_PLACEHOLDER
 from internvl_chat.contracts import UserError
 from internvl_chat.data.converters.forms.tracking import Question
 from internvl_chat.data.media.sources import frame_files
+from internvl_chat.data.media.video import read_header
 from internvl_chat.data.prompts.wordings import question_about
 from internvl_chat.data.records.reader import MAX_NAME_BYTES, MAX_PATH_BYTES
 from internvl_chat.files import raise_faults
 
 Box = tuple[float, float, float, float]
 Order = Literal["xyxy", "xywh"]
+
+# A file's header, by which others count its frames, may say one or two that are not shown at its end.
+_HEADERS_SLIP = 2
 
 
 @dataclass(frozen=True)
@@ -40,7 +44,7 @@ class Described:
         source: where it stands, for messages.
         clip_s: the part of the video that the texts are about.
         size_px: width and height, where the source says.
-        num_frames: frames of the video, where the source says.
+        num_frames: frames of the video, where the source says; it must have as many.
     """
 
     id: str
@@ -87,8 +91,8 @@ def records_of(found: Sequence[Described], root: Path, question: Question, fault
         UserError: all that is wrong with the source, what its reader found before included, unless `faults` leaves it
             out.
     """
-    # A folder is counted once, whatever the number of objects in it.
-    sound, frames_in = [], cache(lambda folder: len(frame_files(folder)))
+    # A video is counted once, whatever the number of objects in it.
+    sound, frames_in = [], cache(_frames_in)
     for one in _told_apart(found, root):
         with faults.gathered():
             _check(one, root, question, frames_in)
@@ -104,6 +108,24 @@ def records_of(found: Sequence[Described], root: Path, question: Question, fault
                 record["width"], record["height"] = one.size_px
             turns = [{"from": "human", "value": asked}, {"from": "gpt", "value": text}]
             yield {**record, "tracks": [_track(thing) for thing in one.objects], "conversations": turns}
+
+
+def named_once(files: Iterable[Path], name_of: Callable[[Path], str]) -> Callable[[str, str], Path | None]:
+    """What finds a file by its name alone, wherever it lies; it is given the name and where that stands.
+
+    It returns None for a name that no file has, and raises a `UserError` for one that several have.
+    """
+    found: dict[str, list[Path]] = {}
+    for file in files:
+        found.setdefault(name_of(file), []).append(file)
+
+    def find(name: str, where: str) -> Path | None:
+        first, *others = found.get(name, [None])
+        if others:
+            raise UserError(f"{where}: {name!r} may be {first} or {others[0]}: give a --root with one of them")
+        return first
+
+    return find
 
 
 def _told_apart(found: Sequence[Described], root: Path) -> list[Described]:
@@ -125,8 +147,14 @@ def _check(one: Described, root: Path, question: Question, frames_in: Callable[[
         raise UserError(f"{one.source}: its video {one.video} is not there")
     if not one.video.is_relative_to(root):
         raise UserError(f"{one.source}: its video {one.video} does not lie under the root {root}: give another --root")
-    if one.num_frames is not None and one.video.is_dir() and (there := frames_in(one.video)) != one.num_frames:
-        raise UserError(f"{one.source}: counts {one.num_frames} frames, {one.video} holds {there}: expected as many")
+    there = one.num_frames
+    if one.num_frames is not None:
+        there = frames_in(one.video)
+        if abs(there - one.num_frames) > (0 if one.video.is_dir() else _HEADERS_SLIP):
+            raise UserError(
+                f"{one.source}: counts {one.num_frames} frames, {one.video} holds {there}: expected as many, since its "
+                "boxes go by them"
+            )
     if not any(text.strip() for text in question.captions.get(one.id) or one.texts):
         raise UserError(
             f"{one.source}: has no text to learn: give it a caption or a label there, or --captions with {one.id!r}"
@@ -142,9 +170,13 @@ def _check(one: Described, root: Path, question: Question, frames_in: Callable[[
                     f"{one.source}: the box on frame {frame}, counted from 0, is {box}: expected {expected}"
                 )
         last = max(thing.boxes)
-        if min(thing.boxes) < 0 or (one.num_frames is not None and last >= one.num_frames):
+        if min(thing.boxes) < 0 or (there is not None and last >= there):
             number = last if last >= 0 and min(thing.boxes) >= 0 else min(thing.boxes)
-            raise UserError(f"{one.source}: has a box on frame {number}, counted from 0, of {one.num_frames} frames")
+            raise UserError(f"{one.source}: has a box on frame {number}, counted from 0, of {there} frames")
+
+
+def _frames_in(video: Path) -> int:
+    return len(frame_files(video)) if video.is_dir() else read_header(video).num_frames
 
 
 def _track(thing: ObjectBoxes) -> dict[str, Any]:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -28,6 +28,8 @@ from internvl_chat.grounding import (
     referring_question,
 )
 
+_Entry = TypeVar("_Entry")
+
 
 def coco_records(source: Path, root: Path, faults: list[UserError] | None = None) -> Iterator[dict[str, Any]]:
     """A record a picture that shows an object; crowds and boxes without area inside the picture are left out.
@@ -35,7 +37,8 @@ def coco_records(source: Path, root: Path, faults: list[UserError] | None = None
     Classes stand in the order of `categories`, their boxes in the order of `annotations`, clamped to the picture.
 
     Args:
-        faults: gets what is wrong with annotations and pictures, which are left out; None lets the first one rise.
+        faults: gets what is wrong with classes, pictures and annotations; None lets the first fault rise. A picture is
+            left out with its annotations where one of them has a fault, since its record asks for all objects.
     Raises:
         UserError: not a COCO file, an annotation of a picture or class that it does not list, a box beyond its picture
             or in fractions, or a picture that is shown at another size than it says.
@@ -43,37 +46,71 @@ def coco_records(source: Path, root: Path, faults: list[UserError] | None = None
     content = read_json(source)
     if not isinstance(content, dict) or not all(isinstance(content.get(key), list) for key in _LISTS):
         raise UserError(f"{source}: expected an object with the lists {', '.join(_LISTS)}")
-    names = {_field(c, "id", int, source): _field(c, "name", str, source) for c in content["categories"]}
-    for name in names.values():
-        check_name(name, str(source))
+    names = _by_id(content["categories"], lambda entry: _class_name(entry, source), source, faults)
+    pictures = _by_id(content["images"], lambda entry: entry, source, faults)
     objects: dict[int, dict[int, list[LabelledBox]]] = defaultdict(lambda: defaultdict(list))
-    pictures = {_field(picture, "id", int, source): picture for picture in content["images"]}
+    with_fault: set[int] = set()
 
     def place(annotation: Any) -> Iterator[dict[str, Any]]:
         picture_id = _field(annotation, "image_id", int, source)
-        category = _field(annotation, "category_id", int, source)
-        if picture_id not in pictures or category not in names:
-            raise UserError(
-                f"{source}: {shortened(annotation)} is of image {picture_id} and category {category}: "
-                "expected ones that 'images' and 'categories' list"
-            )
-        if annotation.get("iscrowd"):
-            return
-        box = _box(annotation, pictures[picture_id], source)
+        try:
+            category = _field(annotation, "category_id", int, source)
+            if picture_id not in pictures or category not in names:
+                raise UserError(
+                    f"{source}: {shortened(annotation)} is of image {picture_id} and category {category}: "
+                    "expected ones that 'images' and 'categories' list"
+                )
+            picture, name = pictures[picture_id], names[category]
+            if picture is None or annotation.get("iscrowd"):
+                return
+            box = _box(annotation, picture, source)
+        except UserError:
+            with_fault.add(picture_id)
+            raise
         if not is_absent(box):
             x1, y1, x2, y2 = box.tolist()
-            objects[picture_id][category].append(LabelledBox(names[category], (x1, y1, x2, y2)))
+            objects[picture_id][category].append(LabelledBox(name or "", (x1, y1, x2, y2)))
         yield from ()
 
     def convert(picture_id: int) -> Iterator[dict[str, Any]]:
         picture = pictures[picture_id]
+        if picture is None:
+            return
+        if unnamed := [category for category in objects[picture_id] if names[category] is None]:
+            raise UserError(
+                f"{source}: {shortened(picture)}: shows objects of category {unnamed[0]}, which has a fault"
+            )
         path = root / _field(picture, "file_name", str, source)
         _check_shown_size(path, _size_px(picture, source), f"{source}: {shortened(picture)}")
         shown = [item for category in names for item in objects[picture_id][category]]
-        yield _record(pictures[picture_id], detection_answer(shown), source)
+        yield _record(picture, detection_answer(shown), source)
 
     yield from converted(content["annotations"], place, faults)
-    yield from converted([picture_id for picture_id in pictures if objects[picture_id]], convert, faults)
+    sound = [picture_id for picture_id in pictures if objects[picture_id] and picture_id not in with_fault]
+    yield from converted(sound, convert, faults)
+
+
+def _by_id(
+    entries: Sequence[Any], read: Callable[[Any], _Entry], source: Path, faults: list[UserError] | None
+) -> dict[int, _Entry | None]:
+    """The entries of a list by their ids; None of one that cannot be read, or whose id comes twice."""
+    found: dict[int, _Entry | None] = {}
+
+    def add(entry: Any) -> Iterator[dict[str, Any]]:
+        entry_id = _field(entry, "id", int, source)
+        is_first = entry_id not in found
+        found[entry_id] = None
+        if not is_first:
+            raise UserError(f"{source}: {shortened(entry)}: 'id' {entry_id} comes twice, expected an id of its own")
+        found[entry_id] = read(entry)
+        yield from ()
+
+    list(converted(entries, add, faults))
+    return found
+
+
+def _class_name(entry: Any, source: Path) -> str:
+    return check_name(_field(entry, "name", str, source), str(source))
 
 
 def _check_shown_size(path: Path, stated: tuple[int, int], where: str) -> None:

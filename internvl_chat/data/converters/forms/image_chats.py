@@ -13,7 +13,8 @@ import numpy as np
 from internvl_chat.constants import IMAGE_PLACEHOLDER, VIDEO_PLACEHOLDER
 from internvl_chat.contracts import UserError
 from internvl_chat.data.checking.conversations import shortened
-from internvl_chat.data.converters.forms.video_chats import objects_in, relative_name
+from internvl_chat.data.converters.forms.collecting import converted_objects
+from internvl_chat.data.converters.forms.video_chats import relative_name
 from internvl_chat.data.media.sources import frame_files
 
 _NUMBERED = re.compile(r"<image_(\d+)>")
@@ -34,16 +35,19 @@ class FramesShown:
     num_frames: int | None = None
 
 
-def minicpmv_records(source: Path, root: Path) -> Iterator[dict[str, Any]]:
+def minicpmv_records(source: Path, root: Path, faults: list[UserError] | None = None) -> Iterator[dict[str, Any]]:
     """Records of MiniCPM-V's files: `image`, a path or `{"<image_00>": path, ...}`, and `conversations`.
 
     Images come in the order in which the text names them, whatever the digits of their numbers; those that it does not
     name stand before the first question, by number.
 
+    Args:
+        faults: gets what is wrong with records, which are left out; None lets the first such fault rise. So below.
     Raises:
         UserError: a record is not of this form, or the text names an image that is not there.
     """
-    for number, (record, where) in enumerate(objects_in(source)):
+
+    def convert(record: dict[str, Any], where: str, number: int) -> dict[str, Any]:
         turns = _messages(record.get("conversations"), where)
         given = record.get("image", {})
         files = {"": given} if isinstance(given, str) else given
@@ -59,16 +63,19 @@ def minicpmv_records(source: Path, root: Path) -> Iterator[dict[str, Any]]:
         if unnamed and not plain:
             first = next((turn for turn in turns if turn["from"] == "human"), turns[0])
             first["value"] = f"{IMAGE_PLACEHOLDER}\n" * len(unnamed) + first["value"]
-        yield _record(record, f"{source.stem}-{number}", [numbers[k] for k in [*unnamed, *named]], turns)
+        return _record(record, f"{source.stem}-{number}", [numbers[k] for k in [*unnamed, *named]], turns)
+
+    yield from converted_objects(source, convert, faults)
 
 
-def idefics3_records(source: Path, root: Path) -> Iterator[dict[str, Any]]:
+def idefics3_records(source: Path, root: Path, faults: list[UserError] | None = None) -> Iterator[dict[str, Any]]:
     """Records of Idefics3's chats: `images`, and `messages` whose content is a list of texts and images.
 
     Raises:
         UserError: a record is not of this form, or the numbers of images disagree.
     """
-    for number, (record, where) in enumerate(objects_in(source)):
+
+    def convert(record: dict[str, Any], where: str, number: int) -> dict[str, Any]:
         images = record.get("images", [])
         turns, count = [], 0
         for message in _list(record.get("messages"), where):
@@ -80,7 +87,9 @@ def idefics3_records(source: Path, root: Path) -> Iterator[dict[str, Any]]:
         if not isinstance(images, list) or len(images) != count:
             raise UserError(f"{where}: 'images' is {shortened(images)}: expected {count} paths, one an image part")
         files = [relative_name(name, root, where) for name in images]
-        yield _record(record, f"{source.stem}-{number}", files, turns)
+        return _record(record, f"{source.stem}-{number}", files, turns)
+
+    yield from converted_objects(source, convert, faults)
 
 
 def to_minicpmv(record: Mapping[str, Any], where: str, shown: FramesShown) -> dict[str, Any]:

@@ -11,54 +11,64 @@ from typing import Any
 from internvl_chat.constants import VIDEO_PLACEHOLDER, VIDEO_SUFFIXES
 from internvl_chat.contracts import UserError
 from internvl_chat.data.checking.conversations import break_after_video, renamed_turn, shortened
-from internvl_chat.files import parse_json, read_text, split_records
+from internvl_chat.data.converters.forms.collecting import converted_objects
 
 _DEFAULT_SUFFIX = ".mp4"
 _LLAVA_KEYS = ("id", "video", "image", "conversations")
 
 
-def llava_records(source: Path, root: Path) -> Iterator[dict[str, Any]]:
+def llava_records(source: Path, root: Path, faults: list[UserError] | None = None) -> Iterator[dict[str, Any]]:
     """Records of LLaVA's and Video-ChatGPT's files: `id`, `video` or `image`, `conversations` of `from` and `value`.
 
+    Args:
+        faults: gets what is wrong with records, which are left out; None lets the first such fault rise. So below.
     Raises:
         UserError: a record is not of this form, or a file lies outside the root.
     """
-    for number, (record, where) in enumerate(objects_in(source)):
+
+    def convert(record: dict[str, Any], where: str, number: int) -> dict[str, Any]:
         media = {key: _media(record[key], root, where) for key in ("video", "image") if record.get(key)}
         sample_id = record.get("id")
         named = {"id": sample_id if type(sample_id) in (int, str) else f"{source.stem}-{number}"}
-        turns = turns_of(record, where)
-        yield {**named, **media, "conversations": turns}
+        return {**named, **media, "conversations": turns_of(record, where)}
+
+    yield from converted_objects(source, convert, faults)
 
 
-def sharegemini_records(source: Path, root: Path) -> Iterator[dict[str, Any]]:
+def sharegemini_records(source: Path, root: Path, faults: list[UserError] | None = None) -> Iterator[dict[str, Any]]:
     """Records of ShareGemini's files: `video_id` (or `video`) without a suffix, `conversations` without placeholders.
 
     Raises:
         UserError: a record is not of this form, or a file lies outside the root.
     """
     counts: Counter[str] = Counter()
-    for record, where in objects_in(source):
+
+    def convert(record: dict[str, Any], where: str, _: int) -> dict[str, Any]:
         name = record.get("video_id", record.get("video"))
         turns = turns_of(record, where)
         if not any(VIDEO_PLACEHOLDER in turn["value"] for turn in turns):
             turns[0]["value"] = f"{VIDEO_PLACEHOLDER}\n{turns[0]['value']}"
-        yield {"id": _numbered(name, counts), "video": _video_named(name, root, where), "conversations": turns}
+        return {"id": _numbered(name, counts), "video": _video_named(name, root, where), "conversations": turns}
+
+    yield from converted_objects(source, convert, faults)
 
 
-def videoinstruct_records(source: Path, root: Path) -> Iterator[dict[str, Any]]:
+def videoinstruct_records(source: Path, root: Path, faults: list[UserError] | None = None) -> Iterator[dict[str, Any]]:
     """Records of VideoInstruct's files: `q`, `a` and `video_id`.
 
     Raises:
         UserError: a record is not of this form, or a file lies outside the root.
     """
     counts: Counter[str] = Counter()
-    for record, where in objects_in(source):
+
+    def convert(record: dict[str, Any], where: str, _: int) -> dict[str, Any]:
         asked, answer, name = (record.get(key) for key in ("q", "a", "video_id"))
         if not isinstance(asked, str) or not isinstance(answer, str):
             raise UserError(f"{where}: is {shortened(record)}: expected 'q', 'a' and 'video_id'")
         turns = [{"from": "human", "value": f"{VIDEO_PLACEHOLDER}\n{asked}"}, {"from": "gpt", "value": answer}]
-        yield {"id": _numbered(name, counts), "video": _video_named(name, root, where), "conversations": turns}
+        return {"id": _numbered(name, counts), "video": _video_named(name, root, where), "conversations": turns}
+
+    yield from converted_objects(source, convert, faults)
 
 
 def to_llava(record: Mapping[str, Any], where: str) -> dict[str, Any]:
@@ -83,20 +93,6 @@ def to_videoinstruct(record: Mapping[str, Any], where: str) -> dict[str, Any]:
     if [turn["from"] for turn in turns] != ["human", "gpt"]:
         raise UserError(f"{where}: has {len(turns)} turns: VideoInstruct holds one question and its answer")
     return {"q": turns[0]["value"].replace(f"{VIDEO_PLACEHOLDER}\n", ""), "a": turns[1]["value"], "video_id": name}
-
-
-def objects_in(source: Path) -> Iterator[tuple[dict[str, Any], str]]:
-    """The objects of a JSON list or a JSONL file, each with `file:line`.
-
-    Raises:
-        UserError: the file cannot be read, or holds something else.
-    """
-    for raw in split_records(read_text(source), source):
-        where = f"{source}:{raw.line}"
-        record = parse_json(raw.text, where)
-        if not isinstance(record, dict):
-            raise UserError(f"{where}: is {shortened(record)}: expected an object")
-        yield record, where
 
 
 def relative_name(name: Any, root: Path, where: str) -> str:

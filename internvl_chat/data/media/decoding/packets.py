@@ -11,7 +11,8 @@ from av.video.stream import VideoStream
 
 # Containers that store when a frame is shown, as FFmpeg calls them; AVI has decoding times only.
 MOV_CONTAINER = "mov,mp4,m4a,3gp,3g2,mj2"
-TIMED_CONTAINERS = frozenset({MOV_CONTAINER, "matroska,webm", "gif"})
+MATROSKA_CONTAINER = "matroska,webm"
+TIMED_CONTAINERS = frozenset({MOV_CONTAINER, MATROSKA_CONTAINER, "gif"})
 # Codecs whose packets become one frame each, or tell that they show none: no packet holds two.
 ONE_FRAME_A_PACKET = frozenset({"h264", "hevc", "vp8", "vp9", "av1", "gif"})
 

@@ -23,7 +23,9 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from internvl_chat.contracts import UserError
+from internvl_chat.data.media.decoding.left_undone import refuse_in_matroska, refuse_in_mp4
 from internvl_chat.data.media.decoding.packets import (
+    MATROSKA_CONTAINER,
     MOV_CONTAINER,
     ONE_FRAME_A_PACKET,
     TIMED_CONTAINERS,
@@ -45,6 +47,8 @@ _MOST_INDEX_BYTES = 2**28
 # What FFmpeg calls lists of files, which may lie anywhere; and pictures that it takes for videos of one frame.
 _LISTS = frozenset({"concat", "hls", "dash", "sdp", "rtsp", "imf", "ffmetadata"})
 _PICTURES = frozenset({"image2", "ico", "psd", "tiff"})
+# Times are rounded to a container's units; a frame that is left out doubles a step.
+_EVEN_STEPS = 1.5
 # Decoded timelines, of files that can be told in no cheaper way.
 _KEPT_TIMELINES = 4096
 # Names and comments in a file may be in any encoding; PyAV from 19 on takes them as they are.
@@ -110,26 +114,48 @@ def frame_display(path: Path, frame: VideoFrame, stream: VideoStream) -> Display
     return Display(pixel_aspect=aspect)
 
 
+def check_size(path: Path, frame: VideoFrame, stored_px: tuple[int, int]) -> None:
+    """See to it that a frame is as large as the container says, and so as its boxes' picture.
+
+    Raises:
+        UserError: it is not.
+    """
+    if (frame.width, frame.height) != stored_px:
+        raise UserError(
+            f"{path}: changes its picture size from {stored_px[0]} x {stored_px[1]} to {frame.width} x {frame.height}; "
+            "expected one size: encode it again"
+        )
+
+
 def read_presentation(path: Path, container: InputContainer, stream: VideoStream) -> tuple[Timeline, Display]:
     """The frames that are shown of a freshly opened video, and how.
 
     Raises:
-        UserError: no frame can be decoded, or the pictures are turned by an angle that is no quarter.
+        UserError: no frame can be decoded, the pictures change their size or are turned by an angle that is no quarter,
+            or the container asks for what players do not agree upon.
     """
     upright = Display(pixel_aspect=pixel_aspect_of(stream.sample_aspect_ratio))
+    stored_px = stream.codec_context.width, stream.codec_context.height
     index = _movie_index(path) if container.format.name == MOV_CONTAINER else None
+    if index is not None:
+        refuse_in_mp4(path, index, stream.id, stored_px)
+    elif container.format.name == MATROSKA_CONTAINER:
+        refuse_in_matroska(path)
     timeline = None if index is None else _from_index(path, index, container, stream)
     if index is not None and timeline is not None and _matrices_are_upright(index):
         return timeline, upright
     if timeline is not None:
         container.seek(0)
-        return timeline, frame_display(path, next(presented_frames(path, container, stream)), stream)
+        first = next(presented_frames(path, container, stream))
+        check_size(path, first, stored_px)
+        return timeline, frame_display(path, first, stream)
     if container.format.name in TIMED_CONTAINERS and codec_name(stream) in ONE_FRAME_A_PACKET:
-        facts, first = _scan(container, stream)
+        facts, shown = _scan(container, stream)
         times = presented_times(facts)
-        if times is not None and first is not None:
+        if times is not None and shown is not None:
+            check_size(path, shown, stored_px)
             timeline = timeline_of([float(t * (stream.time_base or 1)) for t in times], _stated_rate(stream))
-            return timeline, frame_display(path, first, stream)
+            return timeline, frame_display(path, shown, stream)
     state = os.stat(path)
     return _decoded_presentation(path, state.st_size, state.st_mtime_ns)
 
@@ -286,9 +312,11 @@ def _decoded_presentation(path: Path, size_bytes: int, changed_ns: int) -> tuple
     """The timeline and display of a video of this size and time of change, by decoding all of it."""
     with open_container(path) as container:
         stream = video_stream(path, container)
+        stored_px = stream.codec_context.width, stream.codec_context.height
         display: Display | None = None
         times: list[int | None] = []
         for frame in presented_frames(path, container, stream):
+            check_size(path, frame, stored_px)
             display = display or frame_display(path, frame, stream)
             times.append(frame.pts)
             if len(times) > MAX_VIDEO_FRAMES:
@@ -296,5 +324,17 @@ def _decoded_presentation(path: Path, size_bytes: int, changed_ns: int) -> tuple
         known = [time for time in times if time is not None]
         rate = _stated_rate(stream)
         if len(known) < len(times) or any(after <= before for before, after in pairwise(known)):
-            return Timeline(len(times), rate), display or Display()
+            return Timeline(len(times), rate if _comes_evenly(path) else 0.0), display or Display()
         return timeline_of([float(t * (stream.time_base or 1)) for t in known], rate), display or Display()
+
+
+def _comes_evenly(path: Path) -> bool:
+    """Whether a video whose frames do not say when they are shown is at least decoded at an even rate.
+
+    Bare streams say nothing, and AVI leaves out what it shows longer.
+    """
+    with open_container(path) as container:
+        packets = container.demux(video_stream(path, container))
+        times = [packet.dts for packet in packets if packet.size and packet.dts is not None]
+    steps = {after - before for before, after in pairwise(times)}
+    return bool(steps) and min(steps) > 0 and max(steps) <= _EVEN_STEPS * min(steps)

@@ -33,6 +33,7 @@ from internvl_chat.data.media.decoding.packets import (
     facts_of,
 )
 from internvl_chat.data.media.decoding.presentation import (
+    check_size,
     frame_display,
     has_alpha,
     open_container,
@@ -99,13 +100,16 @@ def rgb_frames(path: Path, numbers: Sequence[int]) -> Iterator[npt.NDArray[np.ui
     try:
         with open_container(path) as container:
             stream = video_stream(path, container)
+            stored_px = stream.codec_context.width, stream.codec_context.height
             for frame in _by_index(container, stream, numbers):
+                check_size(path, frame, stored_px)
                 yield _rgb(path, frame, stream)
                 done += 1
         if done < len(numbers):
             with open_container(path) as container:
                 stream = video_stream(path, container)
                 for frame in _by_counting(path, container, stream, numbers[done:]):
+                    check_size(path, frame, stored_px)
                     yield _rgb(path, frame, stream)
     except (av.FFmpegError, IndexError, OSError) as error:
         raise UserError(f"{path}: cannot be decoded ({error})") from error
