@@ -43,6 +43,7 @@ PICTURE_FAULTS = (
 
 # What 16 bits a channel are called, by byte order and by what reads them.
 _DEEP_MODES = frozenset({"I;16", "I;16B", "I;16L", "I;16N"})
+_GREY_MODES = _DEEP_MODES | {"I"}
 # Numbers without a range that stands for black and white.
 _UNBOUNDED_MODES = frozenset({"I", "F"})
 # A picture of 16 bits that uses fewer of the 256 levels is of nearly one shade: its numbers are no brightness.
@@ -98,7 +99,8 @@ def picture_header(path: Path) -> PictureHeader:
         display = _display_of(path, image)
         # Pillow states a TIFF's size as it is shown, and others' as they are stored.
         size_px = image.size if image.format == "TIFF" else display.shown_size(*image.size)
-        return PictureHeader(size_px, display, _moves(image), image.mode not in _DEEP_MODES | _UNBOUNDED_MODES)
+        is_plain = not _is_deep(image) and image.mode not in _UNBOUNDED_MODES
+        return PictureHeader(size_px, display, _moves(image), is_plain)
 
 
 def picture_size(path: Path) -> tuple[tuple[int, int], Display]:
@@ -119,14 +121,19 @@ def read_picture(path: Path) -> npt.NDArray[np.uint8]:
     """
     with _open_picture(path) as image:
         try:
+            is_deep = _is_deep(image)
             image = ImageOps.exif_transpose(image)
+            if is_deep and image.mode in _GREY_MODES:
+                return _from_16_bits(path, np.array(image))
             if image.mode in _UNBOUNDED_MODES:
                 raise UserError(
                     f"{path}: holds {'floating-point' if image.mode == 'F' else '32-bit'} numbers, of which nobody "
                     "says what is black and what is white: save it with 8 bits"
                 )
-            if image.mode in _DEEP_MODES:
-                return _from_16_bits(path, np.array(image))
+            if is_deep:
+                # Pillow keeps the upper eight bits of colours.
+                colours = [bounds for bounds in image.getextrema() if isinstance(bounds, tuple)][:3]
+                _refuse_one_shade(path, *(257 * v for v in (min(c[0] for c in colours), max(c[1] for c in colours))))
             return np.array(over_ground(image.convert("RGBA") if image.has_transparency_data else image))
         except UserError:
             raise
@@ -148,14 +155,22 @@ def _moves(image: Image.Image) -> bool:
         return False  # Behind the first picture, which is read, something is broken.
 
 
-def _from_16_bits(path: Path, grey_HW: npt.NDArray[np.uint16]) -> npt.NDArray[np.uint8]:
-    levels = np.rint(grey_HW / 257).astype(np.uint8)
-    if int(levels.max()) - int(levels.min()) < _FEWEST_LEVELS - 1:
+def _is_deep(image: Image.Image) -> bool:
+    """Whether an opened picture, of which nothing is decoded yet, is stored with 16 bits a channel."""
+    return image.mode in _DEEP_MODES or any(";16" in str(tile) for tile in getattr(image, "tile", ()))
+
+
+def _from_16_bits(path: Path, grey_HW: npt.NDArray[np.integer]) -> npt.NDArray[np.uint8]:
+    _refuse_one_shade(path, int(grey_HW.min()), int(grey_HW.max()))
+    return np.repeat(np.rint(grey_HW / 257).astype(np.uint8)[..., None], 3, axis=2)
+
+
+def _refuse_one_shade(path: Path, darkest: int, lightest: int) -> None:
+    if round(lightest / 257) - round(darkest / 257) < _FEWEST_LEVELS - 1:
         raise UserError(
-            f"{path}: its 16-bit numbers keep from {grey_HW.min()} to {grey_HW.max()} of 65535, nearly one shade: "
+            f"{path}: its 16-bit numbers keep from {darkest} to {lightest} of 65535, nearly one shade: "
             "stretch them to 8 bits, alike in all of the data"
         )
-    return np.repeat(levels[..., None], 3, axis=2)
 
 
 def _display_of(path: Path, image: Image.Image) -> Display:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +11,7 @@ import pytest
 from PIL import Image
 
 from internvl_chat.contracts import Sample, TrackRows, UserError
-from internvl_chat.data.media.pictures import picture_size, read_picture
+from internvl_chat.data.media.pictures import picture_header, picture_size, read_picture
 from internvl_chat.data.media.sources import frame_files, read_media_header
 from internvl_chat.data.records.tracks import boxes_at
 from tests.data.media.films import red_part
@@ -89,6 +91,25 @@ def test_numbers_that_are_no_brightness_are_refused(tmp_path: Path) -> None:
     Image.fromarray(np.linspace(7000, 8200, 64).reshape(8, 8).astype(np.uint16)).save(tmp_path / "thermal.png")
     with pytest.raises(UserError, match=r"thermal.png: its 16-bit numbers keep from 7000 to 8200 .*stretch them"):
         read_picture(tmp_path / "thermal.png")
+    # Colours of 12 bits and fewer in 16: Pillow would show them black.
+    for scale, is_right in ((257, True), (16, False)):
+        rows = np.linspace(0, 255, 24).astype(np.uint16).reshape(2, 4, 3) * scale
+        header, pixels = (
+            struct.pack(">IIBBBBB", 4, 2, 16, 2, 0, 0, 0),
+            b"".join(b"\0" + r.astype(">u2").tobytes() for r in rows),
+        )
+        chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(pixels)), (b"IEND", b""))
+        packed = [struct.pack(">I", len(d)) + k + d + struct.pack(">I", zlib.crc32(k + d)) for k, d in chunks]
+        path = tmp_path / "colours.png"
+        path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(packed))
+        assert not picture_header(path).is_plain
+        if is_right:
+            assert np.abs(read_picture(path) - rows / 257).max() <= 1
+        else:
+            with pytest.raises(UserError, match=r"its 16-bit numbers keep from 0 to \d+ of 65535, nearly one shade"):
+                read_picture(path)
+    (tmp_path / "grey.ppm").write_bytes(b"P5 2 1 65535\n" + struct.pack(">2H", 257, 60 * 257))
+    assert read_picture(tmp_path / "grey.ppm")[0, :, 0].tolist() == [1, 60]
     for array, name in ((np.zeros((4, 5), np.float32), "float.tif"), (np.zeros((4, 5), np.int32), "int.tif")):
         Image.fromarray(array).save(tmp_path / name)
         with pytest.raises(UserError, match=f"{name}: holds (floating-point|32-bit) numbers.*save it with 8 bits"):
