@@ -309,6 +309,9 @@ def _list_elements(text: str, path: Path) -> Iterator[RawRecord]:
     while True:
         at = _end_of_space(text, at)
         if text[at : at + 1] == "]" and "]" in closing:
+            if (at := _end_of_space(text, at + 1)) < len(text):
+                line = 1 + text.count("\n", 0, at)
+                raise UserError(f"{path}:{line}: goes on behind the list's end: expected one list of records a file")
             return
         line, counted = line + text.count("\n", counted, at), at
         try:

@@ -120,6 +120,11 @@ def box_file_faults(file: BoxFileFacts, header: MediaHeader | None) -> Iterator[
         return
     if file.text_px is not None and header and not _is_of_text(file.boxes, file.text_px, header):
         yield Fault("box-file-stale", "holds other boxes than the text beside it", "the boxes of object_bboxes.txt")
+    if file.text_px is not None:
+        without = is_absent(corners_of(file.text_px)) & file.text_px.any(axis=1) & (file.text_px != -1).any(axis=1)
+        if without.any():
+            found = f"{int(without.sum())} boxes of the text beside it have no area, line {_first(without)} first"
+            yield Fault("track-degenerate", found, "a width and height, or zeros where the object is absent")
     boxes = file.boxes.astype(np.float64)
     if header and len(boxes) != header.num_pictures:
         yield Fault("box-rows", f"holds {len(boxes)} boxes", f"{header.num_pictures}, one a frame of the video")

@@ -188,7 +188,7 @@ def _judge_entry(checked: CheckedEntry, report: CheckReport, budget: Budget) -> 
             text = line.media[0][1].with_name(BOX_TEXT_NAME)
             texts.append(_JudgedText(text, here, box_rules.text_evidence(boxes, header)))
             report.findings += [fault.at(line.boxes_path, 0, here) for fault in faults]
-            if boxes.boxes is not None and not faults:
+            if boxes.boxes is not None and all(KINDS[fault.code].severity == "warning" for fault in faults):
                 extents += _extents(boxes.boxes, header)
         report.findings += [fault.at(*here) for fault in _line_faults(line, header, budget, checked.entry, stated)]
     report.findings += _text_findings(file, texts)

@@ -5,8 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from internvl_chat.data.checking.box_rules import Extent, seem_pixels, seems_xywh, seems_xyxy
+from internvl_chat.data.checking.box_rules import Extent, box_file_faults, seem_pixels, seems_xywh, seems_xyxy
+from internvl_chat.data.checking.headers import BoxFileFacts
+from internvl_chat.data.media.display import Display
+from internvl_chat.data.media.sources import MediaHeader
 from internvl_chat.data.records.box_evidence import evidence_of, kept_small
+from internvl_chat.data.records.box_files import shown_thousandths
 
 SIZE = (640, 360)
 LIMITS = np.full(4, 1000.0)
@@ -33,6 +37,15 @@ def test_texts_of_a_smaller_copy_of_the_videos_are_doubted(scale: float, doubted
         files.append(evidence_of(boxes * scale, SIZE))
     assert (kept_small(files) is not None) == doubted
     assert kept_small(files[:7]) is None, "so few tell nothing"
+
+
+def test_boxes_of_a_text_without_area_are_told_unless_they_say_absent() -> None:
+    text_px = np.array([[64.0, 36, 64, 36], [0, 0, 0, 0], [-1, -1, -1, -1], [64, 72, -64, -36], [64, 36, 0, 36]])
+    boxes = shown_thousandths(text_px, SIZE, Display())
+    faults = list(box_file_faults(BoxFileFacts(boxes, text_px), MediaHeader(5, (SIZE,), 30.0)))
+    assert [(fault.code, fault.found) for fault in faults] == [
+        ("track-degenerate", "2 boxes of the text beside it have no area, line 4 first")
+    ]
 
 
 @pytest.mark.parametrize("seed", range(5))

@@ -227,10 +227,11 @@ def test_lists_and_lines_are_read_alike(name: str, content: str, tmp_path: Path)
         ("a.jsonl", '{"id": ' + "[" * 40 + "]" * 40 + "}", 1),
         ("a.jsonl", "[" * 100_000, 1),
         ("a.json", "[\n" + "[" * 100_000, 2),
+        ("a.json", f"[{lines(1)[0]}]\n[{lines(1)[0]}]", 2),
         ("a.jsonl", '{"id": ' + "9" * 5000 + "}", 1),
         ("a.jsonl", f'{lines(1)[0]}\n{{"id": "{"x" * 2**24}"}}', 2),
     ],
-    ids=["line", "element", "comma", "number", "nan", "nested", "deep", "deep list", "digits", "long"],
+    ids=["line", "element", "comma", "number", "nan", "nested", "deep", "deep list", "two lists", "digits", "long"],
 )
 def test_what_is_no_json_is_told_by_line(name: str, content: str, line: int, tmp_path: Path) -> None:
     entry = entry_at(tmp_path, name, content)
