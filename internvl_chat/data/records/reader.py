@@ -169,12 +169,12 @@ class RecordReader:
         return path
 
     def _leads_out(self, path: Path) -> bool:
-        folder = str(path.parent)
+        folder, name = os.path.split(path)
         if folder not in self._real_folders:
             self._real_folders[folder] = os.path.realpath(folder)
-        real = Path(self._real_folders[folder], path.name)
-        real = real.resolve() if real.is_symlink() else real
-        return self.confined_to is not None and not real.is_relative_to(self.confined_to)
+        real = os.path.join(self._real_folders[folder], name)
+        real = os.path.realpath(real) if os.path.islink(real) else real
+        return self.confined_to is not None and not Path(real).is_relative_to(self.confined_to)
 
     def _tracks_beside(self, video_path: Path, turns: Sequence[Turn], source: str) -> tuple[Track, ...]:
         """The npy beside the video; also where it is missing but the question or a box text there calls for it."""
