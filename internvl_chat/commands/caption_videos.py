@@ -102,10 +102,13 @@ def run(args: argparse.Namespace) -> int:
     from internvl_chat.inference.handle import open_model
     from internvl_chat.inference.predict import BatchLimits
     from internvl_chat.inference.ranks import Ranks
+    from internvl_chat.inference.video_captions.caption_files import Forms
     from internvl_chat.inference.video_captions.clips_shown import Request
     from internvl_chat.inference.video_captions.run_videos import Engine, caption_videos
     from internvl_chat.model.loading import resolve_folder
 
+    forms = Forms(args.txt, bool(args.layout), args.parquet).and_those_in(args.out)
+    forms.check((video.name for video in videos), several_each=bool(args.window or args.objects))
     engine = Engine(args.engine == "ray", args.actors)
     if engine.on_ray:
         from internvl_chat.inference.video_captions.ray_engine import check_ray
@@ -129,7 +132,7 @@ def run(args: argparse.Namespace) -> int:
     limits = BatchLimits(args.batch_tokens, args.num_workers, args.video_timeout)
     captioned = caption_videos(opened, videos, request, decoding, limits, args.out, args.model, engine)
     if opened.ranks.is_first:
-        captioned.write(args.out, txt=args.txt, layout=bool(args.layout), parquet=args.parquet)
+        captioned.write(args.out, forms)
         done = captioned.counts()
         said = (
             f"{args.out}: {counted(len(captioned.records), 'caption')}, {captioned.num_new} of them new at "

@@ -9,6 +9,9 @@ from dataclasses import dataclass, fields
 from internvl_chat.constants import MAX_NEW_TOKENS
 from internvl_chat.contracts import UserError
 
+# Scores that are divided by less may leave the range of float32, and there is nothing to draw from.
+LEAST_TEMPERATURE = 1e-6
+
 
 @dataclass(frozen=True)
 class Decoding:
@@ -32,8 +35,10 @@ class Decoding:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if not 0 <= self.temperature < math.inf:
-            raise UserError(f"--temperature {self.temperature}: expected 0 (no sampling) or more")
+        if self.temperature and not LEAST_TEMPERATURE <= self.temperature < math.inf:
+            raise UserError(
+                f"--temperature {self.temperature}: expected 0 (no sampling), or {LEAST_TEMPERATURE:g} and above"
+            )
         if not 0 < self.top_p <= 1:
             raise UserError(f"--top_p {self.top_p}: expected above 0, up to 1")
         if not self.temperature and self.num_candidates > self.num_beams:

@@ -111,6 +111,18 @@ class ChatRequest(_Strict):
     presence_penalty: float | None = Field(default=None, ge=0, le=0)
 
 
+def _model_of(place: tuple[int | str, ...]) -> type[_Strict]:
+    """What a field at this place of a request would be one of."""
+    models: dict[str, type[_Strict]] = {"mm_processor_kwargs": Showing, "stream_options": StreamOptions}
+    parts: dict[int | str, type[_Strict]] = {"text": TextPart, "image_url": ImagePart, "video_url": VideoPart}
+    if place[0] != "messages":
+        return models.get(str(place[0]), ChatRequest) if len(place) > 1 else ChatRequest
+    inside = [parts[kind] for kind in place[2:-1] if kind in parts]
+    if len(inside) > 1:
+        return MediaUrl
+    return inside[0] if inside else Message
+
+
 def parse_request(body: bytes | str) -> ChatRequest:
     """A request from its JSON.
 
@@ -125,6 +137,6 @@ def parse_request(body: bytes | str) -> ChatRequest:
         param = ".".join(map(str, first["loc"])) or None
         message = f"{param or 'the body'}: {first['msg']}"
         if first["type"] == "extra_forbidden":
-            known = Showing if first["loc"][0] == "mm_processor_kwargs" else ChatRequest
+            known = _model_of(first["loc"])
             message = f"{param}: unknown field, which would not be heeded; expected {', '.join(known.model_fields)}"
         raise Refusal(message, param=param) from error

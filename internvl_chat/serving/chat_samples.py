@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from internvl_chat.contracts import Sample, Track, Turn, UserError
 from internvl_chat.data.prompts.wordings import question_turn, wording_named
 from internvl_chat.data.records.reader import read_tracks
 from internvl_chat.inference.chat import below_images
-from internvl_chat.inference.decoding import Decoding
+from internvl_chat.inference.decoding import LEAST_TEMPERATURE, Decoding
 from internvl_chat.serving.chat_requests import ChatRequest, ImagePart, Message, Showing, TextPart, VideoPart
 from internvl_chat.serving.media.media_limits import check_picture, check_video
 from internvl_chat.serving.refusals import Refusal
@@ -64,9 +64,7 @@ class QuestionReader:
 
     def told_to_client(self, message: str) -> Refusal:
         """An error with files under the names that the client gave them, and not the server's own."""
-        for path, name in self.seen.called.items():
-            message = message.replace(str(path), name)
-        return Refusal(message)
+        return Refusal(in_clients_words(message, self.seen.called))
 
     def _sample(self, request: ChatRequest) -> Sample:
         messages, showing, seen = request.messages, request.mm_processor_kwargs, self.seen
@@ -134,6 +132,17 @@ class QuestionReader:
         seen.images.append(path)
 
 
+def in_clients_words(message: str, called: Mapping[Path, str]) -> str:
+    """A message with files under the names that the client gave them.
+
+    Args:
+        called: how the client called each file.
+    """
+    for path, name in called.items():
+        message = message.replace(str(path), name)
+    return message
+
+
 def _tracks(showing: Showing, seen: _Pictures) -> tuple[Track, ...]:
     if showing.tracks is None:
         return ()
@@ -185,6 +194,11 @@ def decoding_of(request: ChatRequest, most_tokens: int, temperature: float) -> D
     if request.temperature is not None:
         temperature = request.temperature
     beams, answers = request.num_beams or 1, request.n or 1
+    if 0 < temperature < LEAST_TEMPERATURE:
+        raise Refusal(
+            f"temperature: {temperature:g}, expected 0 (no sampling), or {LEAST_TEMPERATURE:g} and above",
+            param="temperature",
+        )
     if not temperature and answers > beams:
         raise Refusal(
             f"n: {answers} answers with temperature 0 and num_beams {beams}: expected a temperature above 0, or as "

@@ -14,13 +14,12 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from internvl_chat.contracts import UserError
 from internvl_chat.inference.generation import Candidate
 from internvl_chat.serving.batching import Batcher, Job
 from internvl_chat.serving.bodies import BodyReader
 from internvl_chat.serving.measures import Measures
 from internvl_chat.serving.preparing import Preparer, Question
-from internvl_chat.serving.refusals import Refusal, error_body
+from internvl_chat.serving.refusals import Refusal
 from internvl_chat.serving.replies import Reply, event
 from internvl_chat.serving.server_limits import ServerLimits
 
@@ -59,7 +58,8 @@ class Desk:
             until.callback(self._leave, job)
             if not question.is_streamed:
                 self.batcher.submit(job)
-                candidates = await _unless_gone(request, in_time(job.answer, ends))
+                with question.in_clients_words():
+                    candidates = await _unless_gone(request, in_time(job.answer, ends))
                 self._count(reply, candidates)
                 return JSONResponse(reply.whole(candidates))
             events = self._events(reply, job, ends)
@@ -104,8 +104,9 @@ class Desk:
         job.answer.add_done_callback(lambda _: said.put_nowait(None))
         self.batcher.submit(job)
         events = reply.events(said, job.answer)
-        while (piece := await in_time(anext(events, None), ends)) is not None:
-            yield piece
+        with reply.question.in_clients_words():
+            while (piece := await in_time(anext(events, None), ends)) is not None:
+                yield piece
         self._count(reply, job.answer.result())
 
 
@@ -134,8 +135,6 @@ class _Stream(StreamingResponse):
                 yield piece
         except Refusal as refusal:
             yield event(refusal.body())
-        except UserError as error:
-            yield event(error_body(str(error), 400))
 
 
 async def in_time(work: Awaitable[_T], ends: float) -> _T:

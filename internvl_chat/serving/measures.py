@@ -41,14 +41,24 @@ class Measured:
         self.app, self.measures, self.path = app, measures, path
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """A bug of the server's is told further out, and counted here."""
         if scope["type"] != "http" or scope["path"] != self.path:
             await self.app(scope, receive, send)
             return
 
+        is_counted = False
+
         async def counted(message: Message) -> None:
+            nonlocal is_counted
             if message["type"] == "http.response.start":
+                is_counted = True
                 self.measures.replies.labels(message["status"]).inc()
             await send(message)
 
         with self.measures.seconds.time():
-            await self.app(scope, receive, counted)
+            try:
+                await self.app(scope, receive, counted)
+            except Exception:
+                if not is_counted:
+                    self.measures.replies.labels(500).inc()
+                raise

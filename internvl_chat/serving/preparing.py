@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from internvl_chat.api import Captioner, Shown
@@ -17,7 +19,7 @@ from internvl_chat.inference.decoding import Decoding
 from internvl_chat.inference.requests import Ask, PlannedAsk, ViewedPrompt, Viewpoint, ask_with_plans
 from internvl_chat.serving.bodies import Body
 from internvl_chat.serving.chat_requests import ChatRequest, parse_request
-from internvl_chat.serving.chat_samples import QuestionReader, decoding_of
+from internvl_chat.serving.chat_samples import QuestionReader, decoding_of, in_clients_words
 from internvl_chat.serving.media.media_limits import check_length
 from internvl_chat.serving.media.request_files import FileSources
 from internvl_chat.serving.refusals import Refusal
@@ -35,7 +37,10 @@ class Answering:
 
 @dataclass(frozen=True)
 class Question:
-    """What is asked, how it is answered, and what the reply says of the pictures; nothing of the request's bulk."""
+    """What is asked, how it is answered, and what the reply says of the pictures; nothing of the request's bulk.
+
+    `called` says how the client called each file.
+    """
 
     planned: PlannedAsk
     prompt: ViewedPrompt
@@ -45,6 +50,17 @@ class Question:
     shown: dict[str, Any]
     is_streamed: bool
     tells_usage: bool
+    called: Mapping[Path, str]
+
+    @contextmanager
+    def in_clients_words(self) -> Iterator[None]:
+        """Errors of its answer name files as the client did, and not as the server does."""
+        try:
+            yield
+        except Refusal:
+            raise
+        except UserError as error:
+            raise Refusal(in_clients_words(str(error), self.called)) from error
 
 
 class Preparer:
@@ -99,6 +115,7 @@ class Preparer:
             _told(sample, Shown.of(sample, view)),
             bool(request.stream),
             bool(request.stream_options and request.stream_options.include_usage),
+            reader.seen.called,
         )
 
     def _ask_id(self, request: ChatRequest, planned: PlannedAsk, sample: Sample) -> str:

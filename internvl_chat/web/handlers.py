@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import html
 import threading
 from collections.abc import Generator, Iterator
@@ -238,8 +239,10 @@ class Handlers:
             spans = [span for _, span in passes]
             work.keep(with_followed(work.pointed, start, objects, followed, spans))
             tracks, shown = work.pointed.objects, self._all(work)
-        yield shown | {"film": None}
         film = folder.files / _film_name(start)
+        # It shows the tracks from before; who stops the drawing of the new one has none.
+        film.unlink(missing_ok=True)
+        yield shown | {"film": None}
         self.bench.sessions.make_room(session, 0)
         yield from _told_steps("Drawing the tracks", filmed(film, footage, tracks, stop))
         yield {"progress": "", "film": str(film)}
@@ -325,4 +328,5 @@ def _told_steps(doing: str, steps: Generator[Progress, None, Any]) -> Generator[
 
 
 def _film_name(pointed: PointedClip) -> str:
-    return f"{Path(pointed.clip.replace('/', '_')).stem}.tracks.mp4"
+    """Of this clip alone, whatever characters its name has."""
+    return f"{hashlib.sha256(pointed.clip.encode()).hexdigest()[:16]}.tracks.mp4"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import filecmp
 import re
 import shutil
 from collections.abc import Iterator
@@ -36,7 +37,8 @@ class Shelf:
         if not folder.is_dir():
             raise UserError(f"--clips {folder}: is no folder")
         found = (path.relative_to(folder).as_posix() for path in folder.rglob("*") if is_video_file(path))
-        self.names = tuple(sorted(found)[:MAX_CLIPS])
+        # A browser cannot be told of a name that is no text.
+        self.names = tuple(sorted(name for name in found if _is_text(name))[:MAX_CLIPS])
         if not self.names:
             raise UserError(f"--clips {folder}: holds no video, expected {_EXPECTED}")
 
@@ -57,22 +59,35 @@ class Shelf:
         raise UserError(f"the clip {name!r} is not there any more: choose another one")
 
     def keep(self, given: Path, uploads: Path) -> str:
-        """Keep an uploaded video with a session; the clip's name.
+        """Keep an uploaded video with a session; the clip's name, which another clip does not have.
 
         Raises:
             UserError: its name is none of a video.
         """
         if given.suffix.lower() not in VIDEO_SUFFIXES:
             raise UserError(f"{given.name}: is no video, expected {_EXPECTED}")
-        name = _NOT_IN_NAMES.sub("_", given.stem)[:_LONGEST_NAME].strip(". ") or "clip"
+        stem = _NOT_IN_NAMES.sub("_", given.stem)[:_LONGEST_NAME].strip(". ") or "clip"
         uploads.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(given, uploads / f"{name}{given.suffix.lower()}")
-        return f"{_UPLOADED}{name}{given.suffix.lower()}"
+        name, number = f"{stem}{given.suffix.lower()}", 1
+        # What is pointed at is kept by a clip's name: another video is not to be found under it.
+        while name in self.names or _is_another(given, uploads / name):
+            number += 1
+            name = f"{stem} ({number}){given.suffix.lower()}"
+        shutil.copyfile(given, uploads / name)
+        return f"{_UPLOADED}{name}"
 
 
 def file_name_of(clip: str) -> str:
     """What a record calls the video of a clip: its path in the folder of clips, or an uploaded file's name."""
     return clip.removeprefix(_UPLOADED)
+
+
+def _is_text(name: str) -> bool:
+    return not any("\ud800" <= letter <= "\udfff" for letter in name)
+
+
+def _is_another(given: Path, kept: Path) -> bool:
+    return kept.exists() and not filecmp.cmp(given, kept, shallow=False)
 
 
 def _uploaded(uploads: Path) -> Iterator[str]:

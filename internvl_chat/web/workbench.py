@@ -83,8 +83,9 @@ class Workbench:
             sample = read_record(given, line, root)
             assert sample.video_path is not None
             wanted = sample.video_path.relative_to(root).as_posix()
-            names = self.shelf.names_for(folder.uploads)
-            clip = next((name for name in names if file_name_of(name) in (wanted, sample.video_path.name)), None)
+            called = {file_name_of(name): name for name in self.shelf.names_for(folder.uploads)}
+            # A path says more than a name: another folder's video may have the same.
+            clip = called.get(wanted) or called.get(sample.video_path.name)
             if clip is None:
                 raise UserError(f"{sample.source}: its video {wanted} is not here: upload the clip first")
             footage = self.footage_of(folder, clip)

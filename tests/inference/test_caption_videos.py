@@ -21,6 +21,7 @@ pytestmark = pytest.mark.process
 
 # A name in Latin-1, one with a quote and a space, one below, and one that is no UTF-8.
 NAMES = ["b.mp4", "caf\xe9 \u4e00.mp4", 'below/it\'s "one".mkv', os.fsdecode(b"below/\xff.mp4"), "c.mp4"]
+TRACK = {"name": "cup", "boxes": {"0": [10, 8, 300, 280]}, "unit": "thousandths", "order": "xyxy"}
 Run = Callable[..., tuple[int, str, str]]
 
 
@@ -123,6 +124,8 @@ def test_every_kind_of_list_is_read_alike(run: Run, clips: Path, tmp_path: Path)
 
 def test_a_list_may_ask_several_questions_of_one_video(run: Run, clips: Path, tmp_path: Path) -> None:
     asked = [{"video": "b.mp4", "question": "What?"}, {"video": "b.mp4", "question": "Where?"}, {"video": "b.mp4"}]
+    # Asked the same once more, and with a track, which matters to --objects alone: no line of its own.
+    asked += [{"video": "b.mp4", "question": "What?"}, {"video": "b.mp4", "tracks": [TRACK]}]
     (clips / "asked.jsonl").write_text("".join(json.dumps(record) + "\n" for record in asked))
     assert run(clips / "asked.jsonl", "--out", tmp_path, "--question", "Who?")[0] == 0
     assert [record["question"] for record in lines(tmp_path / "captions.jsonl")] == ["What?", "Where?", "Who?"]
@@ -158,6 +161,13 @@ def test_each_tracked_object_gets_a_caption_of_its_own(run: Run, tmp_path: Path)
     assert (found["object"], found["caption"]) == ("cup", records[3]["caption"])
     assert run(tmp_path / "a", "--out", tmp_path / "layout", "--objects", "--layout", "cogvideox")[0] == 1
 
+    # An object a line, as records have them: two of one name could not be told apart.
+    two = [{"video": "b/two.mp4", "tracks": [{**track, "name": "cup"}]} for track in tracks]
+    (tmp_path / "list.jsonl").write_text("".join(json.dumps(row) + "\n" for row in two))
+    code, _, complained = run(tmp_path / "list.jsonl", "--out", tmp_path / "alike", "--objects")
+    assert code == 1 and "b/two.mp4: lines of the list call two tracks 'cup'" in complained
+    assert not (tmp_path / "alike" / "captions.jsonl").exists()
+
 
 def test_candidates_and_other_forms_are_written_beside(run: Run, clips: Path, tmp_path: Path) -> None:
     parquet = pytest.importorskip("pyarrow.parquet")
@@ -174,6 +184,16 @@ def test_candidates_and_other_forms_are_written_beside(run: Run, clips: Path, tm
         text = tmp_path / "txt" / Path(record["video"].removeprefix("/")).with_suffix(".txt")
         assert text.read_text() == record["caption"] + "\n"
 
+    # Other captions of other videos, without these flags: no form is older than captions.jsonl.
+    assert run(clips / "b.mp4", "--out", tmp_path, "--strategy", "uniform1")[0] == 0
+    (record,) = lines(tmp_path / "captions.jsonl")
+    assert record["caption"] != records[2]["caption"]
+    assert (tmp_path / "prompts.txt").read_text() == " ".join(record["caption"].split()) + "\n"
+    assert parquet.read_table(tmp_path / "captions.parquet")["caption"].to_pylist() == [record["caption"]]
+    assert [path.read_text() for path in (tmp_path / "txt").rglob("*.txt")] == [record["caption"] + "\n"]
+    code, _, complained = run(clips / "b.mp4", "--out", tmp_path, "--window", 1)
+    assert code == 1 and "holds prompts.txt, which has one caption a video" in complained
+
 
 @pytest.mark.parametrize(
     ("argv", "told"),
@@ -185,6 +205,8 @@ def test_candidates_and_other_forms_are_written_beside(run: Run, clips: Path, tm
         (["odd.jsonl"], "odd.jsonl:1: 'video' is 7"),
         (["a.mp4", "--window", "0"], "--window 0: expected more than 0"),
         (["a.mp4", "--window", "2", "--layout", "cogvideox"], "--layout and --window"),
+        (["a\nb.mp4", "--layout", "cogvideox"], "the name 'a\\nb.mp4' holds a line break"),
+        (["a.mp4", "--parquet"], "--parquet: install requirements/parquet.txt"),
         (["a.mp4", "--strategy", "all"], "frame choice 'all'"),
         (["a.mp4", "--num_candidates", "3"], "--num_candidates 3"),
         (["a.mp4", "--model", "nowhere"], "nowhere: is neither a checkpoint folder"),
@@ -201,10 +223,12 @@ def test_what_cannot_be_done_is_one_message_and_writes_nothing(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     write_clip(tmp_path / "a.mp4", 3)
+    shutil.copy("a.mp4", "a\nb.mp4")
     (tmp_path / "empty").mkdir()
     (tmp_path / "bert").mkdir()
     (tmp_path / "bert" / "config.json").write_text('{"model_type": "bert"}')
-    monkeypatch.setitem(sys.modules, "ray", None)
+    for package in ("ray", "pyarrow"):
+        monkeypatch.setitem(sys.modules, package, None)
     (tmp_path / "missing.txt").write_text("a.mp4\nb.mp4\n")
     (tmp_path / "bare.csv").write_text("a.mp4\n")
     (tmp_path / "odd.jsonl").write_text('{"video": 7}\n')

@@ -305,6 +305,7 @@ def test_batches_hold_every_ask_once_within_the_budget(
     [
         ({"temperature": -1.0}, "--temperature -1"),
         ({"temperature": float("nan")}, "--temperature nan"),
+        ({"temperature": 1e-300}, "--temperature 1e-300: expected 0 .no sampling., or 1e-06 and above"),
         ({"temperature": float("inf")}, "--temperature inf"),
         ({"top_p": 0.0}, "--top_p 0"),
         ({"num_candidates": 3}, "--num_candidates 3 with --num_beams 1"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 import signal
@@ -21,6 +22,7 @@ from internvl_chat import Captioner
 from internvl_chat.data.records.annotations import DatasetEntry
 from internvl_chat.files import read_json, write_json
 from internvl_chat.inference.chat import Chat
+from internvl_chat.serving.measures import Measured, Measures
 from tests.serving.conftest import FRAMES, KEY, TOKENS, Clip, Server, StartServer, content
 
 pytestmark = pytest.mark.process
@@ -178,3 +180,14 @@ def test_full_then_told_to_end(start_server: StartServer, model: str, clip: Clip
     assert server.process.wait(20) == 0
     log = server.log.read_text()
     assert "Traceback" not in log and KEY not in log
+
+
+def test_a_bug_of_the_servers_is_counted() -> None:
+    async def fails(scope: Any, receive: Any, send: Any) -> None:
+        raise ZeroDivisionError
+
+    measures = Measures()
+    nothing: Any = None
+    with pytest.raises(ZeroDivisionError):
+        asyncio.run(Measured(fails, measures, "/chat")({"type": "http", "path": "/chat"}, nothing, nothing))
+    assert b'serve_replies_total{status="500"} 1.0' in measures.page()

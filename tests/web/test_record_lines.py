@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import threading
 from collections.abc import Generator, Mapping
 from dataclasses import replace
@@ -85,6 +86,19 @@ def test_a_record_by_the_second_and_in_fractions_is_opened_too(
     (tmp_path / "r.jsonl").write_text("\n" + json.dumps(record))
     (one,) = bench.open_record(bench.sessions.begin(""), tmp_path / "r.jsonl", 1).objects
     assert one.given == {6: (48, 72, 48, 36)} and not one.caption
+
+
+def test_a_record_opens_the_clip_of_its_path_before_one_of_its_name(shapes_root: Path, tmp_path: Path) -> None:
+    for name in ("clip.mp4", "below/clip.mp4"):
+        (tmp_path / "clips" / name).parent.mkdir(exist_ok=True)
+        shutil.copy(sorted(shapes_root.glob("*/*/*.mp4"))[0], tmp_path / "clips" / name)
+    bench = Workbench(Sessions(tmp_path / "sessions", 10**7), Shelf(tmp_path / "clips"))
+    tracks = [{"name": "a", "boxes": [[0, 0, 9, 9]] * 24, "unit": "pixels", "order": "xywh"}]
+    asked = [{"from": "human", "value": "<video>\nWhat?"}]
+    for name in ("below/clip.mp4", "clip.mp4"):
+        record = {"id": 1, "video": name, "conversations": asked, "tracks": tracks}
+        (tmp_path / "r.jsonl").write_text(json.dumps(record))
+        assert bench.open_record(bench.sessions.begin(""), tmp_path / "r.jsonl", 1).clip == name
 
 
 @pytest.mark.parametrize(

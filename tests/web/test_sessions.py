@@ -99,6 +99,25 @@ def test_an_upload_is_kept_under_a_plain_name_and_opened(bench: Workbench, video
         bench.open_clip(bench.sessions.begin(""), pointed.clip)
 
 
+def test_another_video_of_an_uploads_name_is_another_clip(bench: Workbench, shapes_root: Path, tmp_path: Path) -> None:
+    """As long as the first one, so that nothing but its content tells it."""
+    session, given = bench.sessions.begin(""), tmp_path / "clip.mp4"
+    one, other = sorted(shapes_root.glob("*/*/*.mp4"))[:2]
+    shutil.copyfile(one, given)
+    pointed = bench.upload(session, given)
+    with bench.at_work(session) as work:
+        work.keep(pointed.with_drawn([DrawnBox(None, (1, 2, 30, 40))], 1))
+    shutil.copyfile(other, given)
+    second = bench.upload(session, given)
+    assert (second.clip, second.objects) == ("upload: clip (2).mp4", ())
+    given.write_text("no video")
+    with pytest.raises(UserError):
+        bench.upload(session, given)
+    shutil.copyfile(one, given)
+    again = bench.upload(session, given)
+    assert (again.clip, len(again.objects)) == (pointed.clip, 1)
+
+
 def test_what_is_no_video_is_not_kept(bench: Workbench, tmp_path: Path) -> None:
     session = bench.sessions.begin("")
     for name, said in (("a.txt", "is no video"), ("a.mp4", "cannot be read|not a readable")):
@@ -118,5 +137,9 @@ def test_the_folder_of_clips_is_listed_and_nothing_beside_it(shapes_root: Path, 
         shelf.path_of("../" + shelf.names[0], tmp_path)
     with pytest.raises(UserError, match="holds no video"):
         Shelf(tmp_path)
+    # A browser cannot be told of a name that is no text.
+    (tmp_path / os.fsdecode(b"\xff.mp4")).touch()
+    (tmp_path / "caf\xe9.mp4").touch()
+    assert Shelf(tmp_path).names == ("caf\xe9.mp4",)
     with pytest.raises(UserError, match="is no folder"):
         Shelf(tmp_path / "nowhere")

@@ -40,7 +40,8 @@ class Timeline:
     def nearest(self, seconds: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
         """The frames [F] that are nearest to these times; beyond the last frame's half, `num_frames` or more."""
         if not self.times_s:
-            return np.rint(seconds * self.frames_per_second).astype(np.int64)
+            # Times may be larger than any frame's number.
+            return np.minimum(np.rint(seconds * self.frames_per_second), self.num_frames).astype(np.int64)
         times_s = np.array(self.times_s)
         middles_s = np.append((times_s[1:] + times_s[:-1]) / 2, (times_s[-1] + self.duration_s) / 2)
         return np.searchsorted(middles_s, seconds)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -23,33 +24,94 @@ def write_failures(out: Path, failures: Sequence[Mapping[str, Any]]) -> None:
         (out / FAILURES_NAME).unlink(missing_ok=True)
 
 
+@dataclass(frozen=True)
+class Forms:
+    """In which forms captions are written beside `captions.jsonl`."""
+
+    txt: bool = False
+    layout: bool = False
+    parquet: bool = False
+
+    def and_those_in(self, out: Path) -> Forms:
+        """With those that an earlier run wrote: what it left would say something else than `captions.jsonl`."""
+        return Forms(
+            self.txt or (out / TEXTS_NAME).is_dir(),
+            self.layout or (out / PROMPTS_NAME).is_file(),
+            self.parquet or (out / PARQUET_NAME).is_file(),
+        )
+
+    def check(self, names: Iterable[str], *, several_each: bool) -> None:
+        """See before the work that they can be written.
+
+        Args:
+            names: of the videos.
+            several_each: a video may have several captions.
+        Raises:
+            UserError: the layout has no room for them or for a name, or pyarrow is not installed.
+        """
+        if self.layout and several_each:
+            raise UserError(
+                f"--out holds {PROMPTS_NAME}, which has one caption a video: with --window or --objects give a new one"
+            )
+        broken = next((name for name in names if len(name.splitlines()) != 1), None) if self.layout else None
+        if broken is not None:
+            raise UserError(f"--layout cogvideox: the name {broken!r} holds a line break; rename the file")
+        if self.parquet:
+            _parquet_writer()
+
+    def write(self, out: Path, records: Sequence[Mapping[str, Any]]) -> None:
+        """Write those that are wanted.
+
+        Raises:
+            UserError: a file cannot be written.
+        """
+        if self.txt:
+            write_texts(out, records)
+        if self.layout:
+            write_layout(out, records)
+        if self.parquet:
+            write_parquet(out, records)
+
+
 def write_layout(out: Path, records: Sequence[Mapping[str, Any]]) -> None:
     """CogVideoX's layout: `prompts.txt` and `videos.txt`, line by line; line breaks in captions become spaces.
 
-    Raises:
-        UserError: a video's name holds a line break.
+    Names hold no line break, as `Forms.check` saw to.
     """
     names = [record["video"] for record in records]
-    broken = [name for name in names if len(name.splitlines()) != 1]
-    if broken:
-        raise UserError(f"--layout cogvideox: the name {broken[0]!r} holds a line break; rename the file")
     captions = [" ".join(record["caption"].split()) for record in records]
     write_text(out / PROMPTS_NAME, "".join(f"{caption}\n" for caption in captions))
     _write_bytes(out / VIDEOS_NAME, b"".join(os.fsencode(name) + b"\n" for name in names))
 
 
 def write_texts(out: Path, records: Sequence[Mapping[str, Any]]) -> None:
-    """One text file a video under `txt/`, called as the video is; captions of windows one a line."""
+    """One text file a video under `txt/`, called as the video is; captions of windows one a line.
+
+    Those that an earlier run left there are removed, so that no video has another run's.
+
+    Raises:
+        UserError: a file cannot be written or removed.
+    """
     captions: dict[str, list[str]] = defaultdict(list)
     for record in records:
         captions[record["video"]].append(record["caption"])
     inside = {name: _inside(name) for name in captions}
     taken = Counter(path.with_suffix(".txt") for path in inside.values())
+    _empty(out / TEXTS_NAME)
     for name, texts in captions.items():
         path = inside[name].with_suffix(".txt")
         # `a.mp4` and `a.mkv` side by side keep their endings.
         path = path if taken[path] == 1 else inside[name].with_name(inside[name].name + ".txt")
         write_text(out / TEXTS_NAME / path, "".join(f"{text}\n" for text in texts))
+
+
+def _empty(folder: Path) -> None:
+    """Remove the texts of a folder and below, and nothing else."""
+    for path in folder.rglob("*.txt"):
+        try:
+            path.unlink()
+        except OSError as error:
+            raise UserError(f"{path}: cannot be removed ({error.strerror})") from error
 
 
 def _inside(name: str) -> PurePosixPath:
@@ -63,11 +125,7 @@ def write_parquet(out: Path, records: Sequence[Mapping[str, Any]]) -> None:
     Raises:
         UserError: pyarrow is not installed, or the file cannot be written.
     """
-    try:
-        from pyarrow import Table
-        from pyarrow.parquet import write_table
-    except ImportError as error:
-        raise UserError(f"--parquet: install requirements/parquet.txt ({error})") from error
+    Table, write_table = _parquet_writer()
     path = out / PARQUET_NAME
     printable = [{**record, "video": os.fsencode(record["video"]).decode(errors="replace")} for record in records]
     try:
@@ -75,6 +133,16 @@ def write_parquet(out: Path, records: Sequence[Mapping[str, Any]]) -> None:
             write_table(Table.from_pylist(printable), temporary)
     except OSError as error:
         raise UserError(f"{path}: cannot be written ({error.strerror})") from error
+
+
+def _parquet_writer() -> tuple[Any, Any]:
+    """pyarrow's table and what writes one."""
+    try:
+        from pyarrow import Table
+        from pyarrow.parquet import write_table
+    except ImportError as error:
+        raise UserError(f"--parquet: install requirements/parquet.txt ({error})") from error
+    return Table, write_table
 
 
 def _write_bytes(path: Path, content: bytes) -> None:

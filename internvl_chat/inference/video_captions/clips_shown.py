@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -139,7 +139,24 @@ def clips_of(videos: Sequence[ListedVideo], request: Request) -> tuple[list[Clip
 
 
 def clips_together(videos: Sequence[ListedVideo], request: Request, ranks: Ranks) -> tuple[list[Clip], list[Failure]]:
-    """The clips of all videos, the same on all ranks; each reads the headers of its share."""
+    """The clips of all videos, each once, the same on all ranks; each reads the headers of its share.
+
+    Raises:
+        UserError: two objects of a video, or of a window of it, are called alike.
+    """
     size = -(-len(videos) // ranks.size)
     parts = ranks.gathered(clips_of(videos[ranks.rank * size : (ranks.rank + 1) * size], request))
-    return [clip for clips, _ in parts for clip in clips], [failure for _, failures in parts for failure in failures]
+    clips = _each_once(clip for clips, _ in parts for clip in clips)
+    return clips, [failure for _, failures in parts for failure in failures]
+
+
+def _each_once(clips: Iterable[Clip]) -> list[Clip]:
+    """Lines of a list may ask the same of one video; about two objects of one name, neither could be told apart."""
+    found: dict[str, Clip] = {}
+    for clip in clips:
+        track = found.setdefault(clip.id, clip).track
+        if clip.track is not None and clip.track != track:
+            raise UserError(
+                f"{clip.video.path}: lines of the list call two tracks {clip.track.name!r}: give each a name of its own"
+            )
+    return list(found.values())

@@ -23,12 +23,7 @@ from internvl_chat.inference.handle import ModelHandle
 from internvl_chat.inference.ledger import read_progress
 from internvl_chat.inference.predict import BatchLimits, Predictions, plan_work, predict
 from internvl_chat.inference.requests import Viewpoint
-from internvl_chat.inference.video_captions.caption_files import (
-    write_failures,
-    write_layout,
-    write_parquet,
-    write_texts,
-)
+from internvl_chat.inference.video_captions.caption_files import Forms, write_failures
 from internvl_chat.inference.video_captions.clips_shown import Clip, Failure, Request, clips_together
 from internvl_chat.inference.weights import language_model_bytes
 
@@ -88,7 +83,7 @@ class CaptionedVideos:
     new_tokens: int
     elapsed_s: float
 
-    def write(self, out: Path, *, txt: bool, layout: bool, parquet: bool) -> None:
+    def write(self, out: Path, forms: Forms) -> None:
         """`captions.jsonl` and `failures.jsonl`, and the other forms that are asked for.
 
         Raises:
@@ -96,12 +91,7 @@ class CaptionedVideos:
         """
         write_jsonl(out / CAPTIONS_NAME, self.records)
         write_failures(out, [asdict(failure) for failure in self.failures])
-        if txt:
-            write_texts(out, self.records)
-        if layout:
-            write_layout(out, self.records)
-        if parquet:
-            write_parquet(out, self.records)
+        forms.write(out, self.records)
 
     def counts(self) -> dict[str, float]:
         """What was done, in numbers: captions in all and new ones, failures, and new captions and tokens a second."""
