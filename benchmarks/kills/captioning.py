@@ -1,7 +1,7 @@
 """Kill caption-videos on two ranks at random moments, 20 times, and compare its files with those of an undisturbed run.
 
     python -m benchmarks.kills.captioning
-    python -m benchmarks.kills.captioning --kills 3
+    python -m benchmarks.kills.captioning --kills 3 --clips 160
 
 Every other kill hits all processes at once, the others one rank alone, which makes torchrun end the rest; both are
 SIGKILL. The model is the tiny base of the caption proof. Prints one line a kill; the last line says whether captions,
@@ -35,7 +35,7 @@ def final_files(out: Path) -> dict[Path, bytes]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=20)
-    parser.add_argument("--clips", type=int, default=160, help="beside five broken ones")
+    parser.add_argument("--clips", type=int, default=700, help="beside five broken ones")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     rng = random.Random(args.seed)
