@@ -46,10 +46,14 @@ def find_videos(root: Path) -> list[Path]:
     videos = videos_below(root)
     if not videos:
         raise UserError(f"{root}: holds no video, expected files such as a.mp4")
+    _refuse_shared_names(videos)
+    return videos
+
+
+def _refuse_shared_names(videos: Iterable[Path]) -> None:
     for stem, count in Counter(video.with_suffix("") for video in videos).items():
         if count > 1:
             raise UserError(f"{stem}.*: are {count} videos of one name, whose frames would share a folder: rename one")
-    return videos
 
 
 def frames_at_rate(video: Path, rate: float) -> npt.NDArray[np.integer]:
@@ -94,7 +98,8 @@ def videos_in_records(records: Path, root: Path) -> dict[str, Path]:
     """The video that each record shows, by the line it stands on (`file:line`).
 
     Raises:
-        UserError: a record cannot be read, or has what counts the frames or seconds of its video.
+        UserError: a record cannot be read, or has what counts the frames or seconds of its video, or two videos would
+            share a folder of frames.
     """
     reader = RecordReader(root)
     videos = {}
@@ -110,6 +115,7 @@ def videos_in_records(records: Path, root: Path) -> dict[str, Path]:
         videos[source] = sample.video_path
     if not videos:
         raise UserError(f"{records}: no record shows a video")
+    _refuse_shared_names(set(videos.values()))
     return videos
 
 

@@ -124,3 +124,5 @@ def test_what_counts_the_videos_own_frames_is_refused(
     assert "--rate 0.0: expected more than 0" in refused("--rate", "0")
     shutil.copyfile(videos / "a.mp4", videos / "a.mov")
     assert "a.*: are 2 videos of one name" in refused()
+    both = write_records(tmp_path / "both.jsonl", "a.mp4", "a.mov")
+    assert "a.*: are 2 videos of one name" in refused("--records", str(both))
