@@ -3,9 +3,9 @@
     python -m quickstart.region_proof --rows region_tokens --seeds 1
     python -m quickstart.region_probe
 
-Colour, shape and direction of the object are read by ridge regression, fitted to training clips and asked about held-out
-ones: from the region tokens as they enter the language model, and from its states at the place where the answer begins.
-What can be read there and is not said is lost in the language model. The last line is JSON.
+Colour, shape and direction of the object are read by ridge regression, fitted to training clips and asked about
+held-out ones: from the region tokens as they enter the language model, and from its states at the place where the
+answer begins. What can be read there and is not said is lost in the language model. The last line is JSON.
 """
 
 from __future__ import annotations
