@@ -16,6 +16,7 @@ import numpy.typing as npt
 from internvl_chat.choices import Utility
 from internvl_chat.contracts import UserError
 from internvl_chat.scoring.ptb import tokenize
+from internvl_chat.scoring.unspaced import are_unspaced, by_characters
 
 LONGEST = 4
 
@@ -91,7 +92,10 @@ def choose_by_consensus(candidates: Mapping[str, Sequence[str]], utility: Utilit
         return {}
     if len(candidates) == 1 and utility != "BLEU-4":
         raise UserError("CIDEr weighs an n-gram by how few videos have it, and there is one video: use BLEU-4")
-    tokens = {i: [tokenize(text).split() for text in texts] for i, texts in candidates.items()}
+    # Where a script puts no spaces between words, the metrics score letters, and so do the candidates' votes.
+    by_letters = are_unspaced(text for texts in candidates.values() for text in texts)
+    written = by_characters if by_letters else str
+    tokens = {i: [tokenize(written(text)).split() for text in texts] for i, texts in candidates.items()}
     for video_id, sentences in tokens.items():
         if not any(sentences):
             raise UserError(f"{video_id!r}: none of its {len(sentences)} candidates holds a word")

@@ -84,6 +84,16 @@ def test_what_is_said_often_wins_and_silence_never() -> None:
         assert {i: choice.index for i, choice in choices.items()} == {"dog-1": 2, "cup-1": 1, "ox-1": 0}
 
 
+@pytest.mark.parametrize("utility", ["CIDEr", "BLEU-4", "mean"])
+def test_captions_without_spaces_vote_by_their_letters(utility: Utility) -> None:
+    candidates = {
+        "dog": ["一只猫在树上睡觉", "一只狗在公园里奔跑", "一只狗在公园里跑步"],
+        "car": ["蓝色的船停着", "红色的车开过去", "红色的车开过来"],
+    }
+    chosen = choose_by_consensus(candidates, utility)
+    assert [chosen[name].index for name in candidates] == [1, 1]
+
+
 def test_what_cannot_be_chosen_from_is_named() -> None:
     with pytest.raises(UserError, match="'cup-1': none of its 2 candidates"):
         choose_by_consensus({"dog-1": ["a dog"], "cup-1": ["", "!"]})
