@@ -58,8 +58,10 @@ def _after_boxes(args: Namespace) -> str:
 def _after_captions(args: Namespace) -> str:
     out = _q(args.out) if args.out else "results/RUN"
     model = f" --model {_q(args.model)}" if args.model else ""
+    scored = f"{_RUN} report {out} --references {_q(args.references)} --out report.html shows captions and scores"
+    shown = f"{_RUN} report {out} --out report.html shows the captions (with --references, their scores)"
     return (
-        f"{_RUN} report {out} --out report.html shows the captions (with --references, their scores); "
+        f"{scored if args.references else shown}; "
         f"{_RUN} control{model} --meta {_q(args.meta)} says whether they follow the box"
     )
 
