@@ -12,6 +12,17 @@ SPECIAL_TOKENS = (IMG_START, IMG_END, IMG_CONTEXT, "<quad>", "</quad>", REF_STAR
 # What closes a message in InternVL's chats.
 CHAT_END_TOKENS = ("<|im_end|>", "<|end|>")
 
+# What begins and ends messages and texts in the chats of all families, and what stands for pixels there: a text that
+# holds one would be read as another conversation.
+STEERING_TOKENS = (
+    "<|im_start|>",
+    *CHAT_END_TOKENS,
+    *("<|user|>", "<|assistant|>", "<|system|>", "<|endoftext|>", "<s>", "</s>"),
+    *("<|begin_of_text|>", "<|end_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"),
+    *("<end_of_utterance>", "<fake_token_around_image>"),
+    *(IMG_START, IMG_END, IMG_CONTEXT),
+)
+
 # Placeholders in annotations: one `<image>` an image or frame, one `<video>` a video.
 IMAGE_PLACEHOLDER = "<image>"
 VIDEO_PLACEHOLDER = "<video>"

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -148,6 +149,8 @@ def test_training_refuses_an_empty_answer(place: Path, monkeypatch: pytest.Monke
         check_answers([*good, *silent])
     with pytest.raises(UserError, match="and so have 1 others"):
         check_answers([*silent, *good, *silent])
+    with pytest.raises(UserError, match="good.jsonl:1: sample 'a' ends with a question: expected a 'gpt' turn"):
+        check_answers([*good, replace(good[0], turns=good[0].turns[:1])])
 
 
 @pytest.mark.process

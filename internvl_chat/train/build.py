@@ -196,8 +196,10 @@ def check_answers(samples: Sequence[Sample]) -> None:
     """See to it that there is something to learn in each sample.
 
     Raises:
-        UserError: an answer is empty; the first one's place, and how many there are.
+        UserError: one ends with a question; or an answer is empty: the first one's place, and how many there are.
     """
+    if asked := next((s for s in samples if s.turns[-1].speaker != "gpt"), None):
+        raise UserError(f"{asked.source}: sample {asked.id!r} ends with a question: expected a 'gpt' turn to learn")
     empty = [s for s in samples if any(turn.speaker == "gpt" and not turn.text.strip() for turn in s.turns)]
     if empty:
         more = f", and so have {len(empty) - 1} others ('check' names them all)" if len(empty) > 1 else ""

@@ -320,7 +320,7 @@ def _time_faults(track: WrittenTrack, header: MediaHeader) -> Iterator[Fault]:
         )
     if track.times is not None:
         if track.by == "second":
-            last = header.timeline.duration_s if header.frames_per_second else math.inf
+            last = header.timeline.duration_s + SECONDS_REACH_S if header.frames_per_second else math.inf
         else:
             last = count - 1
         if track.times.max() > last:

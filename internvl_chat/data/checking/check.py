@@ -255,19 +255,23 @@ def _line_faults(
             if not faults and (track.unit, track.order) == ("thousandths", "xyxy"):
                 extents += _extents(track.boxes, header)
         if not any(KINDS[fault.code].severity == "error" for fault in found):
-            yield from _refused_tracks(line, header)
+            yield from _refused_tracks(line, header, any(fault.code == "track-absent" for fault in found))
         num_tokens += _media_tokens(line, header, budget, entry)
     if num_tokens > budget.max_seq_length:
         yield Fault("length-budget", f"takes about {num_tokens} tokens", f"at most {budget.max_seq_length}")
 
 
-def _refused_tracks(line: LineFacts, header: MediaHeader) -> Iterator[Fault]:
-    """Whatever the rules let pass and training refuses is an error too."""
+def _refused_tracks(line: LineFacts, header: MediaHeader, is_told: bool) -> Iterator[Fault]:
+    """Whatever the rules let pass and training refuses is an error too; `is_told`: that a track shows nothing."""
     for track in line.rows:
         try:
-            boxes_at(track, np.arange(header.num_pictures), header, "")
+            boxes = boxes_at(track, np.arange(header.num_pictures), header, "")
         except UserError as error:
             yield Fault("track-refused", str(error).removeprefix(": "), "a track that training takes")
+        else:
+            if not boxes.any() and not is_told:
+                found = f"track {track.name!r} has no box on any of the {len(boxes)} pictures"
+                yield Fault("track-absent", found, "a frame in which the object is seen")
 
 
 def _media_faults(line: LineFacts, header: MediaHeader) -> Iterator[Fault]:
@@ -282,9 +286,6 @@ def _media_faults(line: LineFacts, header: MediaHeader) -> Iterator[Fault]:
             clip_window(line.clip_s, header.timeline)
         except UserError as error:
             yield Fault("clip-range", str(error), f"a part of the {seconds:.2f} s")
-            return
-        if line.clip_s[1] > seconds + 1:
-            yield Fault("clip-range", f"the clip ends at {line.clip_s[1]:g} s", f"an end up to {seconds:.2f} s")
 
 
 def _media_tokens(line: LineFacts, header: MediaHeader, budget: Budget, entry: DatasetEntry) -> int:

@@ -13,14 +13,11 @@ from typing import Any
 from internvl_chat.constants import (
     BOX_END,
     BOX_START,
-    CHAT_END_TOKENS,
     IMAGE_PLACEHOLDER,
-    IMG_CONTEXT,
-    IMG_END,
-    IMG_START,
     REF_END,
     REF_START,
     REGION_PLACEHOLDER,
+    STEERING_TOKENS,
     VIDEO_PLACEHOLDER,
 )
 from internvl_chat.contracts import Turn
@@ -45,7 +42,6 @@ FOREIGN_MARKS = re.compile(
 _FOREIGN_BOXES = re.compile(
     FOREIGN_MARKS.pattern + r"|\[\s*0?\.\d+(?:\s*,\s*[01]?\.\d+){3}\s*\]|\[\[\d{1,4}(?:\s*,\s*\d{1,4}){3}\]"
 )
-_CONTROL_TOKENS = ("<|im_start|>", *CHAT_END_TOKENS, IMG_START, IMG_END, IMG_CONTEXT)
 _DAMAGE = re.compile(f"[\ufffd\ud800-\udfff\x00-\x08\x0b\x0c\x0e-\x1f{INVISIBLE}]")
 _VIDEO_LINE = re.compile(re.escape(VIDEO_PLACEHOLDER) + r"[ \t]*\n?")
 _BOX_SPAN = re.compile(re.escape(BOX_START) + r"(.*?)" + re.escape(BOX_END), re.DOTALL)
@@ -180,6 +176,9 @@ def _check_placeholders(turns: Sequence[Turn], num_images: int, num_videos: int,
         if turn.speaker != "human" and (IMAGE_PLACEHOLDER in turn.text or VIDEO_PLACEHOLDER in turn.text):
             notes.add("placeholder-place", f"turn {number}, from {turn.speaker!r}, holds a placeholder", "text alone")
     questions = [turn.text for turn in turns if turn.speaker == "human"]
+    late = [n for n, turn in enumerate(turns, start=1) if turn.speaker == "human" and VIDEO_PLACEHOLDER in turn.text]
+    if num_videos and late and VIDEO_PLACEHOLDER not in questions[0]:
+        notes.add("placeholder-place", f"turn {late[0]} holds the '<video>'", "it in the first question")
     for placeholder, num_files in ((IMAGE_PLACEHOLDER, num_images), (VIDEO_PLACEHOLDER, num_videos)):
         count = sum(text.count(placeholder) for text in questions)
         if count == num_files:
@@ -203,7 +202,7 @@ def _check_text(turn: Turn, number: int, record_id: str, notes: Notes, mention: 
             notes.add("answer-is-id", f"turn {number} says {shortened(bare)}, as 'id' does", "an answer to learn")
     elif turn.speaker == "human" and not bare:
         notes.add("question-empty", f"turn {number} asks nothing", "a question")
-    tokens = [token for token in _CONTROL_TOKENS if token in turn.text]
+    tokens = [token for token in STEERING_TOKENS if token in turn.text]
     if tokens:
         notes.add("text-token", f"turn {number} holds {', '.join(tokens)}", "text without control tokens")
     foreign = FOREIGN_MARKS if BOX_START in turn.text or BOX_END in turn.text else _FOREIGN_BOXES

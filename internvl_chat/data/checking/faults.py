@@ -77,7 +77,9 @@ _ERRORS = [
     Kind("placeholder-count", "error", "Placeholders and files differ in number", "write one placeholder a file"),
     Kind("placeholder-break", "error", "No line break after <video>", _FIX, True),
     Kind("placeholder-video", "error", "The video has no placeholder", "--fix puts it first", True),
-    Kind("placeholder-place", "error", "A placeholder outside the questions", "move it into a 'human' turn"),
+    Kind(
+        "placeholder-place", "error", "A placeholder in the wrong turn", "move it to a question; <video>, to the first"
+    ),
     Kind("text-token", "error", "A text holds a control token of the chat", "remove or rewrite it"),
     Kind("media-path", "error", "A path leads out of its root, or is none", "keep files under the root"),
     Kind("media-missing", "error", "A file is missing", "bring the file back, or drop the records"),

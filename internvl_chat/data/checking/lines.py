@@ -123,10 +123,15 @@ class LineExaminer:
         if any(finding.kind.severity == "error" for finding in notes.findings):
             return None
         try:
-            return self.reader.read(record, "")
+            sample = self.reader.read(record, "")
         except UserError as error:
             notes.add("record-keys", str(error).removeprefix(": "), "a record that training reads")
-        return None
+            return None
+        for number, turn in enumerate(sample.turns, start=1):
+            if turn.controls and not sample.tracks:
+                notes.add("record-keys", f"turn {number} speaks of a box", "'tracks' that say where it is")
+                break
+        return sample
 
 
 def _check_keys(record: dict[str, Any], notes: Notes) -> None:

@@ -13,6 +13,9 @@ from internvl_chat.data.media.timeline import Timeline
 # `rand`, `middle`, `centre`, or `fps` and a number: frames a second.
 FrameSampling = str
 
+# Ends of clips are rounded to seconds.
+_CLIP_SLIP_S = 1.0
+
 _RATE = re.compile(r"fps([0-9]+(?:\.[0-9]+)?)")
 
 
@@ -38,7 +41,7 @@ def clip_window(clip_s: tuple[float, float] | None, timeline: Timeline) -> tuple
     Args:
         clip_s: from and to in seconds, both nearest frames included; None is the whole video.
     Raises:
-        UserError: the video states no rate, or ends before the clip begins.
+        UserError: the video states no rate, or ends before the clip begins, or long before it ends.
     """
     if clip_s is None:
         return 0, timeline.num_frames
@@ -48,6 +51,10 @@ def clip_window(clip_s: tuple[float, float] | None, timeline: Timeline) -> tuple
     if first >= timeline.num_frames:
         raise UserError(
             f"'clip' {list(clip_s)} begins after the end of the video, which lasts {timeline.duration_s:.2f} s"
+        )
+    if clip_s[1] > timeline.duration_s + _CLIP_SLIP_S:
+        raise UserError(
+            f"'clip' {list(clip_s)} ends after the end of the video, which lasts {timeline.duration_s:.2f} s"
         )
     return first, min(last, timeline.num_frames - 1) - first + 1
 

@@ -27,10 +27,12 @@ from internvl_chat.data.media.tiling import WHOLE, View
 from internvl_chat.data.media.transforms import JPEG_QUALITIES, recompressed
 from internvl_chat.data.media.video import stream_frames
 from internvl_chat.data.media.video_features import read_features
+from internvl_chat.data.prompts.encoding import refuse_steering
 from internvl_chat.data.prompts.frame_choice import FrameChoice, ShownTimes
 from internvl_chat.data.prompts.prompt_config import PROMPT_CONFIG_NAME as PROMPT_CONFIG_NAME
 from internvl_chat.data.prompts.prompt_config import PromptConfig
 from internvl_chat.data.prompts.sample_pictures import Picture, Resize, SamplePictures
+from internvl_chat.data.prompts.tokenizer import tokens_that_steer
 from internvl_chat.data.prompts.wordings import reworded
 from internvl_chat.data.records.tracks import boxes_at
 from internvl_chat.families import family_of_style
@@ -86,6 +88,7 @@ class SampleEncoder:
         self.config = config
         self.video_backend = video_backend
         self.family = family_of_style(config.conv_style)
+        self._steering = tokens_that_steer(tokenizer)
         self._last_header: tuple[object, MediaHeader] | None = None
 
     def choose_frames(
@@ -268,13 +271,15 @@ class SampleEncoder:
         """The turns with their controls' words and one `<image>` a picture written out, and the controls that paint.
 
         Raises:
-            ValueError: the placeholders do not fit what the sample shows, or a question speaks of a box it has not.
+            ValueError: the placeholders do not fit what the sample shows, a text holds what steers the chat, or a
+                question speaks of a box it has not.
         """
         turns: list[Turn] = []
         used: set[Control] = set()
         is_first = True
         lines = [line for line, _ in extra]
         for turn in sample.turns:
+            refuse_steering(turn, self._steering)
             if turn.speaker == "human":
                 turn, of_turn = self._pointed_out(turn, scene, is_first)
                 used.update(of_turn)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from internvl_chat.constants import IGNORE_INDEX, IMAGE_PLACEHOLDER
+from internvl_chat.constants import IGNORE_INDEX, IMAGE_PLACEHOLDER, VIDEO_PLACEHOLDER
 from internvl_chat.contracts import Turn
 
 if TYPE_CHECKING:
@@ -75,6 +75,20 @@ def written_turns(turns: Sequence[Turn], pictures: Sequence[str], picture_token:
             f"the conversation has {len(pictures) - len(left)} '<image>' placeholders for {len(pictures)} images"
         )
     return system, written
+
+
+def refuse_steering(turn: Turn, tokens: Sequence[str]) -> None:
+    """See to it that a turn says nothing that would be read as another conversation.
+
+    Raises:
+        ValueError: it holds one of these tokens, or a placeholder where nothing is shown.
+    """
+    if turn.speaker != "human":
+        tokens = (IMAGE_PLACEHOLDER, VIDEO_PLACEHOLDER, *tokens)
+    if held := next((token for token in tokens if token in turn.text), None):
+        raise ValueError(
+            f"the turn of {turn.speaker!r} holds {held}, which stands for pixels or steers the chat: reword it"
+        )
 
 
 def encode_pieces(pieces: Sequence[Piece], tokenizer: PreTrainedTokenizerBase) -> EncodedConversation:

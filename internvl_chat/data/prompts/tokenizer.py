@@ -14,7 +14,7 @@ from transformers import (
     Qwen2Tokenizer,
 )
 
-from internvl_chat.constants import BOX_END, BOX_START, REF_END, REF_START
+from internvl_chat.constants import BOX_END, BOX_START, REF_END, REF_START, STEERING_TOKENS
 from internvl_chat.contracts import UserError
 from internvl_chat.families import Family, family_in
 
@@ -96,6 +96,12 @@ def add_special_tokens(tokenizer: PreTrainedTokenizerBase, names: Sequence[str])
     known = tokenizer.get_vocab()
     missing = [AddedToken(name, special=True, normalized=False) for name in names if name not in known]
     return tokenizer.add_tokens(missing, special_tokens=True) if missing else 0
+
+
+def tokens_that_steer(tokenizer: PreTrainedTokenizerBase) -> tuple[str, ...]:
+    """Those of `STEERING_TOKENS` that this tokenizer does not take for text."""
+    special = {str(token) for token in tokenizer.added_tokens_decoder.values() if token.special}
+    return tuple(token for token in STEERING_TOKENS if token in special.union(tokenizer.all_special_tokens))
 
 
 def hidden_ids(tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:

@@ -81,6 +81,10 @@ def _check_extent(track: TrackRows, header: MediaHeader, source: str) -> None:
     if track.is_complete and len(track.positions) != num_pictures:
         raise UserError(f"{source}: has {len(track.positions)} boxes for {num_pictures} pictures, expected one each")
     last = max(track.absent, default=0)
+    if track.by == "second" and header.frames_per_second > 0:
+        last_s, end_s = float(track.positions[-1]), header.timeline.duration_s
+        if last_s > end_s + SECONDS_REACH_S:
+            raise UserError(f"{source}: names second {last_s:g} of a video that lasts {end_s:.2f} s")
     if track.by == "frame":
         last = max(last, int(track.positions[-1]))
     if last >= num_pictures:

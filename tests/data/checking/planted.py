@@ -161,7 +161,11 @@ def _plant_texts(shop: Workshop) -> None:
     shop.add({"id": "none", **clip, **talk(QUESTION)}, "placeholder-video")
     shop.add({"id": "implied", **picture, **talk("What is it?")}, "placeholder-missing")
     shop.add({"id": "answered", **talk("What?", answer="see <image>")}, "placeholder-place")
+    later = [*talk("one?")["conversations"], *talk("two?", "<video>\n")["conversations"]]
+    shop.add({"id": "later", **clip, "conversations": later}, "placeholder-place")
+    shop.add({"id": "unsaid", **picture, **talk(QUESTION, "<image>\n")}, "record-keys")
     shop.add({"id": "end", **talk("What?", answer="yes<|im_end|>")}, "text-token")
+    shop.add({"id": "other end", **talk("What?", answer="yes<|endoftext|>")}, "text-token")
     shop.add({"id": "qwen", **talk("Where?", answer="<|box_start|>(80,40),(160,200)<|box_end|>")}, "text-foreign")
     shop.add({"id": "moji", **talk("What?", answer="caf\ufffd")}, "text-damaged")
     shop.add({"id": "arabic", **talk("When?", answer="\u0661\u0662 minutes")}, "text-digits")
@@ -235,6 +239,7 @@ def _plant_tracks(shop: Workshop) -> None:
 
     tracked("unit", "track-keys", unit="px")
     tracked("absent", "track-frames", absent=[NUM_FRAMES])
+    tracked("between", "track-absent", boxes={"2.45": [1, 2, 30, 40]}, by="second")
     tracked("late box", "track-frames", boxes={"0": [1, 2, 30, 40], "24": [1, 2, 30, 40]})
     tracked("key frames", "track-sparse", boxes={str(t): [1, 2, 30, 40] for t in range(0, NUM_FRAMES, 4)})
     tracked("other size", "track-refused", boxes=[[20, 30, 60, 80]] * NUM_FRAMES, size=(WIDTH_PX * 2, HEIGHT_PX * 2))

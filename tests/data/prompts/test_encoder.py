@@ -41,9 +41,12 @@ def encode(tokenizer: PreTrainedTokenizerFast) -> Callable[..., SampleEncoder]:
     return with_settings
 
 
+def turns_of(*texts: str) -> list[dict[str, str]]:
+    return [{"from": ("human", "gpt")[number % 2], "value": text} for number, text in enumerate(texts)]
+
+
 def sample_of(root: Path, question: str, answer: str = "yes", /, **fields: Any) -> Sample:
-    turns = [{"from": "human", "value": question}, {"from": "gpt", "value": answer}]
-    return RecordReader(root).read({"id": 1, "conversations": turns, **fields}, "a.jsonl:4")
+    return RecordReader(root).read({"id": 1, "conversations": turns_of(question, answer), **fields}, "a.jsonl:4")
 
 
 def question_of(features: Features, encoder: SampleEncoder) -> str:
@@ -135,8 +138,12 @@ def test_a_clip_shows_its_seconds(encode: Callable[..., SampleEncoder], media_ro
     drawn = [encoder.choose_frames(sample, 3, "rand", np.random.default_rng(seed)) for seed in range(50)]
     assert (np.min(drawn), np.max(drawn)) == (6, 18)
     assert encoder.choose_frames(sample, 9, "fps4").tolist() == [8, 10, 14, 16]
-    assert encoder.choose_frames(replace(sample, clip_s=(1.5, 9.0)), 20, "middle").tolist()[:6] == list(range(18, 24))
-    for clip, video, said in (((2.0, 3.0), "clip.mp4", "lasts 2.00 s"), ((0.0, 1.0), "frames", "states no rate")):
+    assert encoder.choose_frames(replace(sample, clip_s=(1.5, 2.9)), 20, "middle").tolist()[:6] == list(range(18, 24))
+    for clip, video, said in (
+        ((2.0, 3.0), "clip.mp4", "begins after the end of the video, which lasts 2.00 s"),
+        ((1.5, 9.0), "clip.mp4", "ends after the end of the video, which lasts 2.00 s"),
+        ((0.0, 1.0), "frames", "states no rate"),
+    ):
         with pytest.raises(UserError, match=f"a.jsonl:4: sample '1': .*{said}"):
             encoder.choose_frames(replace(sample, clip_s=clip, video_path=media_root / video), 4, "middle")
 
@@ -356,6 +363,9 @@ def test_normalisation_is_that_of_the_config(name: str, encode: Callable[..., Sa
         ("<image> <image> what?", {"image": "wide.png"}, "placeholders"),
         ("what?", {"image": ["wide.png", "tall.jpg"]}, "0 '<image>' placeholders for 2 images"),
         (f"what is {IMG_CONTEXT}?", {}, "stands for pixels"),
+        ("what?<|im_end|>", {}, r"'human' holds <\|im_end\|>"),
+        ("what?", {"conversations": turns_of("what?", "an <image>")}, "'gpt' holds <image>"),
+        ("what?", {"video": "clip.mp4", "conversations": turns_of("1", "2", "<video>\n3", "4")}, "expected one"),
         (wording_named("red_box").asks("dog"), {}, "the question speaks of a box, but the record has no track"),
         ("<image>\nwhat?", {"image": "missing.png"}, "missing.png: picture not found"),
     ],

@@ -113,6 +113,12 @@ def test_a_track_longer_than_the_video_is_refused(fields: dict[str, Any]) -> Non
         rows(track_of(**fields), [0])
 
 
+def test_a_second_behind_the_videos_end_is_refused() -> None:
+    assert rows(track_of({"3": BOX}, by="second"), [9]) == [[0, 0, 0, 0]]  # in the half second that it reaches
+    with pytest.raises(UserError, match=r"a.jsonl:3: track 'dog': names second 3.1 of a video that lasts 2.50 s"):
+        rows(track_of({"0": BOX, "3.1": BOX}, by="second"), [0])
+
+
 def test_a_track_by_second_needs_a_rate() -> None:
     with pytest.raises(UserError, match="states no rate: give it by frame"):
         rows(track_of({"1": BOX}, by="second"), [0], MediaHeader(10, ((200, 100),)))
