@@ -164,6 +164,7 @@ def test_frames_are_spread_as_video_chatgpt_spreads_them() -> None:
 
 TRACK = {"name": "dog", "boxes": {"0": [0, 0, 5, 5]}, "unit": "pixels", "order": "xyxy"}
 B_MP4 = {"id": 1, "video": "b.mp4", "conversations": turns("<video>\na", "b")}
+A_FRAMES = {"id": 1, "video": "clips/a"}
 
 
 @pytest.mark.parametrize("kind", OTHERS)
@@ -206,6 +207,9 @@ def test_all_faults_are_told_and_what_has_one_is_left_out(
         ("--from", "idefics3", [{"messages": [{"role": "user", "content": [image()]}]}], "expected 1 paths"),
         ("--from", "idefics3", [{"messages": [{"role": "user", "content": [{"type": "gif"}]}]}], "text or image"),
         ("--to", "minicpm-v", [B_MP4], "no folder of frames"),
+        ("--to", "minicpm-v", [{**A_FRAMES, "conversations": turns("What?\n<video>", "b")}], "one <video>, with"),
+        ("--to", "idefics3", [{**A_FRAMES, "conversations": turns("<video>\n<image>a", "b")}], "12 images have 13 pl"),
+        ("--to", "idefics3", [{"id": 1, "image": ["p.png"], "conversations": turns("a", "b")}], "one <image> each"),
         ("--to", "llava", [{**B_MP4, "clip": [0, 1]}], "has 'clip'"),
         ("--to", "sharegemini", [{"id": 1, "conversations": turns("a", "b")}], "shows no video"),
         ("--to", "videoinstruct", [{**B_MP4, "conversations": turns("a", "b", "c", "d")}], "has 4 turns"),

@@ -98,6 +98,40 @@ def test_lines_and_pictures_are_the_originals() -> None:
         assert all(page.height_px <= STYLE.page_px and margin_is_white(page, STYLE) for page in pages)
 
 
+def test_verify_holds_on_recorded_texts_and_finds_what_differs(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = shared("parity/t2vid_text")
+    assert main(["verify", "--case", str(folder)]) == 0
+    assert "full segment: pages equal" in capsys.readouterr().out
+    case = json.loads((folder / "text_case.json").read_text(encoding="utf-8"))
+    short, page, full, word = case["records"]
+    changed = [
+        short | {"lines": ["x"]},
+        page | {"image": str(folder / word["image"])},
+        full | {"overflows": False},
+        word | {"total_height": 18},
+    ]
+    path = tmp_path / "text_case.json"
+    path.write_text(json.dumps(case | {"records": [r | {"image": str(folder / r["image"])} for r in changed]}))
+    assert main(["verify", "--case", str(tmp_path)]) == 1
+    told = capsys.readouterr().out
+    for fault in (
+        "lines differ from line 1 (2 for 1)",
+        "grey values differ",
+        "2 pages: expected one",
+        "19 px high for 18",
+    ):
+        assert fault in told
+    for content, said in (
+        ("[]", "is no case: expected 'conv_style'"),
+        ('{"font": "x"}', "no case of texts as pictures"),
+    ):
+        path.write_text(content)
+        assert main(["verify", "--case", str(tmp_path)]) == 1
+        assert said in capsys.readouterr().err
+
+
 def test_a_text_goes_on_where_a_page_is_full() -> None:
     text = words(500)
     pages = pages_of(text)

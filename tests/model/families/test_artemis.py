@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save_file
 from transformers import CLIPVisionConfig, LlamaConfig
 
 from internvl_chat.__main__ import main
+from internvl_chat.contracts import UserError
 from internvl_chat.model.controls.region_tokens import KEY_ROLE, TRACK_ROLE
 from internvl_chat.model.families.artemis.configuration import ArtemisConfig
 from internvl_chat.model.families.artemis.model import ArtemisForConditionalGeneration, pooled_video
@@ -102,6 +103,13 @@ def test_a_difference_from_the_original_is_found(tmp_path: Path) -> None:
     save_file(case, tmp_path / "case.safetensors")
     differences = check_recorded(tmp_path)
     assert differences["level_features"] < TOLERANCE < min(differences["region_features"], differences["logits"])
+    save_file(case | {"boxes": case["boxes"][:4].contiguous()}, tmp_path / "case.safetensors")
+    with pytest.raises(UserError, match="5 region slots, 4 boxes, 5 images: expected as many"):
+        check_recorded(tmp_path)
+    save_file(case, tmp_path / "case.safetensors")
+    (tmp_path / "model.json").write_text("{}")
+    with pytest.raises(UserError, match="model.json: expected 'llama' and 'clip'"):
+        check_recorded(tmp_path)
 
 
 def test_a_video_is_its_frames_means_then_its_patches_means() -> None:

@@ -133,7 +133,8 @@ def images_and_turns(
     """The images of a record and its turns with an `<image>` each; a folder of frames becomes its frames, in order.
 
     Raises:
-        UserError: it has a track or a clip, or shows a video that is no folder of frames.
+        UserError: it has a track or a clip, shows a video that is no folder of frames, or has other placeholders than
+            one an image, or one `<video>` with a line break behind it.
     """
     if "tracks" in record or "clip" in record:
         raise UserError(f"{where}: has a track or a clip, which the other format cannot say: leave the record out")
@@ -145,10 +146,17 @@ def images_and_turns(
         files = [file.relative_to(shown.root).as_posix() for file in frame_files(folder)]
         files = [files[i] for i in spread_frames(len(files), shown.num_frames or len(files))]
         lines = f"{IMAGE_PLACEHOLDER}\n" * len(files)
-        shown_once = [{**turn, "value": turn["value"].replace(f"{VIDEO_PLACEHOLDER}\n", lines)} for turn in turns]
-        return files, shown_once
-    given = record.get("image", [])
-    return ([given] if isinstance(given, str) else list(given)), turns
+        turns = [{**turn, "value": turn["value"].replace(f"{VIDEO_PLACEHOLDER}\n", lines)} for turn in turns]
+    else:
+        given = record.get("image", [])
+        files = [given] if isinstance(given, str) else list(given)
+    text = "".join(turn["value"] for turn in turns)
+    if VIDEO_PLACEHOLDER in text or text.count(IMAGE_PLACEHOLDER) != len(files):
+        raise UserError(
+            f"{where}: its {len(files)} images have {text.count(IMAGE_PLACEHOLDER)} places in the text: expected "
+            + ("one <video>, with a line break behind it" if "video" in record else "one <image> each")
+        )
+    return files, turns
 
 
 def _record(record: Mapping[str, Any], sample_id: str, images: list[str], turns: Any) -> dict[str, Any]:
