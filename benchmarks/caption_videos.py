@@ -130,7 +130,7 @@ def cost_of(work: Callable[[], Any]) -> tuple[Any, float, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--videos", type=int, default=64)
-    parser.add_argument("--num_workers", type=int, default=1, help="that decode ahead in the second run together")
+    parser.add_argument("--num_workers", type=int, help="that decode ahead (default: caption-videos', one a core)")
     args = parser.parse_args()
     handle = open_model(BASE)
     torch.manual_seed(0)
