@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 from internvl_chat.files import read_json
 from internvl_chat.model.checkpoint import load_base
 from tests.train.conftest import BASE_MODEL, REPOSITORY
+from tests.train.zero3_matrix import TOKENS
 
 pytestmark = pytest.mark.process
 
@@ -94,13 +95,13 @@ def test_what_is_computed_again_changes_no_loss(attention: str, losses: dict[str
     ways = {name: row for name, row in losses.items() if name.startswith(attention)}
     assert len(ways) == {"sdpa": 4, "eager": 2}[attention]
     expected = ways.pop(f"{attention}, nothing")
-    # The third row of each step is one that could not be read, on the second rank.
-    assert expected[5] == expected[11] == 0 < expected[4]
+    # The third row is one that could not be read, on the second rank.
+    assert expected[5] == expected[-1] == 0 < expected[4]
     for name, row in ways.items():
-        assert row == pytest.approx(expected, rel=1e-3), name
+        assert row == pytest.approx(expected[: 6 + TOKENS], rel=1e-3), name
 
 
 def test_both_attentions_lose_about_the_same_and_more_steps_lose_less(losses: dict[str, list[float]]) -> None:
-    sdpa, eager = (losses[f"{attention}, nothing"][:12] for attention in ("sdpa", "eager"))
-    assert sdpa == pytest.approx(eager, rel=0.03)
-    assert sdpa[6] < sdpa[0]
+    sdpa, eager = (losses[f"{attention}, nothing"] for attention in ("sdpa", "eager"))
+    assert sdpa[:6] + sdpa[-6:] == pytest.approx(eager[:6] + eager[-6:], rel=0.03)
+    assert sdpa[-6] < sdpa[0]

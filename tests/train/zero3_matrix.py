@@ -19,7 +19,7 @@ from internvl_chat.model.memory.recomputation import Recomputation
 from internvl_chat.train.arguments import ModelArguments
 from internvl_chat.train.build import build_model
 
-LAYERS, FRAMES, STEPS = 4, 2, 2
+LAYERS, FRAMES, TOKENS = 4, 2, 2
 AGAIN = {
     "nothing": Recomputation(),
     "cheap": Recomputation(cheap=True),
@@ -66,7 +66,7 @@ def batch_of(kind: str, rank: int, config: Any) -> dict[str, Any]:
 
 
 def losses_of(base: str, attention: str, again: Recomputation, config: HfDeepSpeedConfig) -> Iterator[float]:
-    """Of each kind of row in turn, over two steps; then the first rank's longer answer to a prompt, token by token."""
+    """Of each kind of row on either rank, then the first rank's answer; losses again, where nothing is made again."""
     arguments = ModelArguments(
         base, num_adapter_layers=2, use_llm_lora=4, freeze_backbone=True, attn_implementation=attention
     )
@@ -76,19 +76,30 @@ def losses_of(base: str, attention: str, again: Recomputation, config: HfDeepSpe
         model=model, config=config.config, model_parameters=[p for p in model.parameters() if p.requires_grad]
     )
     assert not any(p.ds_persist for p in model.parameters()), "a parameter stays whole"
+    yield from _losses(engine)
+    yield from _written(engine)
+    if again == AGAIN["nothing"]:
+        yield from _losses(engine)
+
+
+def _losses(engine: Any) -> Iterator[float]:
+    """Of each kind of row on either rank; an update behind each."""
     engine.train()
-    for step in range(STEPS):
-        for kind in BATCHES:
-            torch.manual_seed(step)
-            loss = engine(**batch_of(kind, engine.global_rank, model.config)).loss
-            engine.backward(loss)
-            engine.step()
-            everyones = [torch.zeros(()) for _ in range(distributed.get_world_size())]
-            distributed.all_gather(everyones, loss.detach().float())
-            yield from (one.item() for one in everyones)
+    for kind in BATCHES:
+        torch.manual_seed(0)
+        loss = engine(**batch_of(kind, engine.global_rank, engine.module.config)).loss
+        engine.backward(loss)
+        engine.step()
+        everyones = [torch.zeros(()) for _ in range(distributed.get_world_size())]
+        distributed.all_gather(everyones, loss.detach().float())
+        yield from (one.item() for one in everyones)
+
+
+def _written(engine: Any) -> Iterator[int]:
+    """The rank's answer, token by token: one is longer than the other."""
     engine.eval()
     prompt = torch.tensor([[5, 6, 7 + engine.global_rank]])
-    longest = 2 + 3 * engine.global_rank
+    longest = TOKENS + 3 * engine.global_rank
     with torch.no_grad():
         ids = engine.module.generate(
             input_ids=prompt, max_new_tokens=longest, min_new_tokens=longest, do_sample=False, synced_gpus=True
