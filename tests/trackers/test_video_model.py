@@ -36,10 +36,11 @@ def followed(tracker: VideoModelTracker) -> np.ndarray:
     return np.stack([np.column_stack([one.boxes_px, one.confidence]) for one in seen])
 
 
-def alike(one: np.ndarray, other: np.ndarray) -> bool:
+def assert_alike(one: np.ndarray, other: np.ndarray, atol: float = 2e-6) -> None:
     """Equal confidences, and boxes but for few: a logit at the mask's threshold may fall on either side of it."""
-    differs = np.abs(one - other).max(-1) > 2e-6
-    return np.allclose(one[..., 4], other[..., 4], rtol=0, atol=2e-6) and bool(differs.mean() < 0.1)
+    differs = np.abs(one - other)
+    assert differs[..., 4].max() < atol
+    assert (differs.max(-1) > atol).mean() < 0.1, differs.max(-1)
 
 
 def forget_everything(tracker: VideoModelTracker) -> None:
@@ -65,16 +66,17 @@ def test_forgetting_keeps_memory_flat_and_the_boxes_the_same(
     assert free[:, 2:4].any() and (free[:, 4] > 0).all() and (free[:, 4] < 1).all()
     monkeypatch.setattr(VideoModelTracker, "_forget", lambda self: None)
     keeping = model.tracker(2)
-    assert alike(followed(keeping), track)
+    assert_alike(followed(keeping), track)
     assert len(keeping._session.processed_frames) == len(track)
     # Without any memory the confidences are others, so that the comparison can fail.
     monkeypatch.setattr(VideoModelTracker, "_forget", forget_everything)
-    assert not alike(followed(model.tracker(2)), track)
+    assert np.abs(followed(model.tracker(2)) - track)[..., 4].max() > 1e-5
 
 
 def test_a_whole_sam3_is_its_tracker(folders: dict[str, Path]) -> None:
     whole, alone = (followed(VideoModel(folders[kind]).tracker(2)) for kind in ("sam3", "sam3_tracker"))
-    assert alike(whole, alone)
+    # Without any memory they differ by 2e-3; products of the same numbers elsewhere in memory by a little.
+    assert_alike(whole, alone, atol=1e-4)
 
 
 @pytest.mark.parametrize("kind", KINDS)
