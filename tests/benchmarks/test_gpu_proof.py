@@ -13,6 +13,8 @@ from benchmarks.gpu_proof.parts import PARTS
 from benchmarks.gpu_proof.running import RESULTS_NAME, TABLE_NAME, run_parts
 from tests.helpers import run_python
 
+pytestmark = pytest.mark.process
+
 # What a machine with torch, transformers, peft, accelerate, timm and safetensors lacks of the requirements.
 ABSENT = "deepspeed av decord flash_attn torchcodec cv2 sentencepiece tensorboard pycocoevalcap pycocotools matplotlib"
 # Runs a module as if packages were not installed.

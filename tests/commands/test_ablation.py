@@ -15,6 +15,8 @@ from internvl_chat.contracts import UserError
 from internvl_chat.data.records.annotations import DatasetEntry, read_captions
 from internvl_chat.data.records.intentvc import video_path_of
 
+pytestmark = pytest.mark.process
+
 PREDICTION_FLAGS = "--num_frames 3 --max_new_tokens 4 --num_workers 0"
 
 

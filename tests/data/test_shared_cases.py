@@ -37,6 +37,8 @@ from internvl_chat.scoring.predictions import read_predictions
 from tests.data.media.films import red_part
 from tests.helpers import run_python, shared
 
+pytestmark = pytest.mark.process
+
 
 def made(name: str, out: Path, *more: str) -> Path:
     """Run a case's program; returns its folder."""

@@ -14,6 +14,8 @@ import pytest
 from internvl_chat.contracts import UserError
 from internvl_chat.scoring.caption_scores import NO_JAVA_SUFFIX, ScoreTable, caption_scores, score_captions
 
+pytestmark = pytest.mark.process
+
 # The first caption of each video against the four others, recorded from pycocoevalcap's own scorers.
 RECORDED = {
     "BLEU-1": 0.7984496123969113,

@@ -24,7 +24,10 @@ from tests.trackers.tiny_models import write_sam2
 pytest.importorskip("gradio_image_annotation", reason="requirements/web.txt is not installed")
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright of requirements/dev.txt is not installed")
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no browser (Debian: apt-get install chromium)")
+pytestmark = [
+    pytest.mark.process,
+    pytest.mark.skipif(CHROMIUM is None, reason="no browser (Debian: apt-get install chromium)"),
+]
 
 WAIT_MS = 30_000
 sync_api.expect.set_options(timeout=WAIT_MS)
