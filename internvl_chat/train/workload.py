@@ -196,13 +196,14 @@ def settle_recomputation(
         logger.warning("%s. Going on, since --grad_checkpoint %s was asked for", error, model_args.grad_checkpoint)
         return wanted
     again = plan.settings.recomputation
-    # The stage is the user's word, since checkpoints go on under their own stage alone; one that costs less is named.
-    least = planned(Choices(samples_a_pass, again)).settings.zero_stage
-    if least < stage and args.world_size > 1 and torch.cuda.is_available() and not offloads(args.deepspeed):
-        logger.info(
-            "ZeRO-%d fits, too, and sends less between GPUs than ZeRO-%d: --deepspeed %s",
-            least,
-            stage,
-            f"shell/deepspeed/zero_stage{least}_config.json",
-        )
+    if args.world_size > 1 and torch.cuda.is_available() and not offloads(args.deepspeed):
+        # The stage is the user's word, since checkpoints go on under their own stage alone; one that costs less is named.
+        least = planned(Choices(samples_a_pass, again)).settings.zero_stage
+        if least < stage:
+            logger.info(
+                "ZeRO-%d fits, too, and sends less between GPUs than ZeRO-%d: --deepspeed %s",
+                least,
+                stage,
+                f"shell/deepspeed/zero_stage{least}_config.json",
+            )
     return again
