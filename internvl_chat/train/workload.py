@@ -197,7 +197,7 @@ def settle_recomputation(
         return wanted
     again = plan.settings.recomputation
     if args.world_size > 1 and torch.cuda.is_available() and not offloads(args.deepspeed):
-        # The stage is the user's word, since checkpoints go on under their own stage alone; one that costs less is named.
+        # The stage is the user's word, since checkpoints go on under their own alone; one that costs less is named.
         least = planned(Choices(samples_a_pass, again)).settings.zero_stage
         if least < stage:
             logger.info(

@@ -60,7 +60,7 @@ from quickstart.pretraining.questions import (
     TOKENS_PER_FRAME,
     ShapesQuestions,
     build_tokenizer,
-    collate,
+    collate_masked,
 )
 
 BATCH_SIZE = 16
@@ -205,7 +205,7 @@ def train_stage(
             use_cpu=True,
         ),
         train_dataset=ShapesQuestions(tokenizer, stage.steps * BATCH_SIZE, seed, stage.question_shares),
-        data_collator=lambda samples: collate(samples, tokenizer.pad_token_id),
+        data_collator=lambda samples: collate_masked(samples, tokenizer.pad_token_id),
         callbacks=[_StopAfter(stage.steps)],
     )
     trainer.train()

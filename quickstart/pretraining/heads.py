@@ -12,6 +12,7 @@ from torch import nn
 from transformers import Trainer
 
 from internvl_chat.boxes import thousandths_from_pixels
+from internvl_chat.constants import IGNORE_INDEX
 from internvl_chat.data.synthetic.shapes import COLOURS, HEIGHT_PX, MOTIONS, SHAPES, WIDTH_PX, Clip, MovingShape
 
 # The usual 0.02 belongs to layers a thousand wide; here it would leave attention nearly uniform for thousands of steps.
@@ -61,6 +62,29 @@ def grid_labels(clip: Clip, frame_indices: np.ndarray, grid: int, kind_of: Calla
         inside_y = (centres >= boxes[:, 1:2]) & (centres <= boxes[:, 3:4])
         labels[inside_y[:, :, None] & inside_x[:, None, :]] = kind
     return labels.reshape(len(frame_indices), -1)
+
+
+def example(
+    encoded: Any, pixels: torch.Tensor, clip: Clip, frame_indices: np.ndarray, grid: int
+) -> dict[str, torch.Tensor]:
+    """What a base is given of a clip: its text, pixels [F, 3, S, S], and what its `grid` x `grid` patches show."""
+    return {
+        "input_ids": torch.tensor(encoded.input_ids),
+        "labels": torch.tensor(encoded.labels),
+        "pixel_values": pixels,
+        "patch_labels": torch.from_numpy(grid_labels(clip, frame_indices, grid, looks_of)),
+        "motion_labels": torch.from_numpy(grid_labels(clip, frame_indices, grid // 2, motion_of)),
+    }
+
+
+def collate(samples: Sequence[dict[str, torch.Tensor]], pad_id: int) -> dict[str, torch.Tensor]:
+    """Right-pad the text; concatenate the frames."""
+    pad = nn.utils.rnn.pad_sequence
+    return {
+        "input_ids": pad([s["input_ids"] for s in samples], batch_first=True, padding_value=pad_id),
+        "labels": pad([s["labels"] for s in samples], batch_first=True, padding_value=IGNORE_INDEX),
+        **{key: torch.cat([s[key] for s in samples]) for key in ("pixel_values", "patch_labels", "motion_labels")},
+    }
 
 
 def heads_of(config: Any) -> nn.ModuleDict:

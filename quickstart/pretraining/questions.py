@@ -9,7 +9,6 @@ from torch.utils.data import Dataset
 from transformers import PreTrainedTokenizerFast
 
 from internvl_chat.constants import (
-    IGNORE_INDEX,
     IMG_CONTEXT,
     IMG_END,
     IMG_START,
@@ -24,7 +23,7 @@ from internvl_chat.data.media.transforms import TileTransform
 from internvl_chat.data.prompts.conversation import expand_video
 from internvl_chat.data.prompts.wordings import WORDINGS, wording_named
 from internvl_chat.data.synthetic.shapes import COLOURS, MOTIONS, NUM_FRAMES, SHAPES, Clip, MovingShape, sample_clip
-from quickstart.pretraining.heads import byte_pairs, grid_labels, looks_of, motion_of
+from quickstart.pretraining.heads import byte_pairs, collate, example
 
 FRAMES = 6
 IMAGE_SIZE_PX, PATCH_SIZE_PX = 80, 10
@@ -112,23 +111,10 @@ class ShapesQuestions(Dataset):
         answer = answers[index % len(answers)]
         turns = [Turn("human", expand_video(f"{VIDEO_PLACEHOLDER}\n{question}", FRAMES)), Turn("gpt", answer)]
         encoded = encode_conversation(turns, self.tokenizer, TEMPLATE, [TOKENS_PER_FRAME] * FRAMES)
-        return {
-            "input_ids": torch.tensor(encoded.input_ids),
-            "labels": torch.tensor(encoded.labels),
-            "pixel_values": self.pixels(clip, frame_indices),
-            "patch_labels": torch.from_numpy(grid_labels(clip, frame_indices, GRID, looks_of)),
-            "motion_labels": torch.from_numpy(grid_labels(clip, frame_indices, GRID // 2, motion_of)),
-        }
+        return example(encoded, self.pixels(clip, frame_indices), clip, frame_indices, GRID)
 
 
-def collate(samples: list[dict[str, torch.Tensor]], pad_id: int) -> dict[str, torch.Tensor]:
-    """Right-pad the text; concatenate the frames."""
-    pad = nn.utils.rnn.pad_sequence
-    lengths = [len(s["input_ids"]) for s in samples]
-    return {
-        "input_ids": pad([s["input_ids"] for s in samples], batch_first=True, padding_value=pad_id),
-        "labels": pad([s["labels"] for s in samples], batch_first=True, padding_value=IGNORE_INDEX),
-        "attention_mask": pad([torch.ones(n, dtype=torch.long) for n in lengths], batch_first=True),
-        "pixel_values": torch.cat([s["pixel_values"] for s in samples]),
-        **{key: torch.cat([s[key] for s in samples]) for key in ("patch_labels", "motion_labels")},
-    }
+def collate_masked(samples: list[dict[str, torch.Tensor]], pad_id: int) -> dict[str, torch.Tensor]:
+    """As `collate`, with what is text and what is padding."""
+    masks = [torch.ones(len(s["input_ids"]), dtype=torch.long) for s in samples]
+    return {**collate(samples, pad_id), "attention_mask": nn.utils.rnn.pad_sequence(masks, batch_first=True)}

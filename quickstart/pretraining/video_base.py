@@ -16,11 +16,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 from torch.utils.data import Dataset
 from transformers import PreTrainedTokenizerFast, TrainingArguments, set_seed
 
-from internvl_chat.constants import IGNORE_INDEX, VIDEO_PLACEHOLDER
+from internvl_chat.constants import VIDEO_PLACEHOLDER
 from internvl_chat.contracts import Turn
 from internvl_chat.data.families import cogvlm2_video
 from internvl_chat.data.media.tiling import WHOLE, View
@@ -29,15 +28,7 @@ from internvl_chat.data.synthetic.shapes import COLOURS, MOTIONS, NUM_FRAMES, SH
 from internvl_chat.families.clip_frames import frame_pixels
 from internvl_chat.model.families.cogvlm2_video import CogVLM2VideoConfig, CogVLM2VideoForConditionalGeneration
 from internvl_chat.model.families.cogvlm2_video.parts import prompt_settings
-from quickstart.pretraining.heads import (
-    INITIALIZER_RANGE,
-    HeadsTrainer,
-    byte_pairs,
-    grid_labels,
-    heads_of,
-    looks_of,
-    motion_of,
-)
+from quickstart.pretraining.heads import INITIALIZER_RANGE, HeadsTrainer, byte_pairs, collate, example, heads_of
 from quickstart.synthetic.shape_videos import draw_video, in_square
 
 SIDE_PX, PATCH_PX = 60, 10
@@ -133,24 +124,7 @@ class ShapeVideos(Dataset):
     def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
         clip, frames = self.draw(index)
         encoded = self.encoded(Turn("gpt", listed(clip)))
-        seen = in_square(clip)
-        return {
-            "input_ids": torch.tensor(encoded.input_ids),
-            "labels": torch.tensor(encoded.labels),
-            "pixel_values": self.pixels(clip, frames),
-            "patch_labels": torch.from_numpy(grid_labels(seen, frames, GRID, looks_of)),
-            "motion_labels": torch.from_numpy(grid_labels(seen, frames, GRID // 2, motion_of)),
-        }
-
-
-def collate(samples: list[dict[str, torch.Tensor]], pad_id: int) -> dict[str, torch.Tensor]:
-    """Right-pad the text; concatenate the frames."""
-    pad = nn.utils.rnn.pad_sequence
-    return {
-        "input_ids": pad([s["input_ids"] for s in samples], batch_first=True, padding_value=pad_id),
-        "labels": pad([s["labels"] for s in samples], batch_first=True, padding_value=IGNORE_INDEX),
-        **{key: torch.cat([s[key] for s in samples]) for key in ("pixel_values", "patch_labels", "motion_labels")},
-    }
+        return example(encoded, self.pixels(clip, frames), in_square(clip), frames, GRID)
 
 
 class VideoTrainer(HeadsTrainer):
