@@ -20,6 +20,7 @@ from internvl_chat.data.converters.forms.described import (
     path_under,
     records_of,
 )
+from internvl_chat.data.converters.forms.rows import ObjectRows
 from internvl_chat.data.records.names import DEFAULT_NAME
 from internvl_chat.files import read_text
 
@@ -51,44 +52,37 @@ def records(source: Path, options: Conversion) -> Iterator[dict[str, Any]]:
             f"{source}:1: has the columns {columns!r:.120}: expected video, frame, and x1 y1 x2 y2, x y w h or "
             "cx cy w h"
         )
-    faults, boxes = Faults(), dict[tuple[Path, str], dict[int, Box]]()
-    labels, lines = dict[tuple[Path, str], str](), dict[tuple[Path, str], int]()
-    captions = dict[tuple[Path, str], list[str]]()
+    objects = ObjectRows[tuple[Path, str]](options.faults)
     try:
         for row in rows:
-            with faults.gathered():
-                where = f"{source}:{rows.line_num}"
+            where = f"{source}:{rows.line_num}"
+            with objects.row():
                 key, label = _of_row(row, options.root, where)
-                frame = number_of(row["frame"], where) - options.first_frame
-                if frame < 0 or not frame.is_integer():
-                    raise UserError(
-                        f"{where}: frame {row['frame']!r} is expected to be whole, from {options.first_frame}"
-                    )
-                if frame in boxes.setdefault(key, {}):
-                    raise UserError(f"{where}: object {key[1]!r} has two boxes on frame {row['frame']}")
-                boxes[key][int(frame)] = _corners(
-                    [number_of(row[name], where) for name in _ORDERS[order]], order, options.unit
-                )
-                labels[key] = labels.get(key) or label
-                said = captions.setdefault(key, [])
-                said += [text for text in [(row.get("caption") or "").strip()] if text and text not in said]
-                lines.setdefault(key, rows.line_num)
+                with objects.of(key, f"object {key[1]!r}", where) as one:
+                    box = _corners([number_of(row[name], where) for name in _ORDERS[order]], order, options.unit)
+                    one.put(_frame_of(row["frame"], options.first_frame, where), box, label, where)
+                    caption = (row.get("caption") or "").strip()
+                    if caption and caption not in one.texts:
+                        one.texts.append(caption)
     except csv.Error as error:
         raise UserError(f"{source}:{rows.line_num}: is no CSV ({error})") from error
-    if not boxes:
-        faults.tell()
+    if not objects and not options.faults:
         raise UserError(f"{source}: holds no records: no row below the header")
-    faults.tell()
     found = []
-    for key, own in boxes.items():
-        video, name = key
-        filled = interpolated(own) if options.interpolate else own
-        thing = ObjectBoxes(
-            labels[key] or DEFAULT_NAME, filled, "xyxy", "pixels" if options.unit == "pixels" else "unit"
-        )
-        where = f"{source}:{lines[key]}"
-        found.append(Described(f"{video.stem}-{name}", where, video, (thing,), tuple(captions[key] or [labels[key]])))
+    for (video, name), one in objects.sound().items():
+        filled = interpolated(one.boxes) if options.interpolate else one.boxes
+        unit = "pixels" if options.unit == "pixels" else "unit"
+        thing = ObjectBoxes(one.label or DEFAULT_NAME, filled, "xyxy", unit)
+        found.append(Described(f"{video.stem}-{name}", one.first_at, video, (thing,), tuple(one.texts or [one.label])))
     yield from records_of(found, options.root, options.question, Faults(options.faults))
+
+
+def _frame_of(value: str, first_frame: int, where: str) -> int:
+    """The number of a row's frame, counted from 0."""
+    frame = number_of(value, where) - first_frame
+    if frame < 0 or not frame.is_integer():
+        raise UserError(f"{where}: frame {value!r} is expected to be whole, from {first_frame}")
+    return int(frame)
 
 
 def _of_row(row: Mapping[str | None, Any], root: Path, where: str) -> tuple[tuple[Path, str], str]:

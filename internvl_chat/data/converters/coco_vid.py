@@ -9,7 +9,6 @@ from typing import Any
 from internvl_chat.contracts import UserError
 from internvl_chat.data.converters.forms.conversion import Conversion
 from internvl_chat.data.converters.forms.described import (
-    Box,
     Described,
     Faults,
     ObjectBoxes,
@@ -18,6 +17,7 @@ from internvl_chat.data.converters.forms.described import (
     path_under,
     records_of,
 )
+from internvl_chat.data.converters.forms.rows import ObjectRows
 from internvl_chat.data.media.sources import frame_files
 from internvl_chat.files import read_json
 
@@ -36,36 +36,31 @@ def records(source: Path, options: Conversion) -> Iterator[dict[str, Any]]:
     """
     content = read_json(source)
     where = str(source)
-    faults = Faults()
     names = {
         field(entry, "id", int, where): field(entry, "name", str, where)
         for entry in field(content, "categories", list, where)
     }
-    frames = _frames(field(content, "images", list, where), options.root, where, faults)
-    objects: dict[tuple[Path, int], dict[int, Box]] = {}
-    called: dict[tuple[Path, int], str] = {}
+    frames = _frames(field(content, "images", list, where), options.root, where, Faults(options.faults))
+    objects = ObjectRows[tuple[Path, int]](options.faults)
     for number, annotation in enumerate(field(content, "annotations", list, where), start=1):
         here = f"{source}: annotation {number}"
-        with faults.gathered():
+        with objects.row():
             image = field(annotation, "image_id", int, here)
             key_name = next((key for key in _INSTANCE if key in annotation), _INSTANCE[0])
-            category = field(annotation, "category_id", int, here)
-            if image not in frames or category not in names:
-                raise UserError(f"{here}: names image {image} and category {category}, one of which is not in the file")
+            instance = field(annotation, key_name, int, here)
+            if image not in frames:
+                raise UserError(f"{here}: names image {image}, which is not in the file or cannot be used")
             folder, frame = frames[image]
-            key = (folder, field(annotation, key_name, int, here))
-            if frame in objects.setdefault(key, {}):
-                raise UserError(f"{here}: instance {key[1]} has two boxes on one frame")
-            objects[key][frame] = box_of(annotation.get("bbox"), here)
-            called.setdefault(key, names[category])
-    if not objects:
-        faults.tell()
+            with objects.of((folder, instance), f"instance {instance}", here) as one:
+                category = field(annotation, "category_id", int, here)
+                if category not in names:
+                    raise UserError(f"{here}: names category {category}, which is not in the file")
+                one.put(frame, box_of(annotation.get("bbox"), here), names[category], here)
+    if not objects and not options.faults:
         raise UserError(f"{source}: holds no records: no annotations")
-    faults.tell()
     found = []
-    for key, boxes in objects.items():
-        folder, instance = key
-        thing = ObjectBoxes(called[key], boxes, "xywh")
+    for (folder, instance), one in objects.sound().items():
+        thing = ObjectBoxes(one.label, one.boxes, "xywh")
         told = f"{source}: instance {instance} of {folder.name}"
         found.append(Described(f"{folder.name}-{instance}", told, folder, (thing,), (thing.name,)))
     yield from records_of(found, options.root, options.question, Faults(options.faults))

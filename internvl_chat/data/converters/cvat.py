@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,7 @@ class _Track:
     line: int
     boxes: dict[int, Box] = field(default_factory=dict)
     outside: list[int] = field(default_factory=list)
+    is_sound: bool = True
 
 
 def records(source: Path, options: Conversion) -> Iterator[dict[str, Any]]:
@@ -45,11 +47,11 @@ def records(source: Path, options: Conversion) -> Iterator[dict[str, Any]]:
     Raises:
         UserError: no such XML, or all tracks that cannot be used, by line.
     """
-    reader = _Reader(source)
+    reader = _Reader(source, options.faults)
     reader.read(read_text(source))
-    reader.faults.tell()
     video, found = path_under(options.root, reader.video, f"{source}: 'source'"), []
-    for track in reader.tracks:
+    # A track with a faulty box is left out whole: it would have a hole, or be drawn straight across it.
+    for track in (track for track in reader.tracks if track.is_sound):
         thing = ObjectBoxes(track.label, _filled(track), "xyxy")
         where = f"{source}:{track.line}: track {track.key}"
         found.append(Described(f"{video.stem}-{track.key}", where, video, (thing,), (track.label,)))
@@ -70,9 +72,10 @@ def _filled(track: _Track) -> dict[int, Box]:
 class _Reader:
     """Reads the file element by element, with lines for messages; a document type is refused, since it can expand."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, left_out: list[UserError]) -> None:
         self.path = path
-        self.faults, self.tracks, self.video = Faults(), list[_Track](), ""
+        self.tracks, self.video = list[_Track](), ""
+        self._faults = Faults(left_out)
         self._text, self._parents = "", list[str]()
         self._parser = expat.ParserCreate("utf-8")
         self._parser.StartElementHandler = self._start
@@ -97,11 +100,20 @@ class _Reader:
         if element == "track":
             self.tracks.append(_Track(attributes.get("id", ""), attributes.get("label", "").strip(), line))
             if not self.tracks[-1].label:
-                with self.faults.gathered():
+                with self._of_track():
                     raise UserError(f"{self.path}:{line}: a track without 'label'")
         elif element == "box" and self.tracks and "track" in self._parents:
-            with self.faults.gathered():
+            with self._of_track():
                 self._box(attributes, f"{self.path}:{line}")
+
+    @contextmanager
+    def _of_track(self) -> Iterator[None]:
+        with self._faults.gathered():
+            try:
+                yield
+            except UserError:
+                self.tracks[-1].is_sound = False
+                raise
 
     def _box(self, attributes: Mapping[str, str], where: str) -> None:
         missing = [key for key in ("frame", *_CORNERS) if key not in attributes]

@@ -8,7 +8,8 @@ from typing import Any
 
 from internvl_chat.contracts import UserError
 from internvl_chat.data.converters.forms.conversion import Conversion
-from internvl_chat.data.converters.forms.described import Box, Described, Faults, ObjectBoxes, number_of, records_of
+from internvl_chat.data.converters.forms.described import Described, Faults, ObjectBoxes, number_of, records_of
+from internvl_chat.data.converters.forms.rows import ObjectRows
 from internvl_chat.data.media.sources import frame_files
 from internvl_chat.files import read_text
 
@@ -37,7 +38,7 @@ def records(source: Path, options: Conversion) -> Iterator[dict[str, Any]]:
             named = {number: label.strip() for number, label in enumerate(labels, start=1) if label.strip()}
             frames = frame_files(folder / FRAMES)
             _refuse_gaps(folder / FRAMES, frames)
-            for key, thing in _objects(folder / TRUTH, named).items():
+            for key, thing in _objects(folder / TRUTH, named, options.faults).items():
                 where = f"{folder / TRUTH}: object {key}"
                 name = f"{folder.name}-{key}"
                 shown = folder / FRAMES
@@ -53,28 +54,27 @@ def _refuse_gaps(folder: Path, frames: Sequence[Path]) -> None:
             raise UserError(f"{folder}: picture {place} is {file.name}: expected numbers from 1 without a gap")
 
 
-def _objects(path: Path, labelled: dict[int, str]) -> dict[int, ObjectBoxes]:
-    boxes: dict[int, dict[int, Box]] = {}
-    called: dict[int, str] = {}
-    faults = Faults()
+def _objects(path: Path, labelled: dict[int, str], left_out: list[UserError]) -> dict[int, ObjectBoxes]:
+    objects = ObjectRows[int](left_out)
     for number, line in enumerate(read_text(path).split("\n"), start=1):
         if not line.strip():
             continue
         where = f"{path}:{number}"
-        with faults.gathered():
+        with objects.row():
             cells = line.split(",")
             if len(cells) < 6:
                 raise UserError(f"{where}: has {len(cells)} values, expected frame, id, x, y, w, h, flag, class, ...")
-            frame, key, x, y, w, h, flag, kind = (number_of(cell, where) for cell in [*cells, "1", "1"][:8])
-            if not (frame.is_integer() and key.is_integer() and frame >= 1):
-                raise UserError(f"{where}: frame {frame:g} and id {key:g} are expected to be whole, frames from 1")
-            if flag:
-                own = boxes.setdefault(int(key), {})
-                if int(frame) - 1 in own:
-                    raise UserError(f"{where}: object {key:g} has two boxes on frame {frame:g}")
-                if labelled and int(kind) not in labelled:
-                    raise UserError(f"{where}: class {kind:g} is not in {LABELS}, which has {len(labelled)}")
-                own[int(frame) - 1] = (x, y, w, h)
-                called.setdefault(int(key), (labelled or _PEOPLE).get(int(kind), "object"))
-    faults.tell()
-    return {key: ObjectBoxes(called[key], own, "xywh") for key, own in sorted(boxes.items())}
+            key = number_of(cells[1], where)
+            if not key.is_integer():
+                raise UserError(f"{where}: id {key:g} is expected to be whole")
+            with objects.of(int(key), f"object {key:g}", where) as one:
+                frame, _, x, y, w, h, flag, kind = (number_of(cell, where) for cell in [*cells, "1", "1"][:8])
+                if not frame.is_integer() or frame < 1:
+                    raise UserError(f"{where}: frame {frame:g} is expected to be whole, from 1")
+                if flag:
+                    if labelled and int(kind) not in labelled:
+                        raise UserError(f"{where}: class {kind:g} is not in {LABELS}, which has {len(labelled)}")
+                    one.put(int(frame) - 1, (x, y, w, h), (labelled or _PEOPLE).get(int(kind), "object"), where)
+    # An object whose rows are all ignored has no box.
+    shown = {key: one for key, one in objects.sound().items() if one.boxes}
+    return {key: ObjectBoxes(one.label, one.boxes, "xywh") for key, one in sorted(shown.items())}

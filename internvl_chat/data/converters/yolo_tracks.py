@@ -10,7 +10,6 @@ from typing import Any
 from internvl_chat.contracts import UserError
 from internvl_chat.data.converters.forms.conversion import Conversion
 from internvl_chat.data.converters.forms.described import (
-    Box,
     Described,
     Faults,
     ObjectBoxes,
@@ -18,6 +17,7 @@ from internvl_chat.data.converters.forms.described import (
     number_of,
     records_of,
 )
+from internvl_chat.data.converters.forms.rows import ObjectRows
 from internvl_chat.data.media.sources import videos_below
 from internvl_chat.files import read_text
 
@@ -40,39 +40,35 @@ def records(source: Path, options: Conversion) -> Iterator[dict[str, Any]]:
         raise UserError(f"{source}: holds no records: no <video>_<frame>.txt; give the folder of label files")
     names = read_text(source / NAMES).split("\n") if (source / NAMES).is_file() else []
     videos = named_once(videos_below(options.root), lambda path: path.stem)
-    faults, boxes = Faults(), dict[tuple[str, int], dict[int, Box]]()
-    called, first_at = dict[tuple[str, int], str](), dict[tuple[str, int], str]()
+    objects = ObjectRows[tuple[str, int]](options.faults)
     for match, path in files:
         frame = int(match["frame"]) - 1
         for number, line in enumerate(read_text(path).split("\n"), start=1):
             if not line.strip():
                 continue
             where = f"{path}:{number}"
-            with faults.gathered():
-                values = [number_of(cell, where) for cell in line.split()]
-                if len(values) not in (6, 7) or not values[0].is_integer() or not values[-1].is_integer():
+            with objects.row():
+                *cells, last = line.split()
+                track = number_of(last, where)
+                if len(cells) not in (5, 6) or not track.is_integer():
                     raise UserError(f"{where}: expected class cx cy w h [confidence] id, got {line.strip()!r:.60}")
-                key = (match["video"], int(values[-1]))
-                if frame in boxes.setdefault(key, {}):
-                    raise UserError(f"{where}: track {key[1]} has two boxes on this frame")
-                x, y, w, h = values[1:5]
-                boxes[key][frame] = (x - w / 2, y - h / 2, w, h)
-                called.setdefault(key, _name(names, int(values[0]), where))
-                first_at.setdefault(key, where)
-    faults.tell()
+                with objects.of((match["video"], int(track)), f"track {track:g}", where) as one:
+                    kind, x, y, w, h = (number_of(cell, where) for cell in cells[:5])
+                    one.put(frame, (x - w / 2, y - h / 2, w, h), _name(names, kind, where), where)
     found, faults = [], Faults(options.faults)
-    for key, own in boxes.items():
-        video, track = key
-        thing = ObjectBoxes(called[key], own, "xywh", "unit")
+    for (video, track), one in objects.sound().items():
+        thing = ObjectBoxes(one.label, one.boxes, "xywh", "unit")
         with faults.gathered():
-            shown = videos(video, first_at[key]) or options.root / f"{video}.mp4"
-            found.append(Described(f"{video}-{track}", first_at[key], shown, (thing,), (thing.name,)))
+            shown = videos(video, one.first_at) or options.root / f"{video}.mp4"
+            found.append(Described(f"{video}-{track}", one.first_at, shown, (thing,), (thing.name,)))
     yield from records_of(found, options.root, options.question, faults)
 
 
-def _name(names: list[str], number: int, where: str) -> str:
+def _name(names: list[str], number: float, where: str) -> str:
+    if not number.is_integer():
+        raise UserError(f"{where}: class {number:g} is expected to be whole")
     if not names:
         return "object"
-    if not 0 <= number < len(names) or not names[number].strip():
-        raise UserError(f"{where}: class {number} is not in {NAMES}")
-    return names[number].strip()
+    if not 0 <= number < len(names) or not names[int(number)].strip():
+        raise UserError(f"{where}: class {number:g} is not in {NAMES}")
+    return names[int(number)].strip()

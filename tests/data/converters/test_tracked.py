@@ -266,19 +266,6 @@ def test_every_sequence_of_mgit_is_told(tmp_path: Path, capsys: pytest.CaptureFi
     assert "expected a split's folder, such as MGIT/data/train" in capsys.readouterr().err
 
 
-def test_a_sequence_with_a_fault_is_left_out_and_listed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    miniature = next(one for one in MINIATURES if one.kind == "mot")
-    source, out, left = miniature.write(tmp_path), tmp_path / "out.jsonl", tmp_path / "left.txt"
-    for name, row in (("MOT-04", "x,2,1,1,1,1\n1,2\n"), ("MOT-05", "1,2,10,11,20,30,1,1\n")):
-        shutil.copytree(source / "MOT-02", source / name)
-        (source / name / "gt" / "gt.txt").write_text(row)
-    (source / "MOT-05" / "img1" / "000002.jpg").rename(source / "MOT-05" / "img1" / "000004.jpg")
-    assert convert(miniature, source, tmp_path, out) == 1 and not out.exists()
-    assert convert(miniature, source, tmp_path, out, "--skip_bad", str(left)) == 0
-    assert [json.loads(line)["id"] for line in out.read_text().splitlines()] == ["MOT-02-2-0", "MOT-02-5-0"]
-    assert "MOT-04/gt/gt.txt:1" in left.read_text() and "picture 2 is 000003.jpg" in left.read_text()
-
-
 def test_a_folder_of_other_frames_than_the_source_counts_is_told(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
