@@ -30,7 +30,6 @@ from tests.data.media.films import (
     plainly_decoded,
     red_part,
     square_at,
-    stored_frame,
     with_clean_aperture,
     with_edits,
     write_film,
@@ -143,29 +142,6 @@ def test_what_players_do_not_agree_upon_is_refused(tmp_path: Path) -> None:
         read_frames(cropped, np.array([0]), "decord")
     whole = with_clean_aperture(write_film(tmp_path / "whole.mp4", EVEN[:3]), *STORED_PX)
     assert_boxes_lie_on_the_square(whole, [0, 1, 2])
-
-
-def test_a_film_that_changes_its_size_is_refused_wherever_it_is_looked_at(tmp_path: Path) -> None:
-    for suffix in ("mkv", "avi"):
-        path = tmp_path / f"grows.{suffix}"
-        with av.open(str(path), "w") as container:
-            stream = container.add_stream("mjpeg", rate=30)
-            (stream.width, stream.height), stream.pix_fmt = STORED_PX, "yuvj420p"
-            smaller = av.CodecContext.create("mjpeg", "w")
-            (smaller.width, smaller.height), smaller.pix_fmt = (80, 48), "yuvj420p"
-            smaller.time_base = Fraction(1, 30)
-            for number in range(8):
-                encoder, step = (stream, 1) if number < 4 else (smaller, 2)
-                frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(stored_frame(number)[::step, ::step]), "rgb24")
-                frame.pts, frame.time_base = number, Fraction(1, 30)
-                for packet in encoder.encode(frame.reformat(format="yuvj420p", threads=1)):
-                    packet.stream = stream
-                    container.mux(packet)
-        for numbers in ([6, 7], [2, 6]):
-            with pytest.raises(UserError, match="changes its picture size from 160 x 96 to 80 x 48"):
-                read_frames(path, np.array(numbers))
-    with pytest.raises(UserError, match="changes its picture size"):
-        read_header(path)
 
 
 def test_a_rate_is_told_only_where_the_file_tells_it(tmp_path: Path) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from av.packet import Packet
 from av.video.codeccontext import VideoCodecContext
 from av.video.stream import VideoStream
+
+from internvl_chat.data.media.decoding.picture_sizes import size_said, units_of
 
 # Containers that store when a frame is shown, as FFmpeg calls them; AVI has decoding times only.
 MOV_CONTAINER = "mov,mp4,m4a,3gp,3g2,mj2"
@@ -24,13 +25,14 @@ class PacketFacts:
     """What is known of a packet undecoded.
 
     `is_key`: no later packet needs an earlier one; `usable`: it is not damaged; `is_shown`: it holds a picture, and no
-    edit list leaves it out.
+    edit list leaves it out; `size_said`: what it says of its picture's size.
     """
 
     time: int | None
     is_key: bool
     usable: bool = True
     is_shown: bool = True
+    size_said: bytes = b""
 
 
 def codec_name(stream: VideoStream) -> str:
@@ -38,19 +40,27 @@ def codec_name(stream: VideoStream) -> str:
     return stream.codec_context.codec.canonical_name
 
 
+def stated_rate(stream: VideoStream) -> float:
+    """Frames a second as the container says, 0 where it does not."""
+    return float(stream.average_rate or 0)
+
+
 def facts_of(packet: Packet, decoder: VideoCodecContext) -> PacketFacts:
     """The facts of one packet of a stream."""
     codec, data = decoder.codec.canonical_name, bytes(packet)
-    prefix_bytes = _prefix_bytes(decoder.extradata or b"", codec)
+    prefix_bytes = unit_prefix_bytes(decoder.extradata or b"", codec)
     is_key = packet.is_keyframe
     if is_key and codec == "h264":
         # Containers also mark pictures that decoding can be joined at, but is not exact from at once.
-        is_key = _IDR_UNIT in _unit_types(data, prefix_bytes, _h264_type)
-    shows = _shows_picture(data, codec, prefix_bytes)
-    return PacketFacts(packet.pts, is_key, not packet.is_corrupt, shows and not packet.is_discard)
+        is_key = _IDR_UNIT in _h264_types(data, prefix_bytes)
+    is_shown = _shows_picture(data, codec, prefix_bytes) and not packet.is_discard
+    # An MP4 with several descriptions of its samples hands over the next one so.
+    described = packet.get_sidedata("new_extradata") if packet.has_sidedata("new_extradata") else None
+    said = bytes(described) if described is not None else size_said(data, codec, prefix_bytes)
+    return PacketFacts(packet.pts, is_key, not packet.is_corrupt, is_shown, said)
 
 
-def _prefix_bytes(extradata: bytes, codec: str) -> int:
+def unit_prefix_bytes(extradata: bytes, codec: str) -> int:
     """Size of the length before each unit of a packet; 0 where units are marked in another way.
 
     Source: ISO/IEC 14496-15, 5.3.3.1 and 8.3.3.1.
@@ -61,23 +71,8 @@ def _prefix_bytes(extradata: bytes, codec: str) -> int:
     return (extradata[place] & 3) + 1
 
 
-def _unit_types(data: bytes, prefix_bytes: int, type_of: Callable[[int], int]) -> set[int]:
-    """The types of a packet's units; none where their lengths are unknown."""
-    types: set[int] = set()
-    start = 0
-    while prefix_bytes and start + prefix_bytes < len(data):
-        unit = start + prefix_bytes
-        types.add(type_of(data[unit]))
-        start = unit + int.from_bytes(data[start:unit], "big")
-    return types
-
-
-def _h264_type(first_byte: int) -> int:
-    return first_byte & 0x1F
-
-
-def _hevc_type(first_byte: int) -> int:
-    return first_byte >> 1 & 0x3F
+def _h264_types(data: bytes, prefix_bytes: int) -> set[int]:
+    return {unit[0] & 0x1F for unit in units_of(data, prefix_bytes)}
 
 
 def _shows_picture(data: bytes, codec: str, prefix_bytes: int) -> bool:
@@ -86,9 +81,9 @@ def _shows_picture(data: bytes, codec: str, prefix_bytes: int) -> bool:
     Source: ITU-T H.264, table 7-1 (slices are units 1 to 5); ITU-T H.265, table 7-1 (0 to 31); RFC 6386, 9.1; VP9
     bitstream specification, 6.2 and annex B (a superframe ends in a picture that is shown).
     """
-    if codec == "h264" and (types := _unit_types(data, prefix_bytes, _h264_type)):
+    if codec == "h264" and (types := _h264_types(data, prefix_bytes)):
         return not types.isdisjoint(range(1, 6))
-    if codec == "hevc" and (types := _unit_types(data, prefix_bytes, _hevc_type)):
+    if codec == "hevc" and (types := {unit[0] >> 1 & 0x3F for unit in units_of(data, prefix_bytes)}):
         return not types.isdisjoint(range(32))
     if codec == "vp8":
         return bool(data[0] & 0x10)

@@ -24,6 +24,7 @@ from av.video.stream import VideoStream
 
 from internvl_chat.contracts import UserError
 from internvl_chat.data.media.decoding.left_undone import refuse_in_matroska, refuse_in_mp4
+from internvl_chat.data.media.decoding.mp4_index import is_upright, movie_index, timeline_of_index
 from internvl_chat.data.media.decoding.packets import (
     MATROSKA_CONTAINER,
     MOV_CONTAINER,
@@ -32,18 +33,14 @@ from internvl_chat.data.media.decoding.packets import (
     PacketFacts,
     codec_name,
     facts_of,
+    stated_rate,
 )
+from internvl_chat.data.media.decoding.picture_sizes import one_size
 from internvl_chat.data.media.display import Display, display_of_matrix, pixel_aspect_of
 from internvl_chat.data.media.timeline import Timeline, timeline_of
 
 # Nine hours at 30 frames a second, and then no further: whoever asks refuses it.
 MAX_VIDEO_FRAMES = 1_000_000
-# Codecs of which an MP4's index is believed; a picture takes more bytes than this.
-_INDEXED_CODECS, _SMALLEST_PICTURE_BYTES = frozenset({"h264", "hevc", "av1"}), 12
-# Where the matrix lies behind the type of its box, by the box's version. Source: ISO/IEC 14496-12, 8.2.2 and 8.3.2.
-_MATRIX_PLACES = {b"mvhd": (40, 52), b"tkhd": (44, 56)}
-_UPRIGHT = np.array([1 << 16, 0, 0, 0, 1 << 16, 0, 0, 0, 1 << 30], ">i4").tobytes()
-_MOST_INDEX_BYTES = 2**28
 # What FFmpeg calls lists of files, which may lie anywhere; and pictures that it takes for videos of one frame.
 _LISTS = frozenset({"concat", "hls", "dash", "sdp", "rtsp", "imf", "ffmetadata"})
 _PICTURES = frozenset({"image2", "ico", "psd", "tiff"})
@@ -136,13 +133,13 @@ def read_presentation(path: Path, container: InputContainer, stream: VideoStream
     """
     upright = Display(pixel_aspect=pixel_aspect_of(stream.sample_aspect_ratio))
     stored_px = stream.codec_context.width, stream.codec_context.height
-    index = _movie_index(path) if container.format.name == MOV_CONTAINER else None
+    index = movie_index(path) if container.format.name == MOV_CONTAINER else None
     if index is not None:
         refuse_in_mp4(path, index, stream.id, stored_px)
     elif container.format.name == MATROSKA_CONTAINER:
         refuse_in_matroska(path)
-    timeline = None if index is None else _from_index(path, index, container, stream)
-    if index is not None and timeline is not None and _matrices_are_upright(index):
+    timeline = None if index is None else timeline_of_index(path, index, container, stream)
+    if index is not None and timeline is not None and is_upright(index):
         return timeline, upright
     if timeline is not None:
         container.seek(0)
@@ -152,9 +149,10 @@ def read_presentation(path: Path, container: InputContainer, stream: VideoStream
     if container.format.name in TIMED_CONTAINERS and codec_name(stream) in ONE_FRAME_A_PACKET:
         facts, shown = _scan(container, stream)
         times = presented_times(facts)
-        if times is not None and shown is not None:
+        is_one_size = one_size((fact.size_said for fact in facts), stream.codec_context.extradata or b"")
+        if times is not None and shown is not None and is_one_size:
             check_size(path, shown, stored_px)
-            timeline = timeline_of([float(t * (stream.time_base or 1)) for t in times], _stated_rate(stream))
+            timeline = timeline_of([float(t * (stream.time_base or 1)) for t in times], stated_rate(stream))
             return timeline, frame_display(path, shown, stream)
     state = os.stat(path)
     return _decoded_presentation(path, state.st_size, state.st_mtime_ns)
@@ -196,102 +194,6 @@ def presented_frames(path: Path, container: InputContainer, stream: VideoStream)
     raise UserError(f"{path}: cannot be decoded ({fault or 'it holds no frame'})")
 
 
-def _stated_rate(stream: VideoStream) -> float:
-    return float(stream.average_rate or 0)
-
-
-def _from_index(path: Path, index: bytes, container: InputContainer, stream: VideoStream) -> Timeline | None:
-    """The timeline of an MP4 whose index shows that every sample becomes a frame, at an even rate."""
-    if codec_name(stream) not in _INDEXED_CODECS or not stream.time_base:
-        return None
-    # PyAV has it from 17 on; before that the packets tell.
-    entries = list(getattr(stream, "index_entries", ()))
-    if not entries or len(entries) != stream.frames:
-        return None
-    if any(entry.is_discard or entry.size < _SMALLEST_PICTURE_BYTES for entry in entries):
-        return None
-    steps = {after.timestamp - before.timestamp for before, after in pairwise(entries)}
-    if len(steps) > 1 or max(entry.pos + entry.size for entry in entries) > os.stat(path).st_size:
-        return None
-    if steps and not _is_shown_evenly(index, len(entries), next(iter(steps))):
-        return None
-    if not _begins_with_its_first_frame(container, stream):
-        return None
-    rate = float(1 / (steps.pop() * stream.time_base)) if steps else _stated_rate(stream)
-    return Timeline(len(entries), rate)
-
-
-def _begins_with_its_first_frame(container: InputContainer, stream: VideoStream) -> bool:
-    """Whether nothing is shown before the first packet; later ones are looked at as long as they could be."""
-    first: int | None = None
-    for packet in container.demux(stream):
-        if packet.pts is None or packet.dts is None:
-            return not packet.size and first is not None
-        first = packet.pts if first is None else first
-        if packet.pts < first:
-            return False
-        if packet.dts >= first:
-            return True
-    return first is not None
-
-
-def _is_shown_evenly(index: bytes, num_samples: int, step: int) -> bool:
-    """Whether samples that are decoded every `step` are shown every `step` too, in whatever order.
-
-    Tables of composition offsets say by how much a sample is shown later than it is decoded; without one it is not.
-
-    Source: ISO/IEC 14496-12, 8.6.1.3.
-    """
-    at = index.find(b"ctts")
-    while at >= 0:
-        num_runs = int.from_bytes(index[at + 8 : at + 12], "big")
-        if at >= 4 and int.from_bytes(index[at - 4 : at], "big") == 16 + 8 * num_runs <= len(index) - at + 4:
-            runs = np.frombuffer(index, ">i4", 2 * num_runs, at + 12).reshape(-1, 2).astype(np.int64)
-            if runs[:, 0].sum() == num_samples:
-                shown = np.sort(np.arange(num_samples) * step + np.repeat(runs[:, 1], runs[:, 0]))
-                if (np.diff(shown) != step).any():
-                    return False
-        at = index.find(b"ctts", at + 4)
-    return True
-
-
-def _movie_index(path: Path) -> bytes | None:
-    """An MP4's `moov` box, which says where its samples lie, when they come, and how they are turned.
-
-    Source: ISO/IEC 14496-12, 4.2 (boxes).
-    """
-    size = os.stat(path).st_size
-    with path.open("rb") as file:
-        at = 0
-        while at + 8 <= size:
-            file.seek(at)
-            head = file.read(16)
-            length, kind = int.from_bytes(head[:4], "big"), head[4:8]
-            if length == 1:
-                length = int.from_bytes(head[8:], "big")
-            if kind == b"moov" and length <= _MOST_INDEX_BYTES:
-                file.seek(at)
-                return file.read(length or size - at)
-            if length < 8:
-                return None
-            at += length
-    return None
-
-
-def _matrices_are_upright(index: bytes) -> bool:
-    """Whether every matrix in an MP4's header is that of an upright picture; cheaper than decoding a frame."""
-    found = 0
-    for kind, places in _MATRIX_PLACES.items():
-        at = index.find(kind)
-        while at >= 0:
-            found += 1
-            start = at + places[index[at + 4 : at + 5] == b"\1"]
-            if index[start : start + len(_UPRIGHT)] != _UPRIGHT:
-                return False
-            at = index.find(kind, at + 4)
-    return found > 1
-
-
 def _scan(container: InputContainer, stream: VideoStream) -> tuple[list[PacketFacts], VideoFrame | None]:
     """The facts of all packets, and the first frame."""
     container.seek(0)
@@ -322,7 +224,7 @@ def _decoded_presentation(path: Path, size_bytes: int, changed_ns: int) -> tuple
             if len(times) > MAX_VIDEO_FRAMES:
                 break
         known = [time for time in times if time is not None]
-        rate = _stated_rate(stream)
+        rate = stated_rate(stream)
         if len(known) < len(times) or any(after <= before for before, after in pairwise(known)):
             return Timeline(len(times), rate if _comes_evenly(path) else 0.0), display or Display()
         return timeline_of([float(t * (stream.time_base or 1)) for t in known], rate), display or Display()
