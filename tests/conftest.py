@@ -11,6 +11,8 @@ import pytest
 
 # No test reaches for the hub; this must stand before transformers is imported.
 os.environ["HF_HUB_OFFLINE"] = "1"
+# A Python below that is told to abort, since it never ends, prints its stacks first.
+os.environ["PYTHONFAULTHANDLER"] = "1"
 
 import torch  # noqa: E402
 from transformers import PreTrainedTokenizerFast  # noqa: E402

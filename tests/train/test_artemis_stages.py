@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +23,7 @@ from internvl_chat.train.finetune_w_bboxes_ml import parse_arguments, train
 from tests.artemis import SIDE_PX, write_llama, write_tower
 from tests.helpers import ROOT
 from tests.test_recipes import flags_of, started
+from tests.train.running import run_on_two_ranks
 
 pytestmark = pytest.mark.process
 
@@ -119,16 +117,7 @@ def stages(start: Path, metas: tuple[Path, Path], tmp_path_factory: pytest.TempP
     again = "--overwrite_output_dir False --max_steps 2".split()
     runs += [(last, trained, ""), ([*last, *again], trained, merged)]
     (folder / "runs.json").write_text(json.dumps(runs))
-    done = subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-        + [str(Path(__file__).with_name("artemis_stages_probe.py")), str(folder / "runs.json")],
-        cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
-        text=True,
-        capture_output=True,
-        timeout=600,
-    )
-    assert done.returncode == 0, (done.stdout + done.stderr)[-6000:]
+    run_on_two_ranks(Path(__file__).with_name("artemis_stages_probe.py"), folder / "runs.json")
     return Stages(folder, start)
 
 

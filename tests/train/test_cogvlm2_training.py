@@ -19,6 +19,7 @@ from tests.cogvlm2 import SIDE_PX, write_original
 from tests.data.clips import write_clip
 from tests.test_recipes import flags_of, started
 from tests.train.conftest import REPOSITORY, StartScript
+from tests.train.running import finish
 
 pytestmark = pytest.mark.process
 
@@ -73,9 +74,7 @@ def trained(base: Path, meta: Path, start_script: StartScript, tmp_path_factory:
     said = []
     for steps, anew in ((2, "True"), (3, "False")):
         words = [*flags.split(), "--max_steps", str(steps), "--overwrite_output_dir", anew]
-        process = start_script(folder, *words, script=RECIPES / "finetune_lora.sh", small=(), **where)
-        said.append(process.communicate(timeout=300)[0])
-        assert process.returncode == 0, said[-1][-6000:]
+        said.append(finish(start_script(folder, *words, script=RECIPES / "finetune_lora.sh", small=(), **where)))
     # Two answers to a video share its pass: three videos, a text and a picture.
     assert "8 samples in 5 passes" in said[0]
     assert "resuming from" in said[1] and "checkpoint-2" in said[1]

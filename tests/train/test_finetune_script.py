@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
 import time
 from pathlib import Path
 
-import psutil
 import pytest
 from safetensors.torch import load_file
 
@@ -22,26 +20,9 @@ from internvl_chat.model.checkpoint import (
     load_captioner,
 )
 from tests.train.conftest import BASE_MODEL, StartScript
+from tests.train.running import finish, kill_with_children
 
 pytestmark = pytest.mark.process
-
-
-def finish(process: subprocess.Popen[str]) -> str:
-    try:
-        output, _ = process.communicate(timeout=300)
-    except subprocess.TimeoutExpired:
-        kill_with_children(process)
-        raise
-    assert process.returncode == 0, output[-6000:]
-    return output
-
-
-def kill_with_children(process: subprocess.Popen[str]) -> None:
-    family = [*psutil.Process(process.pid).children(recursive=True), psutil.Process(process.pid)]
-    for member in family:
-        member.kill()
-    psutil.wait_procs(family, timeout=30)
-    process.communicate()
 
 
 @pytest.fixture

@@ -29,6 +29,7 @@ from internvl_chat.train.build import trainable_part
 from internvl_chat.train.finetune_w_bboxes_ml import check_flags, parse_arguments
 from tests.tiny_idefics3 import TILE_PX, write_tiny
 from tests.train.conftest import REPOSITORY, StartScript
+from tests.train.running import finish
 
 pytestmark = pytest.mark.process
 
@@ -53,9 +54,7 @@ def trained(base: Path, start_script: StartScript, tmp_path_factory: pytest.Temp
     """A run whose steps are so large that three of them change what the model answers."""
     folder = tmp_path_factory.mktemp("idefics3-run") / "run"
     flags = [*flags_of_the_guide(), *"--use_backbone_lora 2 --learning_rate 2e-2 --max_steps 3 --save_steps 3".split()]
-    process = start_script(folder, *flags, MODEL_PATH=str(base))
-    output, _ = process.communicate(timeout=300)
-    assert process.returncode == 0, output[-6000:]
+    finish(start_script(folder, *flags, MODEL_PATH=str(base)))
     return folder
 
 

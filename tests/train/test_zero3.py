@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -13,7 +10,8 @@ from safetensors.torch import load_file
 
 from internvl_chat.files import read_json
 from internvl_chat.model.checkpoint import load_base
-from tests.train.conftest import BASE_MODEL, REPOSITORY
+from tests.train.conftest import BASE_MODEL
+from tests.train.running import run_on_two_ranks
 from tests.train.zero3_matrix import TOKENS
 
 pytestmark = pytest.mark.process
@@ -23,17 +21,7 @@ pytestmark = pytest.mark.process
 def probed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What two ranks wrote: tensors, and beside them losses as JSON."""
     out = tmp_path_factory.mktemp("zero3") / "gathered.safetensors"
-    probe = Path(__file__).with_name("zero3_probe.py")
-    done = subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-        + [str(probe), str(BASE_MODEL), str(out)],
-        cwd=REPOSITORY,
-        env={**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"},
-        text=True,
-        capture_output=True,
-        timeout=240,
-    )
-    assert done.returncode == 0, (done.stdout + done.stderr)[-6000:]
+    run_on_two_ranks(Path(__file__).with_name("zero3_probe.py"), BASE_MODEL, out)
     return out
 
 
