@@ -18,7 +18,7 @@ from pathlib import Path
 
 from internvl_chat.choices import CONSENSUS_UTILITIES
 from internvl_chat.data.records.annotations import read_captions
-from internvl_chat.scoring.caption_scores import NO_JAVA_SUFFIX, caption_tokens, score_captions
+from internvl_chat.scoring.captions.caption_scores import NO_JAVA_SUFFIX, caption_tokens, score_captions
 from internvl_chat.scoring.consensus import choose_by_consensus
 
 RECORDED = {"BLEU-4": 0.43489, "METEOR": 0.34376, "CIDEr": 2.31529, "ROUGE-L": 0.61377}

@@ -64,7 +64,7 @@ def run(args: argparse.Namespace) -> int:
     from internvl_chat.inference.predict import BatchLimits, fail_unless_any
     from internvl_chat.inference.ranks import Ranks
     from internvl_chat.inference.session import open_session
-    from internvl_chat.scoring.caption_scores import score_captions
+    from internvl_chat.scoring.captions.caption_scores import score_captions
     from internvl_chat.tasks.control.pairs import pairs_of, read_other_targets
     from internvl_chat.tasks.control.probes import METRIC, ControlResult, check_targets, probe_asks, probes_of
     from internvl_chat.tasks.intentvc.asked import clips_to_ask

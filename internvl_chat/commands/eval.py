@@ -174,8 +174,8 @@ def left_from_before(folder: Path, parts: Iterable[str], num_candidates: int) ->
 
 def chosen_first(candidates: dict[str, list[str]], args: argparse.Namespace) -> dict[str, list[str]]:
     """The candidates with those that --consensus chose in front."""
+    from internvl_chat.scoring.captions.ptb import tokenize
     from internvl_chat.scoring.consensus import choose_by_consensus
-    from internvl_chat.scoring.ptb import tokenize
 
     worded = {i: texts for i, texts in candidates.items() if any(tokenize(text) for text in texts)}
     # Among the candidates of a single video CIDEr has nothing to go by.
@@ -217,7 +217,7 @@ def write_scores(
         What is printed of it; None where no caption has references.
     """
     from internvl_chat.files import write_json
-    from internvl_chat.scoring.caption_scores import caption_scores
+    from internvl_chat.scoring.captions.caption_scores import caption_scores
     from internvl_chat.tasks.intentvc.ranking import final_scores
 
     wanted = {part: [i for i in ids if i in references] for part, ids in parts.items()}

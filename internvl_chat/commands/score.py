@@ -73,7 +73,7 @@ def _score_captions(args: argparse.Namespace) -> int:
 
     from internvl_chat.contracts import UserError
     from internvl_chat.data.records.record_questions import read_references
-    from internvl_chat.scoring.caption_scores import score_captions
+    from internvl_chat.scoring.captions.caption_scores import score_captions
     from internvl_chat.scoring.predictions import read_predictions
     from internvl_chat.scoring.significance import compare
     from internvl_chat.tasks.intentvc.assessment import assess

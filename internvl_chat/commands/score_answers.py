@@ -88,7 +88,7 @@ def _captions(args: argparse.Namespace) -> dict[str, Any]:
 
     from internvl_chat.contracts import UserError
     from internvl_chat.scoring.answer_files import CAPTION_FIELDS, read_answers
-    from internvl_chat.scoring.caption_scores import score_captions
+    from internvl_chat.scoring.captions.caption_scores import score_captions
     from internvl_chat.scoring.significance import confidence_intervals
 
     lines = read_answers(args.answers, CAPTION_FIELDS)
@@ -108,7 +108,7 @@ def _captions(args: argparse.Namespace) -> dict[str, Any]:
         spice=args.spice,
     )
     if args.bertscore:
-        from internvl_chat.scoring.bert_scores import bert_score_sums
+        from internvl_chat.scoring.captions.bert_scores import bert_score_sums
 
         said, truths = [kept[name].texts["pred"] for name in table.ids], [kept[name].truths for name in table.ids]
         sums = bert_score_sums(said, truths, args.bertscore, args.bertscore_layer)

@@ -14,9 +14,9 @@ from internvl_chat.reports import plots
 from internvl_chat.reports.clip_pictures import ShownClip
 from internvl_chat.reports.conclusion import concluded, meanings
 from internvl_chat.reports.html import RunFacts, data_uri, render
-from internvl_chat.scoring.caption_scores import CHALLENGE_METRICS, NO_JAVA_SUFFIX, FloatArray
+from internvl_chat.scoring.captions.caption_scores import CHALLENGE_METRICS, NO_JAVA_SUFFIX, FloatArray
+from internvl_chat.scoring.captions.ptb import tokenize
 from internvl_chat.scoring.control_record import ControlRecord
-from internvl_chat.scoring.ptb import tokenize
 from internvl_chat.scoring.significance import Difference, compare
 from internvl_chat.tasks.intentvc.assessment import Assessment
 from internvl_chat.tasks.intentvc.groups import PRESENCE_BOUNDS, SIZE_BOUNDS

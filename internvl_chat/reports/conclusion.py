@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from internvl_chat.scoring.caption_scores import NO_JAVA_SUFFIX
+from internvl_chat.scoring.captions.caption_scores import NO_JAVA_SUFFIX
 from internvl_chat.scoring.control_record import ControlRecord
 from internvl_chat.scoring.significance import Difference
 from internvl_chat.tasks.intentvc.assessment import Assessment

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from internvl_chat.scoring.caption_scores import FloatArray
+from internvl_chat.scoring.captions.caption_scores import FloatArray
 from internvl_chat.tasks.intentvc.assessment import Assessment
 
 # Okabe and Ito's colours, told apart by the colour-blind too; runs take them in turn.

@@ -15,8 +15,8 @@ import numpy.typing as npt
 
 from internvl_chat.choices import Utility
 from internvl_chat.contracts import UserError
-from internvl_chat.scoring.ptb import tokenize
-from internvl_chat.scoring.unspaced import are_unspaced, by_characters
+from internvl_chat.scoring.captions.ptb import tokenize
+from internvl_chat.scoring.captions.unspaced import are_unspaced, by_characters
 
 LONGEST = 4
 

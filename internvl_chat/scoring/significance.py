@@ -14,7 +14,7 @@ from statistics import NormalDist
 import numpy as np
 
 from internvl_chat.contracts import UserError
-from internvl_chat.scoring.caption_scores import FloatArray, ScoreTable
+from internvl_chat.scoring.captions.caption_scores import FloatArray, ScoreTable
 
 CONFIDENCE = 0.95
 # Differences of sums that are equal but for the order of adding.

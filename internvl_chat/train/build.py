@@ -38,7 +38,7 @@ from internvl_chat.model.memory.recomputation import Recomputation, recompute
 from internvl_chat.model.shared_prefix import use_shared_prefix_attention
 from internvl_chat.model.stochastic_depth import use_stochastic_depth
 from internvl_chat.model.trainable import TrainablePart, unfrozen_layers
-from internvl_chat.scoring.caption_scores import CHARACTERS_SUFFIX, NO_JAVA_SUFFIX, score_captions
+from internvl_chat.scoring.captions.caption_scores import CHARACTERS_SUFFIX, NO_JAVA_SUFFIX, score_captions
 from internvl_chat.train.arguments import DataArguments, FinetuneArguments, ModelArguments
 from internvl_chat.train.validation import Validation, hold_out
 

@@ -32,7 +32,7 @@ from internvl_chat.data.records.intentvc import category_of
 from internvl_chat.data.records.reader import RecordReader
 from internvl_chat.data.records.tracks import boxes_at
 from internvl_chat.files import write_json, write_jsonl
-from internvl_chat.scoring.caption_scores import score_captions
+from internvl_chat.scoring.captions.caption_scores import score_captions
 from internvl_chat.scoring.predictions import read_predictions
 from tests.data.media.films import red_part
 from tests.helpers import run_python, shared

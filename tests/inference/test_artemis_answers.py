@@ -163,6 +163,7 @@ def test_verify_holds_and_inspect_knows_the_parts(stage_3: Path, capsys: pytest.
     assert report["template"] == "vicuna_v1"
 
 
+@pytest.mark.process
 def test_it_is_trained_as_in_stage_3_and_answers_from_the_checkpoint(
     stage_3: Path, records: Path, tmp_path: Path
 ) -> None:

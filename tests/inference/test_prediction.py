@@ -84,6 +84,7 @@ def speaking(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[str]]:
     return said
 
 
+@pytest.mark.process
 def test_what_says_nothing_is_no_submission_and_scores_as_nothing(
     captioner_folder: Path,
     meta: Path,

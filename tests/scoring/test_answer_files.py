@@ -13,7 +13,7 @@ from pycocoevalcap.rouge.rouge import Rouge
 from internvl_chat.__main__ import main
 from internvl_chat.contracts import UserError
 from internvl_chat.scoring.answer_files import CAPTION_FIELDS, read_answers, read_choices
-from internvl_chat.scoring.ptb import tokenize
+from internvl_chat.scoring.captions.ptb import tokenize
 from tests.helpers import shared
 
 PROMPT = "What is it?\nA. a dog\nB. a cat\nC. a cup\nBest option:"

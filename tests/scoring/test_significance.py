@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from internvl_chat.contracts import UserError
-from internvl_chat.scoring.caption_scores import ScoreTable, score_captions
+from internvl_chat.scoring.captions.caption_scores import ScoreTable, score_captions
 from internvl_chat.scoring.significance import compare, confidence_intervals
 
 

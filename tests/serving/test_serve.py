@@ -161,13 +161,13 @@ def test_who_leaves_is_not_waited_for(server: Server, model: str, clip: Clip) ->
 
 def test_full_then_told_to_end(start_server: StartServer, model: str, clip: Clip) -> None:
     """Two are accepted, a third is told when to come again; at SIGTERM the two are answered, and the process ends."""
-    flags = "--max_requests 2 --max_batch 1 --max_new_tokens 400 --body_seconds 1".split()
+    flags = "--max_requests 2 --max_batch 1 --max_new_tokens 150 --body_seconds 1".split()
     server = start_server(*flags)
     with server.connected("Content-Length: 9") as slow:
         slow.sendall(b"{")
         assert slow.recv(4096).startswith(b"HTTP/1.1 408")
     client = server.client
-    asked = clip.asked(model, max_tokens=400)
+    asked = clip.asked(model, max_tokens=150)
     with ThreadPoolExecutor(2) as pool:
         accepted = [pool.submit(client.chat.completions.create, **asked, seed=seed) for seed in range(2)]
         server.wait_until(lambda: server.measured("serve_accepted") == 2)
@@ -176,7 +176,7 @@ def test_full_then_told_to_end(start_server: StartServer, model: str, clip: Clip
         assert int(refused.value.response.headers["retry-after"]) >= 1
         server.process.send_signal(signal.SIGTERM)
         replies = [future.result() for future in accepted]
-    assert all(reply.usage.completion_tokens > 300 or reply.choices[0].finish_reason == "stop" for reply in replies)
+    assert all(reply.usage.completion_tokens == 150 or reply.choices[0].finish_reason == "stop" for reply in replies)
     assert server.process.wait(20) == 0
     log = server.log.read_text()
     assert "Traceback" not in log and KEY not in log

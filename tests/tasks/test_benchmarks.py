@@ -17,7 +17,7 @@ from internvl_chat.data.records.annotations import DatasetEntry, read_captions
 from internvl_chat.data.synthetic.flowchart import FlowchartStyle
 from internvl_chat.data.synthetic.flowchart_dataset import write_flowcharts
 from internvl_chat.files import read_json, write_json, write_jsonl
-from internvl_chat.scoring.caption_scores import NO_JAVA_SUFFIX, score_captions
+from internvl_chat.scoring.captions.caption_scores import NO_JAVA_SUFFIX, score_captions
 from internvl_chat.tasks.benchmark import read_answers, task_named
 from internvl_chat.tasks.control.pairs import pairs_of
 from internvl_chat.tasks.intentvc import questions

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import socket
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +18,7 @@ import pytest
 from internvl_chat.__main__ import build_parser
 from internvl_chat.boxes import load_boxes, parse_box_text
 from internvl_chat.data.synthetic.shapes import MovingShape, sample_clip, write_video
+from internvl_chat.trackers.opencv import OpenCVTracker
 from internvl_chat.web.demo import SEED
 from tests.helpers import ROOT
 from tests.trackers.tiny_models import write_sam2
@@ -250,36 +252,49 @@ def test_what_cannot_be_done_is_told_and_an_upload_is_opened(visit: Callable[...
     assert user.complaints == []
 
 
+LONG = 300
+
+
 def write_long_video(path: Path) -> None:
-    """A square that wanders for 1,500 frames: far more than are followed before somebody presses a button."""
+    """A square that wanders for 300 frames."""
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=25, options={"preset": "ultrafast"})
         stream.width, stream.height, stream.pix_fmt = 192, 144, "yuv420p"
-        for t in range(1500):
+        for t in range(LONG):
             frame = np.full((144, 192, 3), 60, np.uint8)
-            frame[40:80, 20 + t // 15 : 60 + t // 15] = (220, 40, 40)
+            frame[40:80, 20 + t // 3 : 60 + t // 3] = (220, 40, 40)
             container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
         container.mux(stream.encode())
 
 
-def test_stop_ends_tracking_and_changes_nothing(visit: Callable[..., Visit], tmp_path: Path) -> None:
+def test_stop_ends_tracking_and_changes_nothing(
+    visit: Callable[..., Visit], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step = OpenCVTracker.step
+
+    def slow_step(self: OpenCVTracker, *given: Any) -> Any:
+        # A minute in all: nobody's button comes too late.
+        time.sleep(60 / LONG)
+        return step(self, *given)
+
+    monkeypatch.setattr(OpenCVTracker, "step", slow_step)
     user = visit()
     page = user.page
     write_long_video(tmp_path / "long.mp4")
     user.choose_file("#upload", tmp_path / "long.mp4")
     sync_api.expect(page.locator("#clip input")).to_have_value("upload: long.mp4")
     user.draw(np.array([20, 40, 40, 40]))
-    user.see("#objects", "1 of 1500 frames have a box")
+    user.see("#objects", f"1 of {LONG} frames have a box")
     before = page.locator("#objects tr").all_inner_texts()
     page.click("#track")
-    user.see("#progress", re.compile("Tracking.* of 1500"))
+    user.see("#progress", re.compile(f"Tracking.* of {LONG}"))
     page.click("#stop")
     user.see("#progress", "Stopped.")
     assert page.locator("#objects tr").all_inner_texts() == before
     assert page.locator("#film video").count() == 0
     # And it can be tracked again.
     page.click("#track")
-    user.see("#progress", re.compile("Tracking.* of 1500"))
+    user.see("#progress", re.compile(f"Tracking.* of {LONG}"))
     page.click("#stop")
     user.see("#progress", "Stopped.")
     assert user.complaints == []

@@ -10,7 +10,7 @@ import numpy as np
 
 from internvl_chat.contracts import Sample, TrackRows
 from internvl_chat.inference.requests import with_tracks
-from internvl_chat.scoring.caption_scores import score_captions
+from internvl_chat.scoring.captions.caption_scores import score_captions
 from internvl_chat.scoring.control_record import OWN, Probe
 from internvl_chat.scoring.significance import share_interval
 from internvl_chat.tasks.benchmark import Answers, Benchmark, ScoreRow, Scores

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from internvl_chat.boxes import BoxArray
-from internvl_chat.scoring.caption_scores import ScoreTable, score_captions
+from internvl_chat.scoring.captions.caption_scores import ScoreTable, score_captions
 from internvl_chat.scoring.significance import Interval, confidence_intervals
 from internvl_chat.tasks.intentvc.groups import group_ids
 from internvl_chat.tasks.intentvc.submission import SPLITS, challenge_ids

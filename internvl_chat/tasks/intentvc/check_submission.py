@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from internvl_chat.contracts import UserError
-from internvl_chat.scoring.ptb import tokenize
+from internvl_chat.scoring.captions.ptb import tokenize
 from internvl_chat.tasks.intentvc.submission import Split, result_name
 
 # 210 captions take 20 kB; what is larger is no submission, and is never unpacked.

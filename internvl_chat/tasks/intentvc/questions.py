@@ -11,7 +11,7 @@ from internvl_chat.data.prompts.wordings import wording_named
 from internvl_chat.data.records.annotations import DatasetEntry, read_captions
 from internvl_chat.data.records.intentvc import REFERENCES_NAME
 from internvl_chat.data.records.record_questions import answers_known, entries_in, question_sample, read_questions
-from internvl_chat.scoring.caption_scores import CHALLENGE_METRICS, ScoreTable, score_captions
+from internvl_chat.scoring.captions.caption_scores import CHALLENGE_METRICS, ScoreTable, score_captions
 from internvl_chat.scoring.significance import confidence_intervals
 from internvl_chat.tasks.benchmark import Answers, Benchmark, Published, ScoreRow, Scores
 from internvl_chat.tasks.intentvc.ranking import final_scores

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from internvl_chat.contracts import UserError
-from internvl_chat.scoring.caption_scores import CHALLENGE_METRICS, NO_JAVA_SUFFIX
+from internvl_chat.scoring.captions.caption_scores import CHALLENGE_METRICS, NO_JAVA_SUFFIX
 
 POINTS = (3, 2, 1)
 

@@ -10,7 +10,7 @@ from typing import Literal
 
 from internvl_chat.contracts import UserError
 from internvl_chat.files import read_json, replacing, write_json
-from internvl_chat.scoring.ptb import tokenize
+from internvl_chat.scoring.captions.ptb import tokenize
 
 Split = Literal["public", "private"]
 SPLITS: tuple[Split, ...] = ("public", "private")

@@ -140,10 +140,12 @@ def test_a_broken_video_ends_the_loader_with_its_name(clip: Path, tmp_path: Path
     broken = tmp_path / "broken.mp4"
     broken.write_bytes(clip.read_bytes()[:300])
     loader = DataLoader(Clips([clip, clip, clip, broken, clip, clip]), num_workers=2, timeout=60)
-    seen = []
+    seen, batches = [], iter(loader)
     with pytest.raises(UserError, match=str(broken)):
-        for tiles in loader:
+        for tiles in batches:
             seen.append(tiles)
+    # Left to the collector it waits ten seconds: by then the queues to its workers are gone.
+    batches._shutdown_workers()  # type: ignore[attr-defined]
     assert len(seen) == 3 and all(torch.equal(tiles, seen[0]) for tiles in seen)
 
 

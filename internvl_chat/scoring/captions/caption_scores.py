@@ -20,13 +20,13 @@ import numpy as np
 import numpy.typing as npt
 
 from internvl_chat.contracts import UserError
-from internvl_chat.scoring.ptb import tokenize
-from internvl_chat.scoring.unspaced import are_unspaced, by_characters
+from internvl_chat.scoring.captions.meteor import Tokens, meteor_score, meteor_sums
+from internvl_chat.scoring.captions.ptb import tokenize
+from internvl_chat.scoring.captions.unspaced import are_unspaced, by_characters
 
 logger = logging.getLogger(__name__)
 
 FloatArray = npt.NDArray[np.float64]
-Tokens = dict[int, list[str]]
 
 # What a score of the Java-free path is called after the metric's name: its tokens can differ from the challenge's.
 NO_JAVA_SUFFIX = " (no Java)"
@@ -54,30 +54,6 @@ def _bleu(sums: FloatArray, _counts: FloatArray) -> dict[str, FloatArray]:
     return {f"-{n}": means[..., n - 1] * brevity for n in range(1, 5)}
 
 
-def _meteor(sums: FloatArray, _counts: FloatArray) -> dict[str, FloatArray]:
-    """METEOR 1.5 of the [..., 23] numbers that its program gives a caption, with its English weights.
-
-    Source: Denkowski and Lavie, Meteor Universal, WMT 2014, section 2.
-    """
-    alpha, beta, gamma, delta = 0.85, 0.2, 0.6, 0.75
-    stage_weights = np.array([1.0, 0.6, 0.8, 0.6])
-    stages = sums[..., 4:20].reshape(*sums.shape[:-1], 4, 4)
-    content, content_ref, function, function_ref = (stages[..., i] @ stage_weights for i in range(4))
-    length, length_ref, num_function, num_function_ref = (sums[..., i] for i in range(4))
-
-    def share(content: FloatArray, function: FloatArray, length: FloatArray, num_function: FloatArray) -> FloatArray:
-        whole = delta * (length - num_function) + (1 - delta) * num_function
-        return np.divide(delta * content + (1 - delta) * function, whole, out=np.zeros_like(whole), where=whole > 0)
-
-    precision = share(content, function, length, num_function)
-    recall = share(content_ref, function_ref, length_ref, num_function_ref)
-    weighted = alpha * precision + (1 - alpha) * recall
-    mean = np.divide(precision * recall, weighted, out=np.zeros_like(weighted), where=weighted > 0)
-    matches = (sums[..., 21] + sums[..., 22]) / 2
-    fragments = np.divide(sums[..., 20], matches, out=np.zeros_like(matches), where=matches > 0)
-    return {"": mean * (1 - gamma * fragments**beta)}
-
-
 def _bertscore(sums: FloatArray, counts: FloatArray) -> dict[str, FloatArray]:
     return {f"-{part}": sums[..., k] / counts for k, part in enumerate(("P", "R", "F1"))}
 
@@ -85,7 +61,7 @@ def _bertscore(sums: FloatArray, counts: FloatArray) -> dict[str, FloatArray]:
 # How scores follow from sums [..., K] over captions, and from how many captions they are summed over.
 _SCORES_OF: dict[str, Callable[[FloatArray, FloatArray], dict[str, FloatArray]]] = {
     "BLEU": _bleu,
-    "METEOR": _meteor,
+    "METEOR": meteor_score,
     "CIDEr": _mean,
     "ROUGE-L": _mean,
     "SPICE": _mean,
@@ -206,35 +182,6 @@ def _unheard() -> Iterator[None]:
         os.close(nowhere)
 
 
-def _meteor_sums(truth: Tokens, said: Tokens) -> FloatArray:
-    from pycocoevalcap.meteor.meteor import Meteor
-
-    lines: list[str] = []
-
-    class RecordingMeteor(Meteor):
-        """Keeps what the program says about each caption, which the scorer throws away."""
-
-        def _stat(self, hypothesis_str: str, reference_list: list[str]) -> str:
-            lines.append(super()._stat(hypothesis_str, reference_list))
-            return lines[-1]
-
-        def __del__(self) -> None:
-            """End the program. The scorer's own waits for a lock that a call which failed has never given back."""
-            if program := vars(self).get("meteor_p"):
-                program.kill()
-                program.communicate()
-
-    try:
-        RecordingMeteor().compute_score(truth, said)
-    except ValueError as error:
-        raise subprocess.SubprocessError("METEOR's Java program ended before it had scored all captions") from error
-    sums = np.array([[float(value) for value in line.split()] for line in lines])
-    # As the program does: a caption equal to a reference is not charged for being one chunk.
-    whole = (sums[:, 20] == 1) & (sums[:, 21] == sums[:, 0]) & (sums[:, 22] == sums[:, 1])
-    sums[whole, 20] = 0
-    return sums
-
-
 def _spice_sums(truth: Tokens, said: Tokens) -> FloatArray:
     from importlib.resources import files
 
@@ -291,14 +238,16 @@ def score_captions(
     with _java_on_path() if java or spice else contextlib.nullcontext(), contextlib.redirect_stdout(io.StringIO()):
         try:
             written = by_characters if characters else str
-            said = caption_tokens([[written(predictions[i])] for i in ids], java)
-            truth = caption_tokens([[written(text) for text in references[i]] for i in ids], java)
-            for n, texts in truth.items():
-                if not texts or not all(texts):
+            texts = [[written(text) for text in (predictions[i], *references[i])] for i in ids]
+            tokens = caption_tokens(texts, java)
+            said = {n: group[:1] for n, group in tokens.items()}
+            truth = {n: group[1:] for n, group in tokens.items()}
+            for n, of_one in truth.items():
+                if not of_one or not all(of_one):
                     raise UserError(f"{ids[n]}: a reference holds no word: {list(references[ids[n]])}")
             sums["BLEU"] = _bleu_sums(truth, said)
             if java:
-                sums["METEOR"] = _meteor_sums(truth, said)
+                sums["METEOR"] = meteor_sums(truth, said)
         except (OSError, subprocess.SubprocessError) as error:
             raise UserError(
                 f"the Java tokenizer or METEOR cannot be run ({error}); `score --no_java` does without"
