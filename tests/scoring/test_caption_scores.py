@@ -48,13 +48,11 @@ def without_java(captions: Captions, index: int = 0) -> ScoreTable:
     return score_captions({i: c[index] for i, c in captions.items()}, others, java=False)
 
 
-@pytest.mark.process
 def test_scores_are_those_of_pycocoevalcap(first_of_five: ScoreTable) -> None:
     assert first_of_five.corpus() == pytest.approx(RECORDED, abs=1e-12)
     assert list(first_of_five.corpus()) == ["BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4", "METEOR", "CIDEr", "ROUGE-L"]
 
 
-@pytest.mark.process
 def test_scores_of_single_captions_are_too(first_of_five: ScoreTable) -> None:
     alone = first_of_five.per_caption()
     assert alone["METEOR"][[0, 10, 11]] == pytest.approx(METEOR_OF_CAPTIONS, abs=1e-12)
@@ -62,7 +60,6 @@ def test_scores_of_single_captions_are_too(first_of_five: ScoreTable) -> None:
     assert alone["CIDEr"].mean() == pytest.approx(RECORDED["CIDEr"], abs=1e-12)
 
 
-@pytest.mark.process
 def test_without_java_they_are_equal_and_named_apart(captions: Captions, first_of_five: ScoreTable) -> None:
     scores = without_java(captions).corpus()
     names = [name for name in RECORDED if name != "METEOR"]
@@ -115,7 +112,6 @@ def test_a_reference_without_a_word_is_named(references: list[str]) -> None:
         score_captions({"dog-15": "a dog"}, {"dog-15": references}, java=False)
 
 
-@pytest.mark.process
 def test_meteors_program_is_started_once(first_of_five: ScoreTable, monkeypatch: pytest.MonkeyPatch) -> None:
     """It takes seconds to read its tables. A pair of captions is scored before and behind others alike."""
     from pycocoevalcap.meteor.meteor import Meteor
@@ -138,7 +134,6 @@ def test_java_that_cannot_be_run_is_told(monkeypatch: pytest.MonkeyPatch, tmp_pa
         score_captions({"dog-15": "a dog"}, {"dog-15": ["a dog"]})
 
 
-@pytest.mark.process
 @pytest.mark.parametrize("calls_before_the_end", [0, 2])
 def test_meteor_that_ends_on_the_way_is_told(calls_before_the_end: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its scorer holds a lock meanwhile, for which nobody may wait."""
