@@ -13,6 +13,7 @@ from internvl_chat.__main__ import main as command_line
 from internvl_chat.command_line import Parser
 from internvl_chat.commands.eval import add_arguments
 from internvl_chat.commands.eval import run as run
+from internvl_chat.processes import run as run_program
 
 
 def build_parser() -> Parser:
@@ -21,9 +22,9 @@ def build_parser() -> Parser:
     return parser
 
 
-def main() -> None:
-    sys.exit(command_line(["eval", *sys.argv[1:]]))
+def main() -> int:
+    return command_line(["eval", *sys.argv[1:]])
 
 
 if __name__ == "__main__":
-    main()
+    run_program(main)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 
 from internvl_chat.__main__ import main as command_line
+from internvl_chat.processes import run
 
 
 def main() -> int:
@@ -16,4 +17,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run(main)

@@ -7,6 +7,7 @@ import os
 import select
 import sys
 from importlib import import_module
+from typing import NoReturn
 
 from internvl_chat import __version__
 from internvl_chat.command_line import Parser, PrintCompletion, meant, program, quieten
@@ -14,6 +15,7 @@ from internvl_chat.commands.next_steps import tell_next
 from internvl_chat.commands.options import keep_inputs
 from internvl_chat.constants import INTERRUPTED, UNREAD
 from internvl_chat.files import take_any_text
+from internvl_chat.processes import run
 
 # What a command is for, and its name; each has a module of its name in `commands/`.
 COMMAND_GROUPS = {
@@ -147,5 +149,10 @@ def _obey(args: argparse.Namespace) -> int:
     return code
 
 
+def run_program() -> NoReturn:
+    """What a shell starts."""
+    run(main)
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    run_program()

@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Any
 
 from internvl_chat.contracts import UserError
-from internvl_chat.workers import forget, lock
+from internvl_chat.processes import forget, lock
 
 
 class KeptFile(FileIO):

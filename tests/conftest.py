@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import shutil
@@ -27,6 +28,8 @@ from internvl_chat.model.families.internvl import IntentVCNetConfig, IntentVCNet
 from tests.helpers import TILE_PX, TOKENS_PER_FRAME, byte_tokenizer, randomise, tiny_config  # noqa: E402
 
 torch.set_num_threads(1)
+# As in the programs: what was imported is not looked through again and again.
+gc.set_threshold(50_000, 10, 10)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

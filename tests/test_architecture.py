@@ -29,7 +29,7 @@ FLOOR_OF_ROOM = {
     "settings": 0,
     "journal": 0,
     "steps": 0,
-    "workers": 0,
+    "processes": 0,
     "data": 1,
     "model": 1,
     "scoring": 1,

@@ -209,7 +209,7 @@ def test_a_checkpoint_that_nobody_named_is_named(
     monkeypatch.chdir(place)
     monkeypatch.setattr(sys, "argv", ["eval_const.py", "--meta", "good.json", "--ids", "nowhere.json"])
     with pytest.raises(SystemExit):
-        eval_const.main()
+        sys.exit(eval_const.main())
     assert f"asking {place}/runs/train, the newest checkpoint under work_dirs: --model asks" in capsys.readouterr().err
 
 

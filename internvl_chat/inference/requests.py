@@ -20,8 +20,8 @@ from internvl_chat.data.media.drawing import Strip
 from internvl_chat.data.media.sources import content_mark, read_media_header
 from internvl_chat.data.prompts.encoder import SampleEncoder, SamplePlan
 from internvl_chat.data.records.tracks import boxes_at
+from internvl_chat.processes import keep_inherited
 from internvl_chat.vision import Vision
-from internvl_chat.workers import keep_inherited
 
 _T = TypeVar("_T")
 

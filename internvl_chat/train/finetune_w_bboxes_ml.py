@@ -18,10 +18,13 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NoReturn
 
+from internvl_chat import processes
 from internvl_chat.command_line import meant, quieten
 
 # Some say what they miss while they are imported.
 quieten()
+if __name__ == "__main__":
+    processes.start()
 
 import torch
 import transformers
@@ -261,4 +264,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    processes.run(main)

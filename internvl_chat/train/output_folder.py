@@ -18,7 +18,7 @@ from typing import Any
 
 from internvl_chat.contracts import Sample, UserError
 from internvl_chat.files import read_json
-from internvl_chat.workers import forget, lock
+from internvl_chat.processes import forget, lock
 
 logger = logging.getLogger(__name__)
 

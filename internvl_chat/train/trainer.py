@@ -29,13 +29,13 @@ from internvl_chat.model.checkpoint import (
 )
 from internvl_chat.model.trainable import TrainablePart
 from internvl_chat.planning.footprint import Footprint
+from internvl_chat.processes import keep_inherited
 from internvl_chat.train.fault_log import FaultLog
 from internvl_chat.train.first_step import ExactPositions, check_first_loss
 from internvl_chat.train.resume import RememberFaults, ranks_of
 from internvl_chat.train.throughput import Throughput
 from internvl_chat.train.validation import Validation
 from internvl_chat.train.workload import peak_flops, tile_cost
-from internvl_chat.workers import keep_inherited
 
 logger = logging.getLogger("internvl_chat.train")
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from internvl_chat.data.synthetic.shapes import HEIGHT_PX, WIDTH_PX, Clip, sample_clip, write_video
 from internvl_chat.files import write_json
-from internvl_chat.workers import worker_pool
+from internvl_chat.processes import worker_pool
 
 # CogVLM2-Video cuts the middle square out of a frame: everything happens there.
 _SIDE_PX, _MARGIN_PX = HEIGHT_PX, (WIDTH_PX - HEIGHT_PX) / 2

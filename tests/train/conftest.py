@@ -28,6 +28,12 @@ SMALL_RUN = (
 StartScript = Callable[..., subprocess.Popen[str]]
 
 
+def settings_of(meta: Path, output_dir: Path) -> dict[str, str]:
+    """What a training script reads from its environment: two ranks and two samples a rank and step, one by one."""
+    paths = {"MODEL_PATH": str(BASE_MODEL), "META_PATH": str(meta), "OUTPUT_DIR": str(output_dir)}
+    return {"GPUS": "2", "BATCH_SIZE": "4", "PER_DEVICE_BATCH_SIZE": "1", **paths}
+
+
 def free_port() -> int:
     """A port that nobody listens on: another run on this machine does not disturb."""
     with socket.socket() as probe:
@@ -58,13 +64,8 @@ def start_script(shapes_meta: Path) -> StartScript:
     ) -> subprocess.Popen[str]:
         environment = {
             **os.environ,
+            **settings_of(shapes_meta, output_dir),
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-            "GPUS": "2",
-            "BATCH_SIZE": "4",
-            "PER_DEVICE_BATCH_SIZE": "1",
-            "MODEL_PATH": str(BASE_MODEL),
-            "META_PATH": str(shapes_meta),
-            "OUTPUT_DIR": str(output_dir),
             "OMP_NUM_THREADS": "1",
             "MASTER_PORT": str(free_port()),
             **settings,

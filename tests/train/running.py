@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import psutil
 
 from tests.helpers import ROOT
+from tests.test_recipes import flags_of, started
 
 
 def finish(process: subprocess.Popen[str], limit_s: float = 300) -> str:
@@ -39,6 +42,22 @@ def run_on_two_ranks(program: Path, *argv: str | Path, limit_s: float = 300) -> 
         stderr=subprocess.STDOUT,
     )
     return finish(process, limit_s)
+
+
+def flags_from(script: Path, folder: Path, *flags: str, **settings: str) -> list[str]:
+    """What a script hands to the training for these flags and settings; `folder` takes what it needs to tell."""
+    words = started(script, folder, *flags, **settings)
+    return [word for pair in flags_of(words).items() for word in pair]
+
+
+def train_in_turn(folder: Path, runs: Sequence[tuple[list[str], str, str]]) -> str:
+    """Trainings on two ranks in one start of torchrun, which spares imports; what they printed.
+
+    Args:
+        runs: flags, the output folder, and where it is merged to, which may be empty.
+    """
+    (folder / "runs.json").write_text(json.dumps(runs))
+    return run_on_two_ranks(Path(__file__).with_name("runs_probe.py"), folder / "runs.json")
 
 
 def kill_with_children(process: subprocess.Popen[str]) -> str:

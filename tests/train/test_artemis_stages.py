@@ -23,7 +23,7 @@ from internvl_chat.train.finetune_w_bboxes_ml import parse_arguments, train
 from tests.artemis import SIDE_PX, write_llama, write_tower
 from tests.helpers import ROOT
 from tests.test_recipes import flags_of, started
-from tests.train.running import run_on_two_ranks
+from tests.train.running import flags_from, train_in_turn
 
 pytestmark = pytest.mark.process
 
@@ -110,14 +110,12 @@ def stages(start: Path, metas: tuple[Path, Path], tmp_path_factory: pytest.TempP
         where = {"MODEL_PATH": str(base), "META_PATH": str(meta), "OUTPUT_DIR": str(folder / name)}
         base = folder / f"{name}_merged"
         zero = ("--deepspeed", str(ROOT / "zero_stage3_config.json")) if name == "finetune_ref" else ()
-        words = started(SHELL / f"{name}.sh", folder, *SMALL, *zero, **BATCH, **where)
-        flags = [word for pair in flags_of(words).items() for word in pair]
+        flags = flags_from(SHELL / f"{name}.sh", folder, *SMALL, *zero, **BATCH, **where)
         runs.append((flags, str(folder / name), str(base)))
     last, trained, merged = runs.pop()
     again = "--overwrite_output_dir False --max_steps 2".split()
     runs += [(last, trained, ""), ([*last, *again], trained, merged)]
-    (folder / "runs.json").write_text(json.dumps(runs))
-    run_on_two_ranks(Path(__file__).with_name("artemis_stages_probe.py"), folder / "runs.json")
+    train_in_turn(folder, runs)
     return Stages(folder, start)
 
 

@@ -18,8 +18,8 @@ from internvl_chat.train.finetune_w_bboxes_ml import parse_arguments
 from tests.cogvlm2 import SIDE_PX, write_original
 from tests.data.clips import write_clip
 from tests.test_recipes import flags_of, started
-from tests.train.conftest import REPOSITORY, StartScript
-from tests.train.running import finish
+from tests.train.conftest import REPOSITORY
+from tests.train.running import flags_from, train_in_turn
 
 pytestmark = pytest.mark.process
 
@@ -65,19 +65,20 @@ def meta(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def trained(base: Path, meta: Path, start_script: StartScript, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The LoRA recipe under ZeRO-3 on two CPU ranks: two steps, and after a new start the third."""
+def trained(base: Path, meta: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The LoRA recipe under ZeRO-3 on two CPU ranks: two steps, and a run that goes on with the third."""
     folder = tmp_path_factory.mktemp("cogvlm2-run") / "run"
     flags = f"--force_image_size {SIDE_PX} --dataloader_num_workers 0 --save_steps 2 --learning_rate 0.02 --deepspeed "
     flags += str(REPOSITORY / "zero_stage3_config.json")
-    where = {"MODEL_PATH": str(base), "META_PATH": str(meta)}
-    said = []
+    where = {"MODEL_PATH": str(base), "META_PATH": str(meta), "OUTPUT_DIR": str(folder)}
+    where |= {"GPUS": "2", "BATCH_SIZE": "4", "PER_DEVICE_BATCH_SIZE": "1"}
+    runs = []
     for steps, anew in ((2, "True"), (3, "False")):
         words = [*flags.split(), "--max_steps", str(steps), "--overwrite_output_dir", anew]
-        said.append(finish(start_script(folder, *words, script=RECIPES / "finetune_lora.sh", small=(), **where)))
+        runs.append((flags_from(RECIPES / "finetune_lora.sh", folder.parent, *words, **where), str(folder), ""))
+    first, _, second = train_in_turn(folder.parent, runs).partition("resuming from")
     # Two answers to a video share its pass: three videos, a text and a picture.
-    assert "8 samples in 5 passes" in said[0]
-    assert "resuming from" in said[1] and "checkpoint-2" in said[1]
+    assert "8 samples in 5 passes" in first and "checkpoint-2" in second
     return folder
 
 

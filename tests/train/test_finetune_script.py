@@ -19,8 +19,8 @@ from internvl_chat.model.checkpoint import (
     complete_checkpoints,
     load_captioner,
 )
-from tests.train.conftest import BASE_MODEL, StartScript
-from tests.train.running import finish, kill_with_children
+from tests.train.conftest import BASE_MODEL, SCRIPT, SMALL_RUN, StartScript, settings_of
+from tests.train.running import finish, flags_from, kill_with_children, train_in_turn
 
 pytestmark = pytest.mark.process
 
@@ -136,16 +136,31 @@ def test_another_number_of_ranks_goes_on_with_a_new_optimizer(
     assert sorted(losses(output_dir)) == [1, 2, 3, 4, 5, 6]
 
 
-def test_the_same_base_in_the_original_layout_trains_alike(
-    undisturbed: Path, start_script: StartScript, tmp_path: Path
-) -> None:
-    original = tmp_path / "original"
-    assert main(["convert", str(BASE_MODEL), str(original), "--to", "original"]) == 0
-    assert json.loads((original / "config.json").read_text())["model_type"] == "internvl_chat"
+@pytest.fixture(scope="module")
+def in_turn(shapes_meta: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Runs of the script's flags in one start of torchrun, each a folder: `original`, `controls`, `packs`."""
+    folder = tmp_path_factory.mktemp("in_turn")
+    argv = ["convert", str(BASE_MODEL), str(folder / "base"), "--to", "original"]
+    assert main(argv) == 0
+    assert json.loads((folder / "base" / "config.json").read_text())["model_type"] == "internvl_chat"
+    packs = "--max_packed_tokens 1200 --save_strategy steps --save_steps 1 --eval_strategy steps --eval_steps 1"
+    packs += " --eval_videos 1 --load_best_model_at_end True --early_stopping_patience 2 --learning_rate 0"
+    packs += f" --grad_checkpoint auto --frame_cache {folder / 'frames'}"
+    ways = {
+        "original": ((), {"MODEL_PATH": str(folder / "base")}),
+        "controls": ((*switches(CONTROLS), *"--max_steps 1 --save_steps 1".split()), {}),
+        "packs": (packs.split(), {"BATCH_SIZE": "2"}),
+    }
+    runs = []
+    for name, (flags, other) in ways.items():
+        settings = settings_of(shapes_meta, folder / name) | other
+        runs.append((flags_from(SCRIPT, folder, *SMALL_RUN, *flags, **settings), str(folder / name), ""))
+    train_in_turn(folder, runs)
+    return folder
 
-    finish(start_script(tmp_path / "run", MODEL_PATH=str(original)))
 
-    assert losses(tmp_path / "run") == losses(undisturbed)
+def test_the_same_base_in_the_original_layout_trains_alike(undisturbed: Path, in_turn: Path) -> None:
+    assert losses(in_turn / "original") == losses(undisturbed)
 
 
 @pytest.mark.parametrize(
@@ -171,13 +186,8 @@ def test_base_ships_with_the_repository() -> None:
     assert weights.stat().st_size <= 4 * 2**20
 
 
-def test_packs_and_validation_in_one_run(start_script: StartScript, tmp_path: Path) -> None:
-    flags = "--max_packed_tokens 1200 --save_strategy steps --save_steps 1 --eval_strategy steps --eval_steps 1"
-    flags += " --eval_videos 1 --load_best_model_at_end True --early_stopping_patience 2 --learning_rate 0"
-    flags += " --grad_checkpoint auto --frame_cache " + str(tmp_path / "frames")
-    finish(start_script(tmp_path / "run", *flags.split(), BATCH_SIZE="2"))
-
-    history = json.loads((tmp_path / "run" / "trainer_state.json").read_text())
+def test_packs_and_validation_in_one_run(in_turn: Path) -> None:
+    history = json.loads((in_turn / "packs" / "trainer_state.json").read_text())
     scores = [entry["eval_CIDEr"] for entry in history["log_history"] if "eval_CIDEr" in entry]
     # Nothing is learned at a rate of zero, so that the two evaluations after the first are the last.
     assert len(scores) == 3 and len(set(scores)) == 1
@@ -185,12 +195,11 @@ def test_packs_and_validation_in_one_run(start_script: StartScript, tmp_path: Pa
     logged = next(entry for entry in history["log_history"] if "loss" in entry)
     assert logged["captions_per_s"] > 0 and 0 <= logged["data_wait_share"] <= 1 and logged["peak_memory_gb"] > 0
     assert logged["tflops_per_s"] > 0 and "mfu" not in logged, "a CPU's peak is not known"
-    assert json.loads((tmp_path / "run" / "run.json").read_text())["samples"] == 25
+    assert json.loads((in_turn / "packs" / "run.json").read_text())["samples"] == 25
 
 
-def test_all_controls_train_in_one_run(start_script: StartScript, tmp_path: Path) -> None:
-    finish(start_script(tmp_path / "run", *switches(CONTROLS), *"--max_steps 1 --save_steps 1".split()))
-    trained = load_file(tmp_path / "run" / TRAINED_MODULES_NAME)
+def test_all_controls_train_in_one_run(in_turn: Path) -> None:
+    trained = load_file(in_turn / "controls" / TRAINED_MODULES_NAME)
     assert any(".region_encoder." in name for name in trained) and any(".box_adapters." in name for name in trained)
-    history = json.loads((tmp_path / "run" / "trainer_state.json").read_text())["log_history"]
+    history = json.loads((in_turn / "controls" / "trainer_state.json").read_text())["log_history"]
     assert [entry["step"] for entry in history if "loss" in entry] == [1]

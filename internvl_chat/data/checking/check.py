@@ -35,7 +35,7 @@ from internvl_chat.data.records.annotations import DatasetEntry
 from internvl_chat.data.records.box_evidence import BoxEvidence, judged_together, kept_small
 from internvl_chat.data.records.tracks import boxes_at
 from internvl_chat.files import RawRecord, read_text, split_records
-from internvl_chat.workers import worker_pool
+from internvl_chat.processes import worker_pool
 
 LINES_A_JOB = 250
 FILES_A_JOB = 32

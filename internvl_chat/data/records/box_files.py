@@ -24,7 +24,7 @@ from internvl_chat.data.media.display import Display
 from internvl_chat.data.media.video import read_header
 from internvl_chat.data.records.box_evidence import BoxEvidence, evidence_of, judged_together
 from internvl_chat.data.records.intentvc import boxes_path_of
-from internvl_chat.workers import worker_pool
+from internvl_chat.processes import worker_pool
 
 
 @dataclass

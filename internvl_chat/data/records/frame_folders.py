@@ -22,7 +22,7 @@ from internvl_chat.data.media.sources import frame_files, read_media_header, vid
 from internvl_chat.data.media.video import stream_frames
 from internvl_chat.data.records.reader import RecordReader
 from internvl_chat.files import parse_json, read_text, replacing_folder, split_records
-from internvl_chat.workers import worker_pool
+from internvl_chat.processes import worker_pool
 
 
 @dataclass(frozen=True)

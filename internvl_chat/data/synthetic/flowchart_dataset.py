@@ -21,7 +21,7 @@ from internvl_chat.data.records.meta_files import write_meta
 from internvl_chat.data.synthetic.flowchart import CATEGORY_IDS, FlowchartStyle, draw_flowchart
 from internvl_chat.files import begin_folder, replacing, write_json, write_jsonl
 from internvl_chat.grounding import DETECTION_QUESTION, LabelledBox, detection_answer
-from internvl_chat.workers import worker_pool
+from internvl_chat.processes import worker_pool
 
 PARTS = ("train", "val")
 

@@ -19,7 +19,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from internvl_chat.data.records.intentvc import REFERENCES_NAME
-from internvl_chat.workers import worker_pool
+from internvl_chat.processes import worker_pool
 
 COLOURS = {
     "red": (225, 45, 40),

@@ -20,7 +20,7 @@ from internvl_chat.data.records.meta_files import write_meta
 from internvl_chat.data.synthetic.text_pages import PageStyle, draw_page, lay_out, legible
 from internvl_chat.data.synthetic.texts import LongText, TextFields, read_long_texts
 from internvl_chat.files import begin_folder, file_digest, replacing_folder, write_json, write_jsonl
-from internvl_chat.workers import worker_pool
+from internvl_chat.processes import worker_pool
 
 # Texts handed to the processes at a time: a file of them may be as large as the memory.
 _TEXTS_AT_ONCE = 512

@@ -1,10 +1,14 @@
-"""Run under torchrun: the runs of a list one after the other, each merged for the next one to begin from."""
+"""Run under torchrun: the runs of a list one after the other, each merged where the next one begins from it."""
 
 from __future__ import annotations
 
 import json
 import sys
 from pathlib import Path
+
+from internvl_chat import processes
+
+processes.start()
 
 from torch import distributed
 
@@ -23,4 +27,4 @@ def main(runs: Path) -> None:
     distributed.destroy_process_group()
 
 
-main(Path(sys.argv[1]))
+processes.run(lambda: main(Path(sys.argv[1])))
