@@ -7,8 +7,8 @@
 Each video gets a .safetensors file of its name: what the model's tower makes of the frames that prediction shows. A
 record names it as its 'video', or as 'features' beside a 'video' with tracks. Features made by another tower are
 refused when they are read. With --pickles the original's .pkl files are converted, as features of this model's tower;
-nothing but arrays is built from them. Files that are there are not made again; what cannot be read is named, and the
-exit code is then 1.
+nothing but arrays is built from them. Files that are there are not made again; what cannot be read is named, files of
+another tower's features too, and the exit code is then 1.
 """
 
 from __future__ import annotations

@@ -124,6 +124,14 @@ def test_answers_are_the_same_and_go_on_from_what_was_made(
     assert os.stat(made).st_mtime_ns == before and other.is_file()
     (root / "broken.mp4").unlink()
 
+    begin_base(start.with_name("llama"), str(write_tower(tmp_path / "clip", seed=8)), tmp_path / "other")
+    other.write_bytes(b"nothing")
+    assert extract(root, tmp_path / "other") == 1
+    told = capsys.readouterr()
+    assert f"{made}: are features of another tower" in told.err and f"{other}: holds no features" in told.err
+    assert "0 were there, 2 cannot be read" in told.out and os.stat(made).st_mtime_ns == before
+    other.unlink()
+
 
 def test_a_run_learns_from_features_and_refuses_those_of_another_tower(
     start: Path, root: Path, records: Path, tmp_path: Path

@@ -51,16 +51,26 @@ def read_features(path: Path, tower: Sequence[float]) -> npt.NDArray[np.float32]
     Raises:
         UserError: the file cannot be read, or another tower made them.
     """
+    check_tower(path, tower)
+    with safe_open(path, "np") as file:
+        return file.get_tensor(_FEATURES).astype(np.float32)
+
+
+def check_tower(path: Path, tower: Sequence[float]) -> None:
+    """See to it that a file's features are those of this tower, without reading them.
+
+    Raises:
+        UserError: it holds none, or another tower made them.
+    """
     try:
         with safe_open(path, "np") as file:
-            made_by, tokens_NC = file.get_tensor(_TOWER), file.get_tensor(_FEATURES)
+            made_by, _ = file.get_tensor(_TOWER), file.get_slice(_FEATURES)
     except (OSError, SafetensorError) as error:
         raise UserError(f"{path}: holds no features of a video ({error}); make them with 'extract-features'") from error
     if len(made_by) != len(tower) or not np.allclose(made_by, tower, rtol=_TOWER_TOLERANCE, atol=1e-6):
         raise UserError(
             f"{path}: are features of another tower than this model's; make them with 'extract-features --model' of it"
         )
-    return tokens_NC.astype(np.float32)
 
 
 def frames_of_features(path: Path) -> int:

@@ -13,7 +13,7 @@ import torch
 from internvl_chat.contracts import Sample, UserError
 from internvl_chat.data.media.array_pickles import read_array
 from internvl_chat.data.media.sources import read_media_header, read_pictures
-from internvl_chat.data.media.video_features import FEATURES_SUFFIX, VideoFeatures
+from internvl_chat.data.media.video_features import FEATURES_SUFFIX, VideoFeatures, check_tower
 from internvl_chat.data.prompts.sample_pictures import SamplePictures
 from internvl_chat.families import family_of
 from internvl_chat.families.halves import FeaturesModule
@@ -50,10 +50,11 @@ def extract_features(
         tower = reads.VideoTower(opened.folder, opened.base_path, ranks.device, ranks.dtype, batch_frames)
     for source in sources[ranks.rank :: ranks.size]:
         target = folder / source.relative_to(root).with_suffix(FEATURES_SUFFIX)
-        if target.is_file():
-            yield Extracted(source, was_there=True)
-            continue
         try:
+            if target.is_file():
+                check_tower(target, mark)
+                yield Extracted(source, was_there=True)
+                continue
             if tower is None:
                 tokens, count = _of_pickle(source, *reads.features_shape(opened.folder))
             else:
