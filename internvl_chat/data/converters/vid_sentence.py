@@ -17,6 +17,7 @@ from internvl_chat.data.converters.forms.described import (
     field,
     path_under,
     records_of,
+    whole_number_of,
 )
 from internvl_chat.files import read_json, read_text
 
@@ -53,7 +54,8 @@ def _of_set(source: Path, path: Path, faults: Faults) -> Iterator[Described]:
     tubes: dict[str, Mapping[str, Any]] = {}
     for where, number, sentence in said:
         with faults.gathered():
-            row = int(number) - first if number.strip().isdecimal() else -1
+            counted = whole_number_of(number)
+            row = -1 if counted is None else counted - first
             if not 0 <= row < len(objects):
                 raise UserError(f"{where}: {number!r:.40} is no line of {objects_path}, which has {len(objects)}")
             video, _, object_id = (part.strip() for part in objects[row])
@@ -69,7 +71,7 @@ def _of_set(source: Path, path: Path, faults: Faults) -> Iterator[Described]:
 
 def _first_number(numbers: Sequence[str], num_objects: int, path: Path) -> int:
     """What the first line is called, 0 or 1: the sentences' own numbers must show it."""
-    counted = {int(number) for number in numbers if number.strip().isdecimal()}
+    counted = set(map(whole_number_of, numbers))
     from_zero, from_one = 0 in counted, num_objects in counted
     if from_zero == from_one:
         told = "both 0 and" if from_zero else "neither 0 nor"

@@ -18,7 +18,7 @@ from internvl_chat.data.media.timeline import Timeline
 # Of CogVLM2-Caption: so many frames at most, and what `base` sees of a video.
 MOST_FRAMES, BASE_S = 24, 60
 
-_CHOICE = re.compile(r"(chat|base)|(uniform) ?([1-9][0-9]*)|(fps) ?([0-9]+(?:\.[0-9]+)?)")
+_CHOICE = re.compile(r"(chat|base)|(uniform) ?([1-9][0-9]{0,8})|(fps) ?([0-9]{1,9}(?:\.[0-9]{1,9})?)")
 
 
 @dataclass(frozen=True)

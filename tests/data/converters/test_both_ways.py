@@ -203,6 +203,12 @@ def test_all_faults_are_told_and_what_has_one_is_left_out(
         ("--from", "videoinstruct", [{"q": "a", "video_id": "b"}], "expected 'q', 'a' and 'video_id'"),
         ("--from", "minicpm-v", [{"image": {"a": "b"}, "conversations": messages("a", "b")}], "the key \"a\""),
         ("--from", "minicpm-v", [{"conversations": messages("<image_3>", "b")}], "the text shows image 3"),
+        (
+            "--from",
+            "minicpm-v",
+            [{"conversations": messages(f"<image_{'7' * 5000}>", "b")}],
+            "an image's number has 5000 digits",
+        ),
         ("--from", "minicpm-v", [{"conversations": turns("a", "b")}], "expected 'role' and 'content'"),
         ("--from", "idefics3", [{"messages": [{"role": "user", "content": [image()]}]}], "expected 1 paths"),
         ("--from", "idefics3", [{"messages": [{"role": "user", "content": [{"type": "gif"}]}]}], "text or image"),

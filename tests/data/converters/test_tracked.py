@@ -181,6 +181,13 @@ def test_folders_of_frames_of_one_name_have_ids_and_captions_of_their_own(
             "3,a fox",
             "numbers have neither 0 nor 2",
         ),
+        (
+            "vid-sentence",
+            "Data/VID/annSamples/train_ann_list_v2.txt",
+            "2,a fox",
+            f"{'2' * 5000},a fox",
+            "have neither 0 nor 2, the number of objects",
+        ),
         ("vid-sentence", "Data/VID/annSamples/train_valid_list.txt", "v3,4", "v3,5", "v3.js has no object '5'"),
         ("a2d-sentences", "a2d_test.json", '"xyz_0",\n  5,', '"xyz_1",\n  5,', "xyz_1 holds no masks"),
         ("a2d-sentences", "a2d_test.json", "3\n", "true\n", "expected [text, video, frame, instance]"),

@@ -127,7 +127,14 @@ def test_a_choice_is_written_as_it_is_read() -> None:
         assert FrameChoice.named(name) == FrameChoice.named(text)
 
 
-@pytest.mark.parametrize("text", ["", "chatty", "uniform", "uniform0", "uniform2.5", "fps", "fps0", "fps-1", "8"])
+LONG = "9" * 5000
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "chatty", "uniform", "uniform0", "uniform2.5", f"uniform{LONG}", "fps", "fps0", "fps-1", f"fps{LONG}", "8"],
+    ids=lambda text: text[:12],
+)
 def test_what_names_no_choice_is_refused(text: str) -> None:
     with pytest.raises(UserError, match="expected chat, base"):
         FrameChoice.named(text)

@@ -249,6 +249,12 @@ def number_of(text: str, where: str) -> float:
     return number
 
 
+def whole_number_of(text: str) -> int | None:
+    """The number of at most nine digits that a text is, spaces around it apart; None where it is something else."""
+    digits = text.strip()
+    return int(digits) if digits.isdecimal() and len(digits) <= 9 else None
+
+
 def line_of(text: str, key: str) -> int:
     """The line of a JSON text on which a key or text first stands; 1 where it is not found."""
     at = text.find(f'"{key}"')

@@ -17,7 +17,9 @@ from internvl_chat.data.converters.forms.collecting import converted_objects
 from internvl_chat.data.converters.forms.video_chats import relative_name
 from internvl_chat.data.media.sources import frame_files
 
-_NUMBERED = re.compile(r"<image_(\d+)>")
+_NUMBERED = re.compile(r"<image_([0-9]+)>")
+# Python reads no number of thousands of digits, and nobody has so many images.
+_MOST_DIGITS = 9
 _ROLES = {"user": "human", "assistant": "gpt", "system": "system"}
 _SPEAKERS = {speaker: role for role, speaker in _ROLES.items()}
 
@@ -54,7 +56,7 @@ def minicpmv_records(source: Path, root: Path, faults: list[UserError] | None = 
         if not isinstance(files, dict):
             raise UserError(f"{where}: 'image' is {shortened(given)}: expected a path or numbered paths")
         numbers = {_number_of(key, where): relative_name(name, root, where) for key, name in files.items()}
-        named = [int(n) for turn in turns for n in _NUMBERED.findall(turn["value"])]
+        named = [_number(n, where) for turn in turns for n in _NUMBERED.findall(turn["value"])]
         for absent in sorted(set(named) - numbers.keys()):
             raise UserError(f"{where}: the text shows image {absent}, which 'image' does not hold")
         plain = sum(turn["value"].count(IMAGE_PLACEHOLDER) for turn in turns)
@@ -193,7 +195,13 @@ def _number_of(key: Any, where: str) -> int:
     match = _NUMBERED.fullmatch(key) if key else None
     if key and match is None:
         raise UserError(f"{where}: 'image' holds the key {shortened(key)}: expected <image_00>, <image_01>, ...")
-    return int(match[1]) if match else 0
+    return _number(match[1], where) if match else 0
+
+
+def _number(digits: str, where: str) -> int:
+    if len(digits) > _MOST_DIGITS:
+        raise UserError(f"{where}: an image's number has {len(digits)} digits: expected <image_00>, <image_01>, ...")
+    return int(digits)
 
 
 def _part_text(part: Any, where: str) -> str:
