@@ -107,7 +107,7 @@ class FrameChoice:
         """
         match = _CHOICE.fullmatch(text.strip())
         if match is None or match[5] and not float(match[5]):
-            raise UserError(f"frame choice {text!r}: expected chat, base, uniform and a number, or fps and a rate")
+            raise UserError(f"frame choice {text!r:.60}: expected chat, base, uniform and a number, or fps and a rate")
         if match[1]:
             return FrameChoice("chat" if match[1] == "chat" else "base")
         return FrameChoice("uniform", int(match[3])) if match[2] else FrameChoice("fps", float(match[5]))
