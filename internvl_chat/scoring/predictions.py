@@ -16,6 +16,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+from internvl_chat.command_line import PROGRAM, program
 from internvl_chat.contracts import UserError
 from internvl_chat.files import parse_json, raise_faults, read_json, read_text, split_records, write_json, write_jsonl
 
@@ -89,8 +90,14 @@ def run_facts(model: str, data: str, num_frames: object, decoding: Mapping[str, 
         "num_frames": num_frames,
         "decoding": dict(decoding),
         "date": date.today().isoformat(),
-        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "command": f"{_started_as()} {shlex.join(sys.argv[1:])}".rstrip(),
     }
+
+
+def _started_as() -> str:
+    """How a shell starts this again: a script by its name, what `python -m` runs by the package's."""
+    name = Path(sys.argv[0]).name
+    return program() if name in ("__main__.py", PROGRAM) else f"python {name}"
 
 
 def _facts_path(predictions: Path) -> Path:

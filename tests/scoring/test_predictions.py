@@ -42,6 +42,19 @@ def test_what_is_written_is_read_again_by_file_and_by_folder(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize(
+    ("started", "typed"),
+    [
+        ("/x/internvl_chat/__main__.py", "python -m internvl_chat eval --out 'a b'"),
+        ("/x/bin/intentvcnet", "intentvcnet eval --out 'a b'"),
+        ("/x/eval_const.py", "python eval_const.py eval --out 'a b'"),
+    ],
+)
+def test_the_command_of_a_run_can_be_typed_again(started: str, typed: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.argv", [started, "eval", "--out", "a b"])
+    assert run_facts("CKPT", "data.json", 4, {})["command"] == typed
+
+
+@pytest.mark.parametrize(
     ("name", "content"),
     [
         ("a.json", {"version": "1", "captions": {"x": "one", "y": "two"}}),
