@@ -47,8 +47,8 @@ class DatasetEntry:
 
     Args:
         root: the folder that paths in its records are relative to, and may not leave unless `allow_outside_root`;
-            relative to the working folder or to the meta JSON.
-        annotation: a JSONL file or a JSON list, relative to the working folder or to the meta JSON.
+            relative to the meta JSON, or if that has none there, to the working folder.
+        annotation: a JSONL file or a JSON list, relative as the root is.
         repeat_time: every line is used so many times an epoch; below 1 that share of the lines, the first ones.
         object_names: how the prompt calls categories, beside `OBJECT_NAMES`.
         data_augment: whether training alters its pictures.
@@ -124,11 +124,15 @@ def _kinds(types: tuple[type, ...]) -> str:
     return " or ".join(dict.fromkeys(words[kind] for kind in types))
 
 
+def _beside(path: Path, given: str) -> Path:
+    """A path that the meta JSON at `path` names: relative to that file if it is there, else to the working folder."""
+    named = Path(os.path.expanduser(given))
+    return path.parent / named if os.path.exists(path.parent / named) else named
+
+
 def _root_of(path: Path, name: str, fields: Any) -> Path:
     _check_fields(path, name, fields)
-    root = Path(os.path.expanduser(fields["root"]))
-    if not os.path.isdir(root) and os.path.isdir(path.parent / root):
-        root = path.parent / root
+    root = _beside(path, fields["root"])
     if not os.path.isdir(root):
         raise UserError(f"{path}: 'root' of {name!r} is no folder: {root}; edit it to where the videos lie")
     return root
@@ -149,9 +153,7 @@ def entry_of(path: Path, name: str, fields: Any) -> DatasetEntry:
     Raises:
         UserError: a key missing or unknown, or `root` or `annotation` not found.
     """
-    root, annotation = _root_of(path, name, fields), Path(os.path.expanduser(fields["annotation"]))
-    if not os.path.isfile(annotation) and os.path.isfile(path.parent / annotation):
-        annotation = path.parent / annotation
+    root, annotation = _root_of(path, name, fields), _beside(path, fields["annotation"])
     if not os.path.isfile(annotation):
         raise UserError(
             f"{path}: 'annotation' of {name!r} not found: {annotation}; "
@@ -159,7 +161,7 @@ def entry_of(path: Path, name: str, fields: Any) -> DatasetEntry:
         )
     settings = {key: value for key, value in fields.items() if key not in ("root", "annotation")}
     if "boxes_root" in settings:
-        settings["boxes_root"] = Path(os.path.expanduser(settings["boxes_root"]))
+        settings["boxes_root"] = _beside(path, settings["boxes_root"])
         if not settings["boxes_root"].is_dir():
             raise UserError(
                 f"{path}: 'boxes_root' of {name!r} is no folder: {settings['boxes_root']}; "

@@ -148,6 +148,23 @@ def test_annotation_is_found_beside_the_meta_json(tmp_path: Path) -> None:
     assert {s.object_name for s in read_samples(entry)} == {"pool ball", "hound"}
 
 
+def test_what_lies_beside_the_meta_json_comes_before_the_working_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there, here = tmp_path / "there", tmp_path / "here"
+    for folder in (there, here):
+        (folder / "boxes").mkdir(parents=True)
+        entry_of(folder)
+    meta = meta_at(there, root=".", annotation="lines.jsonl", boxes_root="boxes")
+    monkeypatch.chdir(here)
+    for path in (meta, Path("../there/meta.json")):
+        (entry,) = load_meta(path)
+        assert (entry.root.resolve(), entry.annotation.resolve()) == (there, there / "lines.jsonl")
+        assert entry.boxes_root is not None and entry.boxes_root.resolve() == there / "boxes"
+    (there / "lines.jsonl").unlink()
+    assert load_meta(meta)[0].annotation == Path("lines.jsonl")
+
+
 def test_the_repositorys_meta_json_has_the_documented_form(tmp_path: Path) -> None:
     from tests.helpers import ROOT
 
