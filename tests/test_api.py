@@ -238,10 +238,21 @@ def test_a_chat_shares_the_weights(captioner: Captioner, video: Path) -> None:
         ({0: [0.1, 0.2, 0.3, 0.4]}, {}, "0.1,0.2,0.3,0.4 .* in fractions"),
         ([0.1, 0.2, 0.3, 0.4], {}, "in fractions, expected thousandths"),
         ([400, 40, 500, 80], {"unit": "pixels"}, "leaves the picture"),
+        ([[100, 90, 40, 50]], {}, "1 of 1 boxes run backwards, .* 100,90,40,50: .*order='xywh'"),
+        (
+            {"name": "a", "boxes": [[100, 90, 40, 50]], "unit": "pixels", "order": "xyxy"},
+            {},
+            "1 of 1 boxes run backwards",
+        ),
+        ({0: [1, 2, 3, 4], 2: [30, 40, 10, 9]}, {}, "1 of 2 boxes run backwards, number 2 first"),
+        ([[0, 0, 0, 0], [9, 9, 5, -5]], {"order": "xywh"}, "number 2 first: .*a width and height of 0 or more"),
         ([1, 2, 3, 4], {"num_candidates": 2}, "--num_candidates 2"),
         ([1, 2, 3, 4], {"frames": 2}, "frames: is no setting; expected name, unit, order"),
     ],
-    ids="no-file three-columns one-row no-track unit frame fractions a-fraction outside decoding setting".split(),
+    ids=(
+        "no-file three-columns one-row no-track unit frame fractions a-fraction outside order record-order "
+        "frames-order sizes decoding setting"
+    ).split(),
 )
 def test_what_cannot_be_used_is_said(
     captioner: Captioner, video: Path, track: Any, settings: dict[str, Any], message: str

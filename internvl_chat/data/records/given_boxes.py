@@ -48,6 +48,25 @@ def track_of_boxes(boxes_px: npt.NDArray[np.float64], name: str = DEFAULT_NAME) 
     return TrackRows(name, frames, corners_of(boxes_px), in_pixels=True, is_complete=True)
 
 
+def check_order(corners: npt.NDArray[np.float64], order: str) -> None:
+    """See to it that boxes [K, 4] x1 y1 x2 y2, read in this order, run forwards; zeros say that the object is absent.
+
+    Raises:
+        UserError: a right side lies left of its left side, or a lower side above its upper side.
+    """
+    backwards = (corners[:, 2:] < corners[:, :2]).any(axis=1) & corners.any(axis=1)
+    if not backwards.any():
+        return
+    at = int(np.argmax(backwards))
+    first = f"{int(backwards.sum())} of {len(corners)} boxes run backwards, number {at + 1} first"
+    if order == "xywh":
+        raise UserError(f"{first}: expected x,y,w,h with a width and height of 0 or more")
+    raise UserError(
+        f"{first}, {_written(corners[at])}: expected x1,y1,x2,y2 with x1 < x2 and y1 < y2; if they are x,y,w,h, say so "
+        "(order='xywh')"
+    )
+
+
 def check_unit(corners: npt.NDArray[np.float64], unit: str) -> None:
     """See to it that boxes [K, 4] x1 y1 x2 y2 can be in this unit.
 

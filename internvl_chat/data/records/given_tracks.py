@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from internvl_chat.contracts import Track, TrackFile, TrackRows, UserError
-from internvl_chat.data.records.given_boxes import FULL_SIDE, check_unit, track_of_box
+from internvl_chat.data.records.given_boxes import FULL_SIDE, check_order, check_unit, track_of_box
 from internvl_chat.data.records.names import DEFAULT_NAME
 from internvl_chat.data.records.reader import read_tracks
 from internvl_chat.data.records.track_files import tracks_of_file
@@ -44,24 +44,28 @@ def as_tracks(
     if isinstance(given, str | Path):
         return tracks_of_file(Path(given), name)
     if isinstance(given, Mapping) and "boxes" in given:
-        return read_tracks({"tracks": [dict(given)]}, is_for_images, _SOURCE)
+        return _read(dict(given), is_for_images)
     if isinstance(given, list | tuple) and given and isinstance(given[0], Mapping | TrackFile | TrackRows):
         return tuple(track for one in given for track in as_tracks(one, name=name, is_for_images=is_for_images))
     if isinstance(given, Mapping):
         boxes: Any = {str(frame): _numbers(box) for frame, box in given.items()}
-        return _read(name, boxes, unit, order, is_for_images)
+        return _read({"name": name, "boxes": boxes, "unit": unit, "order": order}, is_for_images)
     rows = _rows(given)
     if rows.ndim == 1:
-        _read(name, [rows.tolist()], unit, order, True)
+        one = {"name": name, "boxes": [rows.tolist()], "unit": unit, "order": order}
+        read_tracks({"tracks": [one]}, True, _SOURCE)
         return (track_of_box(rows.tolist(), name, unit, order),)
-    return _read(name, rows.tolist(), unit, order, is_for_images)
+    return _read({"name": name, "boxes": rows.tolist(), "unit": unit, "order": order}, is_for_images)
 
 
-def _read(name: str, boxes: Any, unit: str, order: str, is_for_images: bool) -> tuple[TrackRows, ...]:
-    fields = {"name": name, "boxes": boxes, "unit": unit, "order": order}
+def _read(fields: dict[str, Any], is_for_images: bool) -> tuple[TrackRows, ...]:
+    """A track in a record's form, judged as one that a person wrote."""
     tracks = read_tracks({"tracks": [fields]}, is_for_images, _SOURCE)
+    unit = fields["unit"]
     for track in tracks:
-        check_unit(track.corners * FULL_SIDE.get(unit, 1), unit)
+        corners = track.corners * FULL_SIDE.get(unit, 1)
+        check_order(corners, fields["order"])
+        check_unit(corners, unit)
     return tracks
 
 
