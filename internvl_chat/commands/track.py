@@ -117,11 +117,15 @@ def _track_video(args: argparse.Namespace, settings: TrackerSettings) -> int:
     from tqdm import tqdm
 
     from internvl_chat.contracts import UserError
+    from internvl_chat.data.records.given_boxes import check_sized_boxes
     from internvl_chat.trackers.following import follow, given_of_track, num_steps
     from internvl_chat.trackers.frames import Footage
 
     footage = Footage(args.video, settings.backend)
-    objects = [given_of_track(rows, footage) for rows in _rows_of_flags(args.box, args.frame)]
+    tracks = _rows_of_flags(args.box, args.frame)
+    for track in tracks:
+        check_sized_boxes(track, footage.size_px, args.video)
+    objects = [given_of_track(track, footage) for track in tracks]
     if args.out.suffix == ".txt" and len(objects) > 1:
         raise UserError(f"--out {args.out}: a .txt holds one object, got {len(objects)}: write .json")
     with tqdm(total=num_steps(footage, objects), unit="frame", desc=args.video.name) as bar:
@@ -158,6 +162,7 @@ def _rows_of_flags(flags: list[BoxFlag], default_frame: int) -> list[TrackRows]:
     import numpy as np
 
     from internvl_chat.contracts import TrackRows, UserError
+    from internvl_chat.data.records.given_boxes import check_unit
 
     rows = []
     for name in dict.fromkeys(flag.name for flag in flags):
@@ -170,6 +175,7 @@ def _rows_of_flags(flags: list[BoxFlag], default_frame: int) -> list[TrackRows]:
         if not boxes:
             raise UserError(f"--box: {name!r} is only said to be absent: give a box on some frame")
         corners = np.array([[x, y, x + w, y + h] for x, y, w, h in boxes.values()])
+        check_unit(corners, "pixels")
         absent = frozenset(given.keys() - boxes.keys())
         rows.append(TrackRows(name, np.array(list(boxes), dtype=np.float64), corners, in_pixels=True, absent=absent))
     return rows

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -91,6 +92,22 @@ def check_unit(corners: npt.NDArray[np.float64], unit: str) -> None:
             f"the box {_written(rows[outside][0])} is out of range: expected {unit}, 0 to {full:g} from side to side of"
             " the picture; for pixels say so (--box_unit pixels, unit='pixels')"
         )
+
+
+def check_sized_boxes(track: TrackRows, size_px: tuple[int, int], path: Path) -> None:
+    """See to it that boxes given as x y w h in pixels are not x1 y1 x2 y2: these leave the picture, as those do not.
+
+    Raises:
+        UserError: a box is.
+    """
+    sides = np.array(size_px * 2, dtype=np.float64)
+    for box in sized_boxes(track.corners):
+        leaves = (box[:2] + box[2:] > sides[2:] * (1 + _MARGIN)).any()
+        if leaves and (box <= sides).all() and not is_absent(box[None]).any():
+            raise UserError(
+                f"the box {_written(box)} leaves the picture: {path} has {size_px[0]} x {size_px[1]} pixels; expected "
+                f"x,y,w,h; if it is x1,y1,x2,y2, give {_written(sized_boxes(box[None])[0])}"
+            )
 
 
 def check_given_boxes(sample: Sample) -> None:
