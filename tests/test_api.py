@@ -247,11 +247,16 @@ def test_a_chat_shares_the_weights(captioner: Captioner, video: Path) -> None:
         ({0: [1, 2, 3, 4], 2: [30, 40, 10, 9]}, {}, "1 of 2 boxes run backwards, number 2 first"),
         ([[0, 0, 0, 0], [9, 9, 5, -5]], {"order": "xywh"}, "number 2 first: .*a width and height of 0 or more"),
         ([1, 2, 3, 4], {"num_candidates": 2}, "--num_candidates 2"),
+        ([1, 2, 3, 4], {"max_new_tokens": "9"}, "max_new_tokens given as str: expected a whole number"),
+        ([1, 2, 3, 4], {"num_beams": 0}, "num_beams=0: expected 1 or more"),
+        ([1, 2, 3, 4], {"temperature": "hot"}, "temperature given as str: expected a number"),
+        ([1, 2, 3, 4], {"track_from": "first"}, "track_from given as str"),
+        ([1, 2, 3, 4], {"question": 3}, "a question given as int: expected a text"),
         ([1, 2, 3, 4], {"frames": 2}, "frames: is no setting; expected name, unit, order"),
     ],
     ids=(
         "no-file three-columns one-row no-track unit frame fractions a-fraction outside order record-order "
-        "frames-order sizes decoding setting"
+        "frames-order sizes decoding tokens beams heat from question setting"
     ).split(),
 )
 def test_what_cannot_be_used_is_said(
@@ -259,6 +264,17 @@ def test_what_cannot_be_used_is_said(
 ) -> None:
     with pytest.raises(UserError, match=message):
         captioner.caption(video, track, **settings)
+
+
+def test_what_is_of_another_type_gets_a_sentence(captioner: Captioner, video: Path) -> None:
+    with pytest.raises(UserError, match=r"tracks given as list: expected \{name: track\}"):
+        captioner.caption_objects(video, [[1, 2, 3, 4]])  # type: ignore[arg-type]
+    with pytest.raises(UserError, match="a model given as NoneType: expected its folder"):
+        Captioner.open(None)  # type: ignore[arg-type]
+    with pytest.raises(UserError, match="num_frames=0: expected 1 or more"):
+        Captioner.open("nowhere", num_frames=0)
+    with pytest.raises(UserError, match="a question given as int"):
+        captioner.chat().ask(3)  # type: ignore[arg-type]
 
 
 def test_a_clip_that_is_not_there_is_said(captioner: Captioner) -> None:
@@ -277,6 +293,11 @@ def test_the_lines_of_the_readme(
     lines = capsys.readouterr().out.splitlines()
     assert lines[1] == f"own box:       {lines[0]}"
     assert lines[2].startswith("no box:")
+
+
+def test_an_answer_prints_itself_in_a_line(captioner: Captioner, video: Path) -> None:
+    answer = captioner.chat(max_new_tokens=2).ask("What is seen?", video=video)
+    assert (str(answer), repr(answer)) == (answer.text, f"answer: {answer.text}")
 
 
 def test_a_caption_prints_itself() -> None:

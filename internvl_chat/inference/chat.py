@@ -53,6 +53,12 @@ class Answer:
     sample: Sample
     plan: SamplePlan
 
+    def __str__(self) -> str:
+        return self.text
+
+    def __repr__(self) -> str:
+        return f"{self.sample.object_name or 'answer'}: {self.text}"
+
 
 def below_images(question: str, count: int, num_before: int = 0) -> str:
     """A question with the placeholders of its images before it, numbered where the conversation has several.
@@ -125,6 +131,8 @@ class Chat:
         Raises:
             UserError: a file cannot be used, or pictures and questions do not go together; nothing was asked then.
         """
+        if not isinstance(question, str):
+            raise UserError(f"a question given as {type(question).__name__}: expected a text")
         images = [images] if isinstance(images, str | Path) else images
         sample = self._with_question(question, images, video, tracks)
         check_given_boxes(sample)
