@@ -144,8 +144,7 @@ def _obey(args: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         sys.stderr.write("\ninterrupted\n")
         return INTERRUPTED
-    if code == 0:
-        tell_next(args.command, args)
+    tell_next(args.command, args, found_faults=code != 0)
     return code
 
 

@@ -103,7 +103,7 @@ COMMANDS = [
     ("annotate --captions nope.json --out o.jsonl", 1, "nope.json: not found"),
     ("convert-data nope --from lasot --out o.jsonl", 1, "nope: not found"),
     ("convert-data good.json --from lasot --out o.jsonl", 1, "good.json: is no folder; give the dataset's folder"),
-    ("check nope.json", 1, "1 error"),
+    ("check nope.json", 1, "next: mend what is named and check again; .*check nope.json --fix FOLDER"),
     ("track a.mp4 --box 0.1,0.2,0.3,0.4 --out t.txt", 1, "it is in fractions, expected pixels"),
     ("track a.mp4 --box 100,80,180,130 --out t.txt", 1, "expected x,y,w,h; if it is x1,y1,x2,y2, give 100,80,80,50"),
     ("track a.mp4 --box 1,2,0,4 --out t.txt", 2, "expected x,y,w,h in pixels with a width and height above 0"),

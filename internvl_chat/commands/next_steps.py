@@ -16,9 +16,9 @@ _EVAL, _NPY = f"{_RUN} eval", f"{_RUN} npy"
 _TRAINS = f"{_RUN} train roiattention_ml --meta {{}} trains (--dry_run first; tiny, on a CPU)"
 
 
-def tell_next(command: str, args: Namespace) -> None:
+def tell_next(command: str, args: Namespace, found_faults: bool = False) -> None:
     """Write, last of all, what is usually done next with what `command` made; of torchrun's ranks the first does."""
-    step = NEXT.get(command)
+    step = (MENDING if found_faults else NEXT).get(command)
     said = step(args) if step is not None and os.environ.get("RANK", "0") == "0" else ""
     if said:
         sys.stderr.write(f"next: {said}\n")
@@ -147,4 +147,12 @@ NEXT: Mapping[str, Callable[[Namespace], str]] = {
     "verify": lambda _: "a model that holds can be trained, captioned with and merged; one that does not is a bug",
     "eval": _after_captions,
     "npy": _after_boxes,
+}
+
+# What is done about the faults that a command found.
+MENDING: Mapping[str, Callable[[Namespace], str]] = {
+    "check": lambda args: (
+        f"mend what is named and check again; {_RUN} check {_q(args.meta)} --fix FOLDER writes mended copies"
+    ),
+    "validate-submission": lambda _: "mend what is named, and validate the file again",
 }

@@ -106,7 +106,7 @@ def test_exit_code_is_one_for_errors_and_zero_for_warnings(clip: Path, tmp_path:
 
 def test_text_report_names_code_place_expectation_and_advice(planted: Workshop) -> None:
     result = run_python("-m", "internvl_chat", "check", planted.meta, "--show", "1")
-    assert result.returncode == 1 and result.stderr == ""
+    assert result.returncode == 1 and result.stderr.startswith("next: mend what is named and check again; ")
     rows = planted.root / "rows" / "rows-1" / "object_bboxes.npy"
     assert f"  {rows}: holds 23 boxes; expected 24, one a frame of the video (used at " in result.stdout
     assert "error box-rows (2): Boxes and frames differ in number; give one box a frame" in result.stdout
