@@ -32,12 +32,6 @@ torch.set_num_threads(1)
 gc.set_threshold(50_000, 10, 10)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files that start processes come first, as they are long: neither worker has one left when the other is done."""
-    long = {item.path for item in items if item.get_closest_marker("process")}
-    items.sort(key=lambda item: item.path not in long)
-
-
 @pytest.fixture(scope="session")
 def tokenizer() -> PreTrainedTokenizerFast:
     return byte_tokenizer()
