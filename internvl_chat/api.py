@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
+from inspect import signature
 from numbers import Integral, Real
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -99,6 +100,9 @@ class Captioner:
             raise UserError(f"a model given as {type(model).__name__}: expected its folder, or a hub id")
         if num_frames is not None:
             _check_count("num_frames", num_frames, 1)
+        known = sorted(signature(open_model).parameters.keys() - {"model"})
+        if unknown := settings.keys() - set(known):
+            raise UserError(f"{min(unknown)}: is no setting; expected num_frames or one of {', '.join(known)}")
         return cls(open_model(model, **settings), num_frames=num_frames)
 
     @property

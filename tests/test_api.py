@@ -271,6 +271,8 @@ def test_what_is_of_another_type_gets_a_sentence(captioner: Captioner, video: Pa
         captioner.caption_objects(video, [[1, 2, 3, 4]])  # type: ignore[arg-type]
     with pytest.raises(UserError, match="a model given as NoneType: expected its folder"):
         Captioner.open(None)  # type: ignore[arg-type]
+    with pytest.raises(UserError, match="foo: is no setting; expected num_frames or one of base_path, conv_style, "):
+        Captioner.open("nowhere", foo=0)
     with pytest.raises(UserError, match="num_frames=0: expected 1 or more"):
         Captioner.open("nowhere", num_frames=0)
     with pytest.raises(UserError, match="a question given as int"):

@@ -149,8 +149,13 @@ NEXT: Mapping[str, Callable[[Namespace], str]] = {
     "npy": _after_boxes,
 }
 
+# Commands whose results stay, so that they do on the next call only what could not be done.
+_GO_ON = ("answer", "caption-videos", "evaluate", "extract-features", "extract-frames", "npy", "track")
+
 # What is done about the faults that a command found.
 MENDING: Mapping[str, Callable[[Namespace], str]] = {
+    **dict.fromkeys(_GO_ON, lambda _: "mend what is named; the same command again does what is left"),
+    "control": lambda _: "mend what is named, and probe again",
     "check": lambda args: (
         f"mend what is named and check again; {_RUN} check {_q(args.meta)} --fix FOLDER writes mended copies"
     ),

@@ -60,6 +60,7 @@ def test_a_folder_is_captioned_and_its_broken_video_named(run: Run, clips: Path,
     assert code == 1
     assert said.startswith(f"{out}: 5 captions, 5 of them new at ") and said.endswith(", 1 failure\n")
     assert "broken.mp4" in complained
+    assert complained.splitlines()[-1] == "next: mend what is named; the same command again does what is left"
     records = lines(out / "captions.jsonl")
     assert [record["video"] for record in records] == sorted(n for n in NAMES if "/" not in n) + sorted(
         n for n in NAMES if "/" in n
