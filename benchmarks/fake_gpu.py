@@ -2,9 +2,9 @@
 
     python -m benchmarks.fake_gpu
 
-Where a CPU keeps more than a GPU, something stands in: for attention a kernel that keeps its operands, its output and a
-number a row; for dropout one that keeps a byte an element. Prints a Markdown table of W2 (InternVL3-8B, 32 frames, five
-captions) beside the planner's estimate.
+Where a CPU keeps more than a GPU, something stands in: for attention a kernel that keeps its operands, its output and
+a number a row; for dropout one that keeps a byte an element; for RMSNorm one that keeps its input. Prints a Markdown
+table of W2 (InternVL3-8B, 32 frames, five captions) beside the planner's estimate.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from benchmarks.workloads import LORA_DROPOUT, TRAINED, W2, Workload, config_of,
 from internvl_chat.model.families.internvl import IntentVCNetForConditionalGeneration
 from internvl_chat.model.memory.lora_sum import sum_in_place
 from internvl_chat.model.memory.recomputation import Recomputation, recompute
+from internvl_chat.model.rms_norm import fuse_norms
 from internvl_chat.model.shared_prefix import use_shared_prefix_attention
 from internvl_chat.planning.footprint import Footprint
 from internvl_chat.planning.inspection import GIB
@@ -58,8 +59,13 @@ def fake_gpu() -> Iterator[FakeTensorMode]:
     def dropout(input: torch.Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> torch.Tensor:
         return torch.native_dropout(input, p, train=True)[0] if p and training else input
 
+    def rms_norm(input: torch.Tensor, shape: Any, weight: torch.Tensor | None, eps: float) -> torch.Tensor:
+        # On a CPU it is made of many operators; LayerNorm's single one reads and keeps the same.
+        return torch.nn.functional.layer_norm(input, shape, weight, None, eps)
+
     with (
         mock.patch("torch.nn.functional.dropout", dropout),
+        mock.patch("torch.nn.functional.rms_norm", rms_norm),
         mock.patch("internvl_chat.model.shared_prefix.reads_grouped_heads", lambda _query: True),
         mock.patch("torch.nn.functional.scaled_dot_product_attention", fused),
         mock.patch("transformers.models.internvl.modeling_internvl.torch_compilable_check"),
@@ -76,6 +82,7 @@ def fake_model(workload: Workload, dropout: float) -> nn.Module:
     try:
         with torch.device("meta"):
             model = IntentVCNetForConditionalGeneration(config_of(workload))
+            fuse_norms(model)
             use_shared_prefix_attention(model)
             wrapped = get_peft_model(model, lora_config(dropout), autocast_adapter_dtype=False)
             sum_in_place(wrapped)

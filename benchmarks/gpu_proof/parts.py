@@ -18,7 +18,7 @@ class Part:
 
 PARTS = {
     "machine": Part(machine.facts, 30),
-    "training": Part(training.steps, 170),
+    "training": Part(training.steps, 200),
     "folded": Part(prediction.with_folded_lora, 80),
     "rounding": Part(rounding.decoding_error, 30),
     "launches": Part(training.launches, 45),

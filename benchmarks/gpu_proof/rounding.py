@@ -9,12 +9,12 @@ import torch.nn.functional as nnf
 
 from benchmarks import workloads
 from benchmarks.gpu_proof.scale import Row, Scale, free_memory
-from internvl_chat.model.shared_prompt import attend_to_shared_prompts
+from internvl_chat.model.shared_prompt import additive_bias, attend_to_shared_prompts
 from internvl_chat.vision import moved
 
 _ROWS_OF_AN_ASK, _NEW_TOKENS = 8, 5
-# Standard deviation of the scores, and what is added to all of them, as the biases of keys do.
-_SCORES = ((1, 0), (10, 0), (10, 200))
+# Standard deviation of scores, what is added to all of them, as the biases of keys do, and positions that are padding.
+_SCORES = ((1, 0, 0), (10, 0, 0), (10, 200, 0), (10, 200, 5))
 
 
 def decoding_error(scale: Scale) -> Iterator[Row]:
@@ -27,7 +27,7 @@ def decoding_error(scale: Scale) -> Iterator[Row]:
     def drawn(*shape: int) -> torch.Tensor:
         return torch.randn(*shape, head, generator=generator, device=scale.device)
 
-    for spread, offset in _SCORES:
+    for spread, offset, hidden in _SCORES:
         along = nnf.normalize(drawn(), dim=0)
         query = drawn(rows, heads, 1) * spread
         query += (offset**0.5 * head**0.25 - query @ along)[..., None] * along
@@ -36,23 +36,31 @@ def decoding_error(scale: Scale) -> Iterator[Row]:
         values = [drawn(1, groups, length), drawn(rows, groups, _NEW_TOKENS)]
         query, *given = (tensor.bfloat16() for tensor in (query, *keys, *values))
         prompt_key, new_key, prompt_value, new_value = given
-        mask = torch.ones(1, length, dtype=torch.long, device=scale.device)
+
+        counts = torch.ones(1, length + _NEW_TOKENS, dtype=torch.bool, device=scale.device)
+        counts[:, :hidden] = False
 
         def plain(
             dtype: torch.dtype,
             query: torch.Tensor = query,
             pairs: tuple[tuple[torch.Tensor, torch.Tensor], ...] = ((prompt_key, new_key), (prompt_value, new_value)),
+            mask: torch.Tensor | None = counts if hidden else None,
         ) -> torch.Tensor:
             key, value = (
                 torch.cat([old.repeat_interleave(rows, 0), new], dim=2).repeat_interleave(heads // groups, 1).to(dtype)
                 for old, new in pairs
             )
-            return nnf.scaled_dot_product_attention(query.to(dtype), key, value, scale=head**-0.5).transpose(1, 2)
+            return nnf.scaled_dot_product_attention(query.to(dtype), key, value, mask, scale=head**-0.5).transpose(1, 2)
 
         exact = plain(torch.float32)
-        ours = attend_to_shared_prompts(query, new_key, new_value, prompt_key, prompt_value, mask, head**-0.5)
+        bias = additive_bias(counts[:, :length], torch.bfloat16) if hidden else None
+        ours = attend_to_shared_prompts(query, new_key, new_value, prompt_key, prompt_value, bias, head**-0.5)
         errors = [((found.float() - exact).norm() / exact.norm()).item() for found in (ours, plain(torch.bfloat16))]
-        yield {"measure": f"scores of {spread} +{offset}", "error": errors[0], "sdpa_error": errors[1]}
+        yield {
+            "measure": f"scores of {spread} +{offset}{', padded' * bool(hidden)}",
+            "error": errors[0],
+            "sdpa_error": errors[1],
+        }
 
 
 def gradients(scale: Scale) -> Iterator[Row]:

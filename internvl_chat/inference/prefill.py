@@ -171,4 +171,4 @@ def read_batch(model: PreTrainedModel, batch: PromptBatch) -> SharedPrompts:
             **{CACHE_NAME: cache},
         )
         next_positions = next_positions + batch.rest_mask.sum(-1)
-    return SharedPrompts(cache, mask, next_positions)
+    return SharedPrompts(cache, mask, next_positions, padded=bool((mask == 0).any()))

@@ -27,6 +27,7 @@ from internvl_chat.contracts import UserError
 from internvl_chat.families import CONFIG_NAME, family_in, family_of, family_of_fields, is_hub_id, read_config_file
 from internvl_chat.model.conversion.weight_files import LazyTensor, stored_weights
 from internvl_chat.model.conversion.weight_map import fold_lora
+from internvl_chat.model.rms_norm import fuse_norms
 from internvl_chat.model.rotary_frequencies import restore_precision
 
 logger = logging.getLogger(__name__)
@@ -188,6 +189,7 @@ def load_weights(
             None, config=config, state_dict=tensors, dtype=dtype, attn_implementation=attn_implementation, **settings
         )
     restore_precision(model)
+    fuse_norms(model)
     if (folder / "generation_config.json").is_file():
         model.generation_config = GenerationConfig.from_pretrained(folder)
     note = family_of(config).parts.note(config)

@@ -1,8 +1,8 @@
-"""The GPUs that a plan knows, and what they reach: rates measured on one, scaled to the others.
+"""The GPUs that a plan knows, and what they reach: rates measured on one kind, scaled to the others.
 
-Measured by `benchmarks.gpu_proof` on one NVIDIA H200 on 2026-11-26 (torch 2.11, CUDA 13.0; benchmarks/GPU.md). For
-another card products and attention are scaled by its peak FLOP/s, and what is bound by memory by its bandwidth: an
-assumption, until the proof has run there.
+Measured by `benchmarks.gpu_proof` in three runs on NVIDIA H200s on 2026-11-26 (torch 2.11, CUDA 13.0;
+benchmarks/GPU.md). For another card products and attention are scaled by its peak FLOP/s, and what memory binds by
+its bandwidth: an assumption, until the proof has run there.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class Rates:
             the time, so it goes with the rank and with the memory's bandwidth.
         attention: FLOP/s of attention, forward and backward, a backward pass counted as two and a half forward ones.
         bytes_per_s: read and written by what is done element by element. It is dropout's, whose kernel moves just the
-            bytes that are counted for it: an eager norm in fp32 reaches 2.7e12, a gated product 4.0e12.
+            bytes that are counted for it.
     """
 
     products: float
@@ -89,5 +89,6 @@ class Rates:
         )
 
 
-# Attention is the mean of its two lengths.
-MEASURED = Rates(products=783.2e12, low_rank=217.6e12, attention=515e12, bytes_per_s=2.827e12)
+# Means of the runs: products 783, 762, 734 TFLOP/s; LoRA's 218 and 201 (106 in the third, where kernels were timed one
+# by one and clocks had not come up); attention, both lengths, 515, 510 and 518; dropout 2.83, 2.88 and 2.44 TB/s.
+MEASURED = Rates(products=760e12, low_rank=209e12, attention=514e12, bytes_per_s=2.72e12)

@@ -187,6 +187,9 @@ class Footprint:
             llm_layer -= self._attention_bytes(again.cheap)
         gone = shape.tokens * self._llm_layer_bytes(again.cheap) * (text.num_hidden_layers - again.llm_layers)
 
+        # Inside a layer computed again, what dropout left of the gated product goes before its gradient is whole.
+        dropped = e * text.intermediate_size * bool(self.trained.use_llm_lora and self.lora_dropout)
+
         def inside(size: int, is_again: object) -> int:
             return max(0, size - gone) if is_again else 0
 
@@ -198,7 +201,7 @@ class Footprint:
             * bool(self.num_adapter_layers),
             "region encoder": shape.samples * e * tower.region_numbers,
             "an LLM layer": shape.tokens * max(0, llm_layer)
-            + inside(shape.tokens * self._llm_layer_bytes(), again.llm_layers),
+            + inside(shape.tokens * (self._llm_layer_bytes() - dropped), again.llm_layers),
             "logits at labels": min(shape.targets, GPU_CHUNK_TOKENS) * text.vocab_size * (e + _LOGITS_BYTES_FP32)
             + text.vocab_size * text.hidden_size * _FP32_BYTES * self._trains_head,
         }
@@ -218,9 +221,9 @@ class Footprint:
         return self._attention_bytes(cheap) + self._ffn_bytes(cheap)
 
     def _attention_bytes(self, cheap: bool) -> int:
-        """A norm in fp32, inputs of trained matrices, queries, keys, values, what attention gives, a number a head.
+        """A norm's input, those of trained matrices, queries, keys, values, what attention gives, a number a head.
 
-        Where what is cheap is computed again, the layer's input stays in place of the first two.
+        Where what is cheap is computed again, the inputs of matrices are left out.
         """
         text, e = self.config.text_config, self.element_bytes
         width, (queries, keys) = text.hidden_size, self.attention_widths
@@ -228,10 +231,10 @@ class Footprint:
         if cheap:
             return kept + e * width + self._low_bytes(4 if self.apart else 2)
         matrices = 3 if self.apart else 1
-        return kept + _FP32_BYTES * width + self._input_bytes(matrices, queries) + self._low_bytes(matrices + 1)
+        return kept + e * width + self._input_bytes(matrices, queries) + self._low_bytes(matrices + 1)
 
     def _ffn_bytes(self, cheap: bool) -> int:
-        """A norm in fp32, inputs of trained matrices, gate, its activation, and content.
+        """A norm's input, those of trained matrices, gate, its activation, and content.
 
         Where what is cheap is computed again: what the norm is given, gate and content.
         """
@@ -240,8 +243,7 @@ class Footprint:
         matrices = 2 if self.apart else 1
         if cheap:
             return e * (width + 2 * inner) + self._low_bytes(matrices + 1)
-        norm = _FP32_BYTES * width
-        return norm + 3 * e * inner + self._input_bytes(matrices, inner) + self._low_bytes(matrices + 1)
+        return e * (width + 3 * inner) + self._input_bytes(matrices, inner) + self._low_bytes(matrices + 1)
 
     def _input_bytes(self, from_norm: int, last_width: int) -> int:
         """What trained matrices keep of their inputs: so many behind a norm, and one of another width.
@@ -272,9 +274,9 @@ class Footprint:
         return e * (6 * width + inner) + inputs
 
     def _adapter_bytes(self) -> int:
-        """A patch's in one box adapter: norms in fp32 and their outputs, attention, the gated feed-forward."""
+        """A patch's in one box adapter: what norms are given and give, attention, the gated feed-forward."""
         width, e = self.tower.width, self.element_bytes
-        return 2 * _FP32_BYTES * width + e * (4 + 2 + 4 + 4 + 2 + 2) * width
+        return e * (2 + 4 + 2 + 4 + 4 + 2 + 2) * width
 
     def flops(self, shape: PassShape) -> dict[str, float]:
         """FLOPs of a forward and backward pass, by part."""

@@ -14,8 +14,8 @@ from internvl_chat.planning.cards import Rates
 from internvl_chat.planning.footprint import Footprint, Layers, PassShape, Work, shares_again
 
 # Bytes an element, forward and backward, in a model of two-byte numbers; each number is a sum over operators.
-# An RMSNorm in fp32, operator by operator: to fp32, square, mean, product, back, times the weight.
-_NORM = (36, 84)
+# RMSNorm's kernel, which reads and writes, and backward reads two tensors; and a product with the weight.
+_NORM = (8, 10)
 # A residual connection: a sum, and in backward another one of the gradients that meet.
 _RESIDUAL = (6, 6)
 # The gated product: SiLU, product; both derivatives.
@@ -33,8 +33,8 @@ _ROTARY_COPIES = 8
 _SCORES = (42, 73)
 # A layer of the ViT by its width (norms, scales, residuals), and by its inner width (GELU).
 _VIT_WIDTH, _VIT_INNER = (28, 50), (4, 6)
-# A box adapter by the ViT's width: two norms in fp32, the gated feed-forward and its convolution, RoI pooling.
-_ADAPTER = (142, 316)
+# A box adapter by the ViT's width: two norms, the gated feed-forward and its convolution, RoI pooling.
+_ADAPTER = (86, 168)
 # AdamW on fp32: gradient, master, two moments; master and moments written, and the bfloat16 weight.
 _OPTIMIZER = 30
 # Of flash attention's backward pass, which makes the scores again: five products to the forward pass' two.

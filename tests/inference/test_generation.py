@@ -33,7 +33,7 @@ from internvl_chat.inference.requests import (
 from internvl_chat.inference.rotary import RotaryLimit, apart
 from internvl_chat.model.checkpoint import load_captioner
 from internvl_chat.model.families.internvl import IntentVCNetConfig, IntentVCNetForConditionalGeneration
-from internvl_chat.model.shared_prompt import attend_to_shared_prompts
+from internvl_chat.model.shared_prompt import additive_bias, attend_to_shared_prompts
 from tests.helpers import TILE_PX, TOKENS_PER_FRAME, randomise, tiny_config
 from tests.model.inputs import boxed, inputs_of
 
@@ -353,7 +353,8 @@ def test_attention_to_a_shared_prompt_is_attention_to_a_repeated_one(rows_per_as
     )
     prompt_key, prompt_value = draw(asks, groups, prompt_length, width), draw(asks, groups, prompt_length, width)
     mask = torch.tensor([[0, 0, 1, 1, 1], [1, 1, 1, 0, 1]])
-    found = attend_to_shared_prompts(query, key, value, prompt_key, prompt_value, mask, scaling=0.3)
+    bias = additive_bias(mask, torch.float64)
+    found = attend_to_shared_prompts(query, key, value, prompt_key, prompt_value, bias, scaling=0.3)
     assert found.shape == (rows, 1, heads, width)
     for row in range(rows):
         ask = row // rows_per_ask

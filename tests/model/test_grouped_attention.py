@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 import torch.nn.functional as nnf
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
 
+from internvl_chat.model import shared_prompt
 from internvl_chat.model.grouped_attention import grouped_attention
-from internvl_chat.model.shared_prompt import attend_to_shared_prompts
+from internvl_chat.model.shared_prompt import additive_bias, attend_to_prompts, attend_to_shared_prompts
 
 # Rounding of a share or a value to bfloat16 costs as much as in the fused kernel; rounded scores cost ten times that.
 MOST_OF_SDPA = 1.5
@@ -65,7 +70,6 @@ def offset_states(deviation: float, offset: float) -> list[torch.Tensor]:
 def test_a_token_in_bfloat16_rounds_no_more_than_the_fused_kernel(deviation: float, offset: float) -> None:
     query, key, value, prompt_key, prompt_value = states = [s.bfloat16() for s in offset_states(deviation, offset)]
     scaling = query.shape[-1] ** -0.5
-    mask = torch.ones(len(prompt_key), prompt_key.shape[2], dtype=torch.long)
 
     def whole(dtype: torch.dtype) -> torch.Tensor:
         keys, values = (
@@ -75,7 +79,7 @@ def test_a_token_in_bfloat16_rounds_no_more_than_the_fused_kernel(deviation: flo
         return nnf.scaled_dot_product_attention(query.to(dtype), keys, values, scale=scaling).transpose(1, 2).double()
 
     exact = whole(torch.float64)
-    found = attend_to_shared_prompts(*states, mask, scaling).double()
+    found = attend_to_shared_prompts(*states, None, scaling).double()
     assert (found - exact).norm() <= MOST_OF_SDPA * (whole(torch.bfloat16) - exact).norm()
 
 
@@ -99,3 +103,33 @@ def test_answers_in_bfloat16_round_no_more_than_the_fused_kernel(deviation: floa
     exact, fused = gradients(torch.float64, False), gradients(torch.bfloat16, False)
     for got, of_kernel, want in zip(gradients(torch.bfloat16, True), fused, exact, strict=True):
         assert (got.detach() - want).norm() <= MOST_OF_SDPA * (of_kernel - want).norm()
+
+
+@pytest.mark.skipif(not torch.backends.cuda.is_built(), reason="fake tensors of a GPU want a build with CUDA")
+@pytest.mark.parametrize("width", [12, 64])
+@pytest.mark.parametrize(
+    ("padded", "has_flash", "kernel"), [(False, True, "flash"), (False, False, "efficient"), (True, True, "efficient")]
+)
+def test_what_a_gpu_reads_prompts_with(
+    padded: bool, has_flash: bool, kernel: str, width: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On fake tensors, which know what each kernel gives: a bias goes to the one that takes it."""
+    monkeypatch.setattr(shared_prompt, "can_use_flash_attention", lambda _: has_flash)
+    called: list[str] = []
+
+    class Names(TorchDispatchMode):
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            called.append(func._schema.name)
+            return func(*args, **(kwargs or {}))
+
+    asks, groups, rows, prompt = 3, 2, 35, 99
+    with FakeTensorMode(), Names():
+        query, key, value = (
+            torch.empty(asks, groups, length, width, dtype=torch.bfloat16, device="cuda")
+            for length in (rows, prompt, prompt)
+        )
+        bias = additive_bias(torch.ones(asks, prompt, device="cuda"), torch.bfloat16) if padded else None
+        output, log_sums = attend_to_prompts(query, key, value, bias, 0.3)
+    assert output.shape == query.shape and log_sums.shape == query.shape[:3]
+    assert bias is None or (bias.stride(0) % 16 == 0 and bias.shape == (asks, prompt))
+    assert [name for name in called if "dot_product" in name] == [f"aten::_scaled_dot_product_{kernel}_attention"]

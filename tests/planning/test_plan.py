@@ -75,7 +75,7 @@ def test_the_scripts_run_of_8b_is_plausible(config: Any) -> None:
     made = plan(config)
     assert made.tokens == 48 * (256 + 2 + 38) + 110 + 100
     cheap = Recomputation(cheap=True)
-    assert made.settings == planning.Settings(48, 1, cheap, 3), "the inside of all 28 layers is more than 80 GiB"
+    assert made.settings == planning.Settings(48, 1, cheap, 2), "the inside of all 28 layers is more than 80 GiB"
     assert 40 * GIB < made.peak_bytes < 80 * GIB
     assert (made.steps, made.accumulation) == (123, 4)
     # 4N a token for 6.5 billion weights in the LLM's layers, 40 frames on average; few rows pass the last feed-forward.
@@ -144,7 +144,7 @@ def test_more_memory_buys_a_faster_run(config: Any) -> None:
             "computed again, 1 sample a pass and ZeRO-3$",
         ),
         (18, 4, {}, r"at most \d+ frames$"),
-        (7, 4, {}, "GPUs of 20 GiB$"),
+        (7, 4, {}, "GPUs of 19 GiB$"),
     ],
 )
 def test_what_cannot_fit_is_refused_with_a_change_that_helps(
@@ -182,9 +182,9 @@ def test_the_command_reads_the_meta(
     assert made["steps"] == 3, "6 objects with 5 captions each, twice, 4 a step"
     assert main(argv) == 0
     text = capsys.readouterr().out
-    assert "up to 48 frames, 1 a pass, what is cheap in the LLM computed again, ZeRO-3" in text
+    assert "up to 48 frames, 1 a pass, what is cheap in the LLM computed again, ZeRO-2" in text
     assert "3 steps of 1 x 1 x 4 samples" in text
-    assert "h100, scaled from h200: products 783, LoRA 152 (rank 128), attention 515 TFLOP/s" in text
+    assert "h100, scaled from h200: products 760, LoRA 146 (rank 128), attention 514 TFLOP/s" in text
     assert "LLM, element by element" in text
     assert main([*argv, "--num_passes", "800", "--captions_per_pass", "1"]) == 0
     assert "400 steps" in capsys.readouterr().out

@@ -18,6 +18,7 @@ from transformers import initialization as init
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from internvl_chat.constants import BOX_SCALE
+from internvl_chat.model.rms_norm import rms_norm
 
 ROI_CELLS = 7
 
@@ -51,9 +52,7 @@ class ChannelRMSNorm(nn.Module):
         self.eps = eps
 
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
-        wide = tokens.to(torch.promote_types(tokens.dtype, torch.float32))
-        normed = wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + self.eps)
-        return self.weight * normed.to(tokens.dtype)
+        return rms_norm(tokens, self.weight, self.eps)
 
 
 class SpatialRMSNorm(ChannelRMSNorm):

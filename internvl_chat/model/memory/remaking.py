@@ -1,7 +1,7 @@
 """Layers that keep little for the backward pass: matrix products and attention are kept, what is cheap is made again.
 
 Half of what a decoder layer keeps are tensors that a few operations an element make from others that are kept anyway:
-norms in float32, what dropout left of LoRA's inputs, the gated product, keys repeated for every head. Such a tensor has
+norms, what dropout left of LoRA's inputs, the gated product, keys repeated for every head. Such a tensor has
 a recipe: its function and its inputs, which may have recipes in turn. What the backward pass needs of it is made when
 it is first asked for, once, and let go when the last one had it. The numbers are the same, bit for bit.
 
@@ -25,6 +25,8 @@ from torch import nn
 from torch.autograd.graph import saved_tensors_hooks
 from torch.utils.checkpoint import get_device_states, set_device_states
 from torch.utils.weak import WeakTensorKeyDictionary
+
+from internvl_chat.model.rms_norm import is_rms_norm, rms_norm
 
 _keeps_little: ContextVar[bool] = ContextVar("keeps_little", default=False)
 
@@ -150,19 +152,12 @@ def _drawing_again(state: tuple[torch.Tensor, Any]) -> Iterator[None]:
         yield
 
 
-def _rms_norm(hidden: torch.Tensor, weight: torch.Tensor, eps: float) -> torch.Tensor:
-    """As the norms of transformers' Llama line compute it."""
-    wide = hidden.to(torch.float32)
-    normed = wide * torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + eps)
-    return weight * normed.to(hidden.dtype)
-
-
 class _RemadeNorm:
     weight: nn.Parameter
     variance_epsilon: float
 
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
-        return remade(partial(_rms_norm, eps=self.variance_epsilon), hidden_states, self.weight)
+        return remade(partial(rms_norm, eps=self.variance_epsilon), hidden_states, self.weight)
 
 
 class _RemadeDropout:
@@ -203,9 +198,8 @@ class _RemadeFusedMlp:
         return self.down_proj(remade(partial(_gated, self.activation_fn), gate, up))
 
 
-# What tells a module that can be remade, and what is mixed into its class.
+# What tells a feed-forward that can be remade, and what is mixed into its class.
 _KINDS: tuple[tuple[tuple[str, ...], type], ...] = (
-    (("weight", "variance_epsilon"), _RemadeNorm),
     (("gate_proj", "up_proj", "down_proj", "act_fn"), _RemadeMlp),
     (("gate_up_proj", "down_proj", "activation_fn"), _RemadeFusedMlp),
 )
@@ -215,6 +209,8 @@ def keep_little(layer: nn.Module) -> None:
     """Let a decoder layer of the Llama line, LoRA in it or not, keep products and attention alone in training."""
     for module in layer.modules():
         kind: type | None = _RemadeDropout if isinstance(module, nn.Dropout) else None
+        if is_rms_norm(module):
+            kind = _RemadeNorm
         for names, mixed_in in _KINDS:
             if all(hasattr(module, name) for name in names):
                 kind = mixed_in
