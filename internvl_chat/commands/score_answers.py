@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
 from pathlib import Path
 from typing import Any
@@ -30,8 +31,21 @@ FILTER_CHARACTERS = (5, 300)
 
 def prices(text: str) -> tuple[float, float]:
     """An argparse type: dollars a million tokens, read and written."""
-    read, _, written = text.partition(",")
-    return float(read), float(written)
+    try:
+        read, written = map(float, text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text}: expected two numbers, such as 0.5,1.5") from None
+    if not (0 <= read < math.inf and 0 <= written < math.inf):
+        raise argparse.ArgumentTypeError(f"{text}: expected prices from 0")
+    return read, written
+
+
+def seconds(text: str) -> float:
+    """An argparse type: a time above 0."""
+    value = float(text)
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text}: expected a number of seconds above 0")
+    return value
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -51,7 +65,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--key_variable", default="OPENAI_API_KEY", help="environment variable of its key (default: %(default)s)")
     add("--in_flight", type=positive_int, default=8, help="requests at a time (default: %(default)s)")
     add("--retries", type=count, default=5, help="further tries of a request that fails (default: %(default)s)")
-    add("--timeout_s", type=float, default=60.0, help="seconds a request may take (default: %(default)s)")
+    add("--timeout_s", type=seconds, default=60.0, help="seconds a request may take (default: %(default)s)")
     add("--prices", type=prices, metavar="READ,WRITTEN", help="dollars a million tokens, for the cost")
     add_json(parser)
 
@@ -154,4 +168,12 @@ def _judged(args: argparse.Namespace) -> dict[str, Any]:
         result = judge_answers(lines, question, settings, args.out.with_suffix(".progress"), bar.update)
     for place, reason in sorted(result.failed.items()):
         sys.stderr.write(f"error: {lines[place].source}: not judged: {reason}\n")
+    if result.failed and not result.judged:
+        raise UserError(f"{args.answers}: no answer could be judged, so there is no score; the reasons are above")
+    unread = [place for place, one in sorted(result.judged.items()) if one.verdict is None]
+    if unread:
+        sys.stderr.write(
+            f"warning: {len(unread)} of the judge's {len(result.judged)} replies cannot be read and count as wrong, "
+            f"such as {result.judged[unread[0]].reply!r:.120} about {lines[unread[0]].source}; `unparsed` names all\n"
+        )
     return report_of(args.kind, question, score_judgements(lines, question, result, settings), settings)

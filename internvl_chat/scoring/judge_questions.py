@@ -67,7 +67,7 @@ class JudgeQuestion:
             return None
         if not self.asks_right:
             return Verdict(score)
-        said = str(content.get("pred", "")).strip().casefold()
+        said = str(content.get("pred", "")).strip(" .!\n").casefold()
         return Verdict(score, said == "yes") if said in ("yes", "no") else None
 
 
