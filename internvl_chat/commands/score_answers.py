@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from internvl_chat.choices import JUDGEMENTS
-from internvl_chat.commands.options import add_java_option, add_json, count, file_to_write, positive_int, tell
+from internvl_chat.commands.options import add_java_option, add_json, count, file_to_write, positive_int, rounded, tell
 
 # What the original's script keeps: predictions of more than 5 and less than 300 characters.
 FILTER_CHARACTERS = (5, 300)
@@ -83,7 +83,8 @@ def run(args: argparse.Namespace) -> int:
     if args.out:
         write_json(args.out, result)
     # To be read it is JSON too, a line a number.
-    tell(args, json.dumps(result, indent=1, ensure_ascii=False), **result)
+    shown = rounded(result)
+    tell(args, json.dumps(shown, indent=1, ensure_ascii=False), **shown)
     return status
 
 
@@ -107,9 +108,9 @@ def _captions(args: argparse.Namespace) -> dict[str, Any]:
 
     lines = read_answers(args.answers, CAPTION_FIELDS)
     least, most = FILTER_CHARACTERS
-    # By line: a video may be described more than once.
+    # By line: a video may be described more than once. A list may have several on a line.
     kept = {
-        f"line {number}": line
+        f"{line.source} (answer {number})": line
         for number, line in enumerate(lines, start=1)
         if not args.filter or least < len(line.texts["pred"]) < most
     }
