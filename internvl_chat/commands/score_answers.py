@@ -27,6 +27,8 @@ from internvl_chat.commands.options import add_java_option, add_json, count, fil
 
 # What the original's script keeps: predictions of more than 5 and less than 300 characters.
 FILTER_CHARACTERS = (5, 300)
+_FLAGS_OF_CAPTIONS = ("spice", "bertscore", "bertscore_layer", "filter")
+_FLAGS_OF_A_JUDGE = ("judge_model", "api_base", "prices")
 
 
 def prices(text: str) -> tuple[float, float]:
@@ -73,6 +75,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from internvl_chat.files import write_json
 
+    _refuse_flags_of_others(args)
     if args.kind == "choices":
         result, status = _choices(args), 0
     elif args.kind == "captions":
@@ -86,6 +89,17 @@ def run(args: argparse.Namespace) -> int:
     shown = rounded(result)
     tell(args, json.dumps(shown, indent=1, ensure_ascii=False), **shown)
     return status
+
+
+def _refuse_flags_of_others(args: argparse.Namespace) -> None:
+    """A flag that the kind of answers has no use for would be taken for one that was obeyed."""
+    from internvl_chat.contracts import UserError
+
+    others: tuple[str, ...] = () if args.kind == "captions" else _FLAGS_OF_CAPTIONS
+    others += () if args.kind in JUDGEMENTS else _FLAGS_OF_A_JUDGE
+    idle = [f"--{flag}" for flag in others if getattr(args, flag)]
+    if idle:
+        raise UserError(f"--as {args.kind} has no use for {', '.join(idle)}: leave that out, or give another --as")
 
 
 def _choices(args: argparse.Namespace) -> dict[str, Any]:
@@ -177,4 +191,5 @@ def _judged(args: argparse.Namespace) -> dict[str, Any]:
             f"warning: {len(unread)} of the judge's {len(result.judged)} replies cannot be read and count as wrong, "
             f"such as {result.judged[unread[0]].reply!r:.120} about {lines[unread[0]].source}; `unparsed` names all\n"
         )
-    return report_of(args.kind, question, score_judgements(lines, question, result, settings), settings)
+    scores = score_judgements(lines, question, result, settings, args.resamples, args.seed)
+    return report_of(args.kind, question, scores, settings)

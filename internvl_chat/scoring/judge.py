@@ -102,8 +102,8 @@ def judge_answers(
                 continue
             on_item()
         pool = ThreadPoolExecutor(settings.in_flight)
+        asked = {pool.submit(_ask, client, settings.model, messages): place for place, messages in todo.items()}
         try:
-            asked = {pool.submit(_ask, client, settings.model, messages): place for place, messages in todo.items()}
             failures_in_a_row = 0
             for request in as_completed(asked):
                 place = asked[request]
@@ -130,6 +130,10 @@ def judge_answers(
                 on_item()
         finally:
             pool.shutdown(cancel_futures=True)
+            # Where the run ends early: what was under way has been judged by now, and paid for.
+            for request, place in asked.items():
+                if place not in result.judged and not request.cancelled() and request.exception() is None:
+                    journal.note(keys[place], request.result())
     return result
 
 
@@ -149,6 +153,11 @@ def _client(settings: JudgeSettings) -> tuple[openai.OpenAI, Callable[[str], str
     base = settings.api_base or OPENAI_BASE
     if urlsplit(base).scheme not in ("http", "https") or not urlsplit(base).netloc:
         raise UserError(f"--api_base {base}: expected a URL, such as http://localhost:8000/v1")
+    if "@" in urlsplit(base).netloc:
+        raise UserError(
+            "--api_base holds a name or a password, which the result would keep: leave it out, and give the key in the "
+            f"environment variable {settings.key_variable}"
+        )
     client = openai.OpenAI(api_key=key, base_url=base, timeout=settings.timeout_s, max_retries=settings.retries)
     return client, lambda text: text.replace(key, f"${settings.key_variable}")
 
@@ -190,8 +199,9 @@ def _keys(lines: Sequence[AnswerLine], question: JudgeQuestion, settings: JudgeS
     """What tells each judgement from any other; of equal answers the first, second, ... are told apart."""
     seen: Counter[str] = Counter()
     keys = []
+    base = settings.api_base and settings.api_base.rstrip("/")
     for line in lines:
-        said = json.dumps([line.id, question.messages(line), settings.model, settings.api_base])
+        said = json.dumps([line.id, question.messages(line), settings.model, base])
         keys.append(hashlib.sha256(f"{said} {seen[said]}".encode()).hexdigest())
         seen[said] += 1
     return keys
@@ -225,8 +235,14 @@ class JudgeScores:
 
 
 def score_judgements(
-    lines: Sequence[AnswerLine], question: JudgeQuestion, result: Judgements, settings: JudgeSettings
+    lines: Sequence[AnswerLine],
+    question: JudgeQuestion,
+    result: Judgements,
+    settings: JudgeSettings,
+    resamples: int = 1000,
+    seed: int = 0,
 ) -> JudgeScores:
+    """What judgements come to, with the interval of the mean by a bootstrap of `resamples`."""
     verdicts = {place: one.verdict for place, one in result.judged.items() if one.verdict is not None}
     points = [verdicts[place].score if place in verdicts else 0.0 for place in range(len(lines))]
     right = sum(bool(verdict.is_right) for verdict in verdicts.values())
@@ -249,7 +265,7 @@ def score_judgements(
         accuracy=right / len(lines) if question.asks_right else None,
         accuracy_interval=share_interval(right, len(lines)) if question.asks_right else None,
         mean_score=sum(points) / len(lines),
-        mean_score_interval=mean_interval(points),
+        mean_score_interval=mean_interval(points, resamples, seed),
         of_parsed=of_parsed,
         tokens_read=read,
         tokens_written=written,

@@ -81,6 +81,22 @@ def test_a_file_whose_answers_have_another_name_is_no_file_of_wrong_answers(
     )
 
 
+@pytest.mark.parametrize(
+    ("kind", "flags"),
+    [
+        ("choices", ["--filter"]),
+        ("choices", ["--judge_model", "m"]),
+        ("captions", ["--api_base", "u"]),
+        ("qa", ["--spice"]),
+    ],
+)
+def test_a_flag_that_would_do_nothing_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: str, flags: list[str]
+) -> None:
+    assert main(["score-answers", str(tmp_path / "a.jsonl"), "--as", kind, *flags]) == 1
+    assert f"--as {kind} has no use for {flags[0]}" in capsys.readouterr().err
+
+
 def test_faults_of_a_description_are_told_by_file_and_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path, said = tmp_path / "a.jsonl", []
     for item in ({"pred": "a dog"}, {"groundtruth": "...", "pred": "a dog"}, {"groundtruth": "a", "pred": "a " * 6000}):

@@ -136,6 +136,23 @@ def test_an_endpoint_that_is_gone_ends_the_run(tmp_path: Path) -> None:
         assert sum(judge.asked.values()) < 20
 
 
+def test_what_is_under_way_when_a_run_ends_is_kept(tmp_path: Path) -> None:
+    lines = read_answers(qa_file(tmp_path, 4), QA.fields)
+
+    def reply(answer: str, tries: int) -> tuple[int, str]:
+        if answer == "right 0" and tries == 1:
+            return 403, "not now"
+        time.sleep(0.3)
+        return 200, verdict_of(answer)
+
+    with FakeJudge(reply).running() as judge:
+        settings = JudgeSettings("fake", judge.api_base, in_flight=4)
+        with pytest.raises(UserError, match="not now"):
+            judge_answers(lines, QA, settings, tmp_path / "p")
+        assert len(judge_answers(lines, QA, settings, tmp_path / "p").judged) == 4
+        assert judge.asked == {"right 0": 2, "right 1": 1, "right 2": 1, "right 3": 1}
+
+
 def test_a_key_that_is_refused_is_told_without_showing_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lines = read_answers(qa_file(tmp_path, 3), QA.fields)
     monkeypatch.setenv("OTHER_KEY", "sk-refused")
@@ -208,6 +225,21 @@ def test_a_key_that_no_request_can_carry_is_told_without_showing_it(
     with pytest.raises(UserError, match="OPENAI_API_KEY holds a space") as error:
         judge_answers(lines, QA, JudgeSettings("fake", "http://127.0.0.1:9/v1"), tmp_path / "p")
     assert key not in str(error.value)
+
+
+def test_an_endpoint_with_a_password_in_it_is_refused(tmp_path: Path) -> None:
+    lines = read_answers(qa_file(tmp_path, 1), QA.fields)
+    with pytest.raises(UserError, match="--api_base holds a name or a password") as error:
+        judge_answers(lines, QA, JudgeSettings("fake", "http://me:secret@127.0.0.1:9/v1"), tmp_path / "p")
+    assert "secret" not in str(error.value)
+
+
+def test_a_slash_at_the_end_of_the_endpoint_judges_nothing_twice(tmp_path: Path) -> None:
+    lines = read_answers(qa_file(tmp_path, 2), QA.fields)
+    with FakeJudge(lambda answer, tries: (200, verdict_of(answer))).running() as judge:
+        for base in (judge.api_base, f"{judge.api_base}/"):
+            assert len(judge_answers(lines, QA, JudgeSettings("fake", base), tmp_path / "p").judged) == 2
+        assert sum(judge.asked.values()) == 2
 
 
 def test_a_wrong_address_says_what_to_do(tmp_path: Path) -> None:

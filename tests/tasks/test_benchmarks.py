@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from internvl_chat.__main__ import main
-from internvl_chat.commands.options import rounded
 from internvl_chat.choices import TASKS
+from internvl_chat.commands.options import rounded
 from internvl_chat.contracts import TrackFile, UserError
 from internvl_chat.data.records.annotations import DatasetEntry, read_captions
 from internvl_chat.data.synthetic.flowchart import FlowchartStyle
