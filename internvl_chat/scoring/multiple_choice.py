@@ -34,7 +34,10 @@ _LETTERS_ONLY = re.compile(r"(?i)(?:[\s,;./&()\[\]]|\b(?:and|or|both|either)\b|(
 
 # A letter is one, and not the beginning of a sentence, where something that ends a choice comes after it.
 _ENDS = rf"(?=\s*(?:[.):,;\]!\n。、]|$)|\s*\((?!\s*[A-Z]\))|\s+(?i:{_AFTER_A})|\s+-\s)"
-_IS = r"(?:\s*(?i:is|['’]s|are|would be|should be|must be|but|option|choice|letter|:|=|\]|-(?=\s)|是|为))*"
+_IS = (
+    r"(?:\s*(?i:is|['’]s|are|would be|should be|must be|seems to be|appears to be|most|likely|probably|definitely"
+    r"|clearly|certainly|but|option|choice|letter|:|=|\]|-(?=\s)|是|为))*"
+)
 _SMALL = r"[(\[][a-z][)\]]|(?<=[:=])\s*[a-z](?=[.)!]?\s*$)|[b-hj-z](?=[.)!]?\s*$)|[ai](?=[.)])"
 _ANSWER = re.compile(rf"(?:(?i:answer|final(?=\s*:))|答案|而是|应该是|正确的是){_IS}\s*((?:{_RUN}){_ENDS}|{_SMALL})")
 _SAID_OPTION = re.compile(
@@ -51,7 +54,7 @@ _RIGHT = re.compile(
 _BRACKETED = re.compile(r"(?<!\w)(\([A-Za-z]\))")
 _ENDING = re.compile(
     r"(?:\n|(?:[:,.!?]|(?i:\bis|\bbut|\bbe|it's|\best|\bist|\bchoose|\bpick|\bselect|\bsay|\bgo (?:with|for)"
-    r"|\bso|\btherefore|\bthus|\bhence|\bprobably|\bdefinitely|\blikely)(?:\s+(?i:option|choice|answer))?\s))\s*([(\[]?[A-Z][)\]]?)[.!。]?$"
+    r"|\bso|\btherefore|\bthus|\bhence|\bprobably|\bdefinitely|\bclearly|\bcertainly|\blikely)(?:\s+(?i:option|choice|answer))?\s))\s*([(\[]?[A-Z][)\]]?)[.!。]?$"
 )
 _LEADING = re.compile(
     r"[(\[<]?([A-Za-z])(?:[)\]>]*[.):\]>](?![A-Za-z]|\s*(?:or|and|is|was|are|can|cannot|does)\b|\s*\(?[A-Z](?:[.)]|$))"

@@ -360,6 +360,9 @@ OF_ANY_LETTER = [
     "I select option {}. The dog moves.",
     "The answer is {} which fits",
     "{} seems to be correct",
+    "The answer is most likely {}, since it fits",
+    "The answer is clearly {} because it fits",
+    "Clearly {}",
     "The animal moves.\n{}",
 ]
 
