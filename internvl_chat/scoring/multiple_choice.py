@@ -16,7 +16,8 @@ DEFAULT_LETTERS = "ABCDE"
 _OPTION = re.compile(r"^[ \t]*(?:[-*•][ \t]+)?\**\(?([A-Z])(?:[.):][ \t]*|、)\**[ \t]*(\S.*?)[ \t]*$", re.MULTILINE)
 _OPTION_IN_LINE = re.compile(r"\(([A-Z])\)[ \t]*(\S.*?)(?=[ \t]*\([A-Z]\)|[ \t]*$)", re.MULTILINE)
 
-_THOUGHT = re.compile(r"(?is)<think(?:ing)?>.*?(?:</think(?:ing)?>|\Z)")
+# What a model thinks before it replies; it may have been cut off there.
+THOUGHT = re.compile(r"(?is)<think(?:ing)?>.*?(?:</think(?:ing)?>|\Z)")
 # What a reply marks as its answer; and what stands around a text and is no part of it: tokens that end it, characters
 # that are not seen, the mark of a list.
 _MARKED = re.compile(r"(?is)<answer>(.*?)</answer>|\\boxed\{((?:[^{}]|\{[^{}]*\})*)\}")
@@ -138,7 +139,7 @@ def chosen_letter(reply: str, options: Mapping[str, str]) -> str | None:
         options: letter -> text; without texts, or empty for A to E, only letters are looked for.
     """
     letters = "".join(options) or DEFAULT_LETTERS
-    text = _THOUGHT.sub("", unicodedata.normalize("NFKC", reply))
+    text = THOUGHT.sub("", unicodedata.normalize("NFKC", reply))
     marked = {chosen_letter(one or other, options) for one, other in _MARKED.findall(text)} - {None}
     if marked:
         return marked.pop() if len(marked) == 1 else None
