@@ -161,6 +161,9 @@ def _judged(args: argparse.Namespace) -> dict[str, Any]:
 
     if not args.judge_model or not args.out:
         raise UserError(f"--as {args.kind} asks a judge: give --judge_model, and --out for what it says")
+    progress = args.out.with_suffix(".progress")
+    if progress == args.out:
+        raise UserError(f"--out {args.out}: is where what was judged is kept: give the result another ending, as .json")
     try:
         from internvl_chat.scoring.judge import JudgeSettings, judge_answers, report_of, score_judgements
         from internvl_chat.scoring.judge_questions import question_named
@@ -180,7 +183,7 @@ def _judged(args: argparse.Namespace) -> dict[str, Any]:
         args.prices,
     )
     with tqdm(total=len(lines), unit="answer") as bar:
-        result = judge_answers(lines, question, settings, args.out.with_suffix(".progress"), bar.update)
+        result = judge_answers(lines, question, settings, progress, bar.update)
     for place, reason in sorted(result.failed.items()):
         sys.stderr.write(f"error: {lines[place].source}: not judged: {reason}\n")
     if result.failed and not result.judged:

@@ -334,6 +334,9 @@ def test_the_command_needs_a_judge_and_a_place_for_what_it_says(
 ) -> None:
     assert main(["score-answers", str(qa_file(tmp_path, 2)), "--as", "qa"]) == 1
     assert "give --judge_model, and --out" in capsys.readouterr().err
+    argv = ["score-answers", str(tmp_path / "answers.jsonl"), "--as", "qa", "--judge_model", "fake"]
+    assert main([*argv, "--out", str(tmp_path / "qa.progress")]) == 1
+    assert "is where what was judged is kept" in capsys.readouterr().err
 
 
 def test_region_descriptions_get_points(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
