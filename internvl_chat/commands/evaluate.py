@@ -15,7 +15,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from internvl_chat.choices import TASKS
-from internvl_chat.commands.options import add_feeding_options, add_json, add_model_options, add_search_options, tell
+from internvl_chat.commands.options import (
+    add_feeding_options,
+    add_json,
+    add_model_options,
+    add_search_options,
+    rounded,
+    tell,
+)
 
 if TYPE_CHECKING:
     from internvl_chat.inference.predict import Predictions
@@ -72,8 +79,9 @@ def run(args: argparse.Namespace) -> int:
         )
         write_text(args.out / "report.html", render_benchmark_report(page))
         answered = len(predictions.candidates)
-        said = f"{scores.text}{answered} of {len(asks)} questions answered: {args.out}\n{json.dumps(scores.values)}"
-        tell(args, said, out=args.out, questions=len(asks), answered=answered, scores=scores.values)
+        shown = rounded(scores.values)
+        said = f"{scores.text}{answered} of {len(asks)} questions answered: {args.out}\n{json.dumps(shown)}"
+        tell(args, said, out=args.out, questions=len(asks), answered=answered, scores=shown)
     opened.ranks.leave()
     return 1 if predictions.failures else 0
 

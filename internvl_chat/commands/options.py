@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -103,6 +104,15 @@ def add_json(parser: argparse.ArgumentParser) -> None:
 def tell(args: argparse.Namespace, text: str, /, **result: Any) -> None:
     """Print what a command made: a line to read, or with --json the same as one object."""
     sys.stdout.write(f"{json.dumps(result, default=str)}\n" if args.json else f"{text}\n")
+
+
+def rounded(content: Any) -> Any:
+    """Scores as they are shown: to six places, inside objects and lists too. What is read again keeps all."""
+    if isinstance(content, float):
+        return round(content, 6)
+    if isinstance(content, Mapping):
+        return {name: rounded(value) for name, value in content.items()}
+    return [rounded(value) for value in content] if isinstance(content, (list, tuple)) else content
 
 
 def add_meta(parser: argparse.ArgumentParser) -> None:

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from internvl_chat.choices import TASKS
-from internvl_chat.commands.options import add_json, add_scoring_options, counted
+from internvl_chat.commands.options import add_json, add_scoring_options, counted, rounded
 
 if TYPE_CHECKING:
     from internvl_chat.scoring.significance import Difference
@@ -64,7 +64,7 @@ def _score_task(args: argparse.Namespace) -> int:
     scores = benchmark.score(answers)
     if not args.json:
         sys.stdout.write(f"{scores.text}{len(answers)} of {len(benchmark.samples)} questions answered\n")
-    sys.stdout.write(json.dumps(scores.values) + "\n")
+    sys.stdout.write(json.dumps(rounded(scores.values)) + "\n")
     return 0
 
 

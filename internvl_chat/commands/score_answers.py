@@ -17,21 +17,37 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
 from pathlib import Path
 from typing import Any
 
 from internvl_chat.choices import JUDGEMENTS
-from internvl_chat.commands.options import add_java_option, add_json, count, file_to_write, positive_int, tell
+from internvl_chat.commands.options import add_java_option, add_json, count, file_to_write, positive_int, rounded, tell
 
 # What the original's script keeps: predictions of more than 5 and less than 300 characters.
 FILTER_CHARACTERS = (5, 300)
+_FLAGS_OF_CAPTIONS = ("spice", "bertscore", "bertscore_layer", "filter")
+_FLAGS_OF_A_JUDGE = ("judge_model", "api_base", "prices")
 
 
 def prices(text: str) -> tuple[float, float]:
     """An argparse type: dollars a million tokens, read and written."""
-    read, _, written = text.partition(",")
-    return float(read), float(written)
+    try:
+        read, written = map(float, text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text}: expected two numbers, such as 0.5,1.5") from None
+    if not (0 <= read < math.inf and 0 <= written < math.inf):
+        raise argparse.ArgumentTypeError(f"{text}: expected prices from 0")
+    return read, written
+
+
+def seconds(text: str) -> float:
+    """An argparse type: a time above 0."""
+    value = float(text)
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text}: expected a number of seconds above 0")
+    return value
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -51,7 +67,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--key_variable", default="OPENAI_API_KEY", help="environment variable of its key (default: %(default)s)")
     add("--in_flight", type=positive_int, default=8, help="requests at a time (default: %(default)s)")
     add("--retries", type=count, default=5, help="further tries of a request that fails (default: %(default)s)")
-    add("--timeout_s", type=float, default=60.0, help="seconds a request may take (default: %(default)s)")
+    add("--timeout_s", type=seconds, default=60.0, help="seconds a request may take (default: %(default)s)")
     add("--prices", type=prices, metavar="READ,WRITTEN", help="dollars a million tokens, for the cost")
     add_json(parser)
 
@@ -59,6 +75,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from internvl_chat.files import write_json
 
+    _refuse_flags_of_others(args)
     if args.kind == "choices":
         result, status = _choices(args), 0
     elif args.kind == "captions":
@@ -69,8 +86,20 @@ def run(args: argparse.Namespace) -> int:
     if args.out:
         write_json(args.out, result)
     # To be read it is JSON too, a line a number.
-    tell(args, json.dumps(result, indent=1, ensure_ascii=False), **result)
+    shown = rounded(result)
+    tell(args, json.dumps(shown, indent=1, ensure_ascii=False), **shown)
     return status
+
+
+def _refuse_flags_of_others(args: argparse.Namespace) -> None:
+    """A flag that the kind of answers has no use for would be taken for one that was obeyed."""
+    from internvl_chat.contracts import UserError
+
+    others: tuple[str, ...] = () if args.kind == "captions" else _FLAGS_OF_CAPTIONS
+    others += () if args.kind in JUDGEMENTS else _FLAGS_OF_A_JUDGE
+    idle = [f"--{flag}" for flag in others if getattr(args, flag)]
+    if idle:
+        raise UserError(f"--as {args.kind} has no use for {', '.join(idle)}: leave that out, or give another --as")
 
 
 def _choices(args: argparse.Namespace) -> dict[str, Any]:
@@ -93,9 +122,9 @@ def _captions(args: argparse.Namespace) -> dict[str, Any]:
 
     lines = read_answers(args.answers, CAPTION_FIELDS)
     least, most = FILTER_CHARACTERS
-    # By line: a video may be described more than once.
+    # By line: a video may be described more than once. A list may have several on a line.
     kept = {
-        f"line {number}": line
+        f"{line.source} (answer {number})": line
         for number, line in enumerate(lines, start=1)
         if not args.filter or least < len(line.texts["pred"]) < most
     }
@@ -132,6 +161,9 @@ def _judged(args: argparse.Namespace) -> dict[str, Any]:
 
     if not args.judge_model or not args.out:
         raise UserError(f"--as {args.kind} asks a judge: give --judge_model, and --out for what it says")
+    progress = args.out.with_suffix(".progress")
+    if progress == args.out:
+        raise UserError(f"--out {args.out}: is where what was judged is kept: give the result another ending, as .json")
     try:
         from internvl_chat.scoring.judge import JudgeSettings, judge_answers, report_of, score_judgements
         from internvl_chat.scoring.judge_questions import question_named
@@ -151,7 +183,16 @@ def _judged(args: argparse.Namespace) -> dict[str, Any]:
         args.prices,
     )
     with tqdm(total=len(lines), unit="answer") as bar:
-        result = judge_answers(lines, question, settings, args.out.with_suffix(".progress"), bar.update)
+        result = judge_answers(lines, question, settings, progress, bar.update)
     for place, reason in sorted(result.failed.items()):
         sys.stderr.write(f"error: {lines[place].source}: not judged: {reason}\n")
-    return report_of(args.kind, question, score_judgements(lines, question, result, settings), settings)
+    if result.failed and not result.judged:
+        raise UserError(f"{args.answers}: no answer could be judged, so there is no score; the reasons are above")
+    unread = [place for place, one in sorted(result.judged.items()) if one.verdict is None]
+    if unread:
+        sys.stderr.write(
+            f"warning: {len(unread)} of the judge's {len(result.judged)} replies cannot be read and count as wrong, "
+            f"such as {result.judged[unread[0]].reply!r:.120} about {lines[unread[0]].source}; `unparsed` names all\n"
+        )
+    scores = score_judgements(lines, question, result, settings, args.resamples, args.seed)
+    return report_of(args.kind, question, scores, settings)

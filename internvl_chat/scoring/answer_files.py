@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,18 +12,21 @@ from internvl_chat.contracts import UserError
 from internvl_chat.files import parse_json, raise_faults, read_text, split_records
 from internvl_chat.scoring.multiple_choice import ChoiceItem, chosen_letter, options_of
 
+logger = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True)
 class AnswerLine:
     """One object of an answer file: where it stands, what it is called, and its texts by field; missing ones are "".
 
-    `truths` are the texts that are right, one or more.
+    `truths` are the texts that are right, one or more, and `asked` those of `texts` that are the question.
     """
 
     source: str
     id: str
     texts: Mapping[str, str]
     truths: tuple[str, ...]
+    asked: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -46,22 +50,52 @@ _IDS = ("id", "question_id", "video_name", "video")
 
 
 def read_answers(path: Path, fields: AnswerFields) -> list[AnswerLine]:
-    """The objects of a JSONL file, or of a list in a .json.
+    """The objects of a JSONL file, or of a list in a .json; one that repeats another counts, and is warned of.
 
     Raises:
-        UserError: some are no such objects; all are named.
+        UserError: some are no such objects, all are named; or none of them has an answer at all.
     """
-    lines, faults = [], []
+    lines, faults, keys = [], [], set[str]()
     for raw in split_records(read_text(path), path):
         source = f"{path}:{raw.line}"
         try:
-            lines.append(_read_line(parse_json(raw.text, source), fields, source))
+            content = parse_json(raw.text, source)
+            lines.append(_read_line(content, fields, source))
+            keys.update(content)
         except UserError as error:
             faults.append(str(error))
     raise_faults(faults)
     if not lines:
         raise UserError(f"{path}: holds no answers")
+    missing = [name for name in fields.answers if name not in keys]
+    if missing:
+        raise UserError(
+            f"{path}: no object has {' or '.join(map(repr, missing))}, where a model's answer is expected; they have "
+            f"{', '.join(sorted(keys))}: rename the one that holds it"
+        )
+    _warn_of_repeats(lines, path)
     return lines
+
+
+def _warn_of_repeats(lines: Sequence[AnswerLine], path: Path) -> None:
+    """Tell of answers to what was answered before, as in files that were joined twice."""
+    first: dict[tuple[object, ...], AnswerLine] = {}
+    repeats = []
+    for line in lines:
+        before = first.setdefault((line.id, line.truths, *line.asked), line)
+        if before is not line:
+            repeats.append((before, line))
+    if repeats:
+        before, line = repeats[0]
+        logger.warning(
+            "%s: %d of %d answers are to a question that an earlier line has, such as %s and %s, both %r; each counts",
+            path,
+            len(repeats),
+            len(lines),
+            before.source,
+            line.source,
+            line.id,
+        )
 
 
 def _read_line(content: Any, fields: AnswerFields, source: str) -> AnswerLine:
@@ -71,13 +105,16 @@ def _read_line(content: Any, fields: AnswerFields, source: str) -> AnswerLine:
         )
     texts = {names[0]: _text(content, names, source) for names in fields.asked}
     texts |= {name: _text(content, (name,), source, "") for name in (*fields.answers, *fields.extra)}
-    given = next((content[name] for name in fields.truth if name in content), None)
+    if not any(name in content for name in fields.truth):
+        raise UserError(f"{source}: has no {' or '.join(map(repr, fields.truth))}")
+    asked = tuple(texts[names[0]] for names in fields.asked)
+    given = next(content[name] for name in fields.truth if name in content)
     listed = given if isinstance(given, list) else [given]
     truths = tuple(truth for truth in listed if isinstance(truth, str) and truth.strip())
     if not truths or len(truths) < len(listed):
         raise UserError(f"{source}: {fields.truth[0]!r} is {given!r:.80}: expected a text, or a list of texts")
     name = next((content[key] for key in _IDS if isinstance(content.get(key), (str, int))), source.rpartition(":")[2])
-    return AnswerLine(source, str(name), texts, truths)
+    return AnswerLine(source, str(name), texts, truths, asked)
 
 
 def _text(content: Mapping[str, Any], names: Sequence[str], source: str, otherwise: str | None = None) -> str:

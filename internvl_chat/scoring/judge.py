@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -12,6 +13,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import openai
 
@@ -25,6 +27,11 @@ from internvl_chat.scoring.significance import Interval, mean_interval, share_in
 MOST_FAILURES_IN_A_ROW = 8
 # A verdict takes a dozen tokens; a judge that thinks aloud takes some more.
 MAX_TOKENS = 512
+OPENAI_BASE = "https://api.openai.com/v1"
+
+
+class NoCompletionError(Exception):
+    """What an endpoint sent as a success is no chat completion, so it is no judgement either."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +39,7 @@ class JudgeSettings:
     """Which judge is asked, and how.
 
     Args:
-        api_base: the endpoint; None is OpenAI's own.
+        api_base: the endpoint; None is OpenAI's own, whatever OPENAI_BASE_URL says.
         key_variable: the environment variable that holds the key. It is read there and nowhere kept.
         in_flight: requests at a time.
         retries: further tries of a request that failed, with growing waits.
@@ -95,23 +102,27 @@ def judge_answers(
                 continue
             on_item()
         pool = ThreadPoolExecutor(settings.in_flight)
+        asked = {pool.submit(_ask, client, settings.model, messages): place for place, messages in todo.items()}
         try:
-            asked = {pool.submit(_ask, client, settings.model, messages): place for place, messages in todo.items()}
             failures_in_a_row = 0
             for request in as_completed(asked):
                 place = asked[request]
                 try:
                     kept = request.result()
-                except (openai.APIConnectionError, openai.InternalServerError, openai.RateLimitError) as error:
-                    result.failed[place] = hide(str(error))
+                except (openai.AuthenticationError, openai.PermissionDeniedError, openai.NotFoundError) as error:
+                    raise UserError(
+                        f"the judge at {client.base_url} refuses requests: {hide(str(error))}; "
+                        + _remedy(error, settings)
+                    ) from None
+                except (openai.APIError, NoCompletionError) as error:
+                    # Some are about one answer alone, such as one that a filter of contents does not let pass.
+                    result.failed[place] = f"{hide(_reason(error)):.300}"
                     failures_in_a_row += 1
                     if failures_in_a_row == MOST_FAILURES_IN_A_ROW:
                         raise UserError(
-                            f"the judge failed {failures_in_a_row} times in a row, last with: {hide(str(error))}; "
-                            "start again to go on from here"
+                            f"the judge at {client.base_url} failed {failures_in_a_row} times in a row, last with: "
+                            f"{result.failed[place]}; when it is mended, start again to go on from here"
                         ) from None
-                except openai.APIError as error:
-                    raise UserError(f"the judge refuses requests: {hide(str(error))}") from None
                 else:
                     failures_in_a_row = 0
                     journal.note(keys[place], kept)
@@ -119,6 +130,10 @@ def judge_answers(
                 on_item()
         finally:
             pool.shutdown(cancel_futures=True)
+            # Where the run ends early: what was under way has been judged by now, and paid for.
+            for request, place in asked.items():
+                if place not in result.judged and not request.cancelled() and request.exception() is None:
+                    journal.note(keys[place], request.result())
     return result
 
 
@@ -130,19 +145,48 @@ def _client(settings: JudgeSettings) -> tuple[openai.OpenAI, Callable[[str], str
             f"the judge's key is expected in the environment variable {settings.key_variable}; an endpoint that needs "
             "none takes any text"
         )
-    client = openai.OpenAI(
-        api_key=key, base_url=settings.api_base, timeout=settings.timeout_s, max_retries=settings.retries
-    )
+    if not re.fullmatch(r"[!-~]+", key):
+        raise UserError(
+            f"the judge's key in the environment variable {settings.key_variable} holds a space, a line break or a "
+            "letter that no request can carry: expected the key alone"
+        )
+    base = settings.api_base or OPENAI_BASE
+    if urlsplit(base).scheme not in ("http", "https") or not urlsplit(base).netloc:
+        raise UserError(f"--api_base {base}: expected a URL, such as http://localhost:8000/v1")
+    if "@" in urlsplit(base).netloc:
+        raise UserError(
+            "--api_base holds a name or a password, which the result would keep: leave it out, and give the key in the "
+            f"environment variable {settings.key_variable}"
+        )
+    client = openai.OpenAI(api_key=key, base_url=base, timeout=settings.timeout_s, max_retries=settings.retries)
     return client, lambda text: text.replace(key, f"${settings.key_variable}")
 
 
+def _remedy(error: openai.APIStatusError, settings: JudgeSettings) -> str:
+    if isinstance(error, openai.NotFoundError):
+        return f"--api_base mostly ends in /v1, and it must serve a model called {settings.model!r}"
+    return f"expected its key in the environment variable {settings.key_variable}, --key_variable names another"
+
+
+def _reason(error: Exception) -> str:
+    """What failed; of a connection also why, which its message leaves out."""
+    return f"{error} ({error.__cause__})" if isinstance(error, openai.APIConnectionError) else str(error)
+
+
 def _ask(client: openai.OpenAI, model: str, messages: list[Any]) -> dict[str, Any]:
-    completion = client.chat.completions.create(model=model, messages=messages, temperature=0, max_tokens=MAX_TOKENS)
-    usage = completion.usage
+    response = client.chat.completions.with_raw_response.create(
+        model=model, messages=messages, temperature=0, max_tokens=MAX_TOKENS
+    )
+    try:
+        completion = response.parse()
+        reply, usage = completion.choices[0].message.content or "", completion.usage
+    except (ValueError, TypeError, AttributeError, IndexError):
+        # A page of the server's, or an error that is sent as if it were none.
+        raise NoCompletionError(f"it sent no chat completion, but {' '.join(response.text.split())}") from None
     return {
-        "reply": (completion.choices[0].message.content or "") if completion.choices else "",
-        "tokens_read": usage.prompt_tokens if usage else 0,
-        "tokens_written": usage.completion_tokens if usage else 0,
+        "reply": reply,
+        "tokens_read": (usage.prompt_tokens or 0) if usage else 0,
+        "tokens_written": (usage.completion_tokens or 0) if usage else 0,
         "date": datetime.now(timezone.utc).date().isoformat(),
     }
 
@@ -155,8 +199,9 @@ def _keys(lines: Sequence[AnswerLine], question: JudgeQuestion, settings: JudgeS
     """What tells each judgement from any other; of equal answers the first, second, ... are told apart."""
     seen: Counter[str] = Counter()
     keys = []
+    base = settings.api_base and settings.api_base.rstrip("/")
     for line in lines:
-        said = json.dumps([line.id, question.messages(line), settings.model, settings.api_base])
+        said = json.dumps([line.id, question.messages(line), settings.model, base])
         keys.append(hashlib.sha256(f"{said} {seen[said]}".encode()).hexdigest())
         seen[said] += 1
     return keys
@@ -168,7 +213,8 @@ class JudgeScores:
     or cannot be read, is wrong and has no points.
 
     `accuracy` is None where right and wrong is not asked for. `of_parsed` has both scores over the readable judgements
-    alone, as the benchmarks' own scripts have them.
+    alone, as the benchmarks' own scripts have them. Of `uncounted` replies the endpoint did not tell the tokens; the
+    cost is not known then.
     """
 
     answers: int
@@ -183,13 +229,20 @@ class JudgeScores:
     of_parsed: Mapping[str, float]
     tokens_read: int
     tokens_written: int
+    uncounted: int
     cost_dollars: float | None
     dates: tuple[str, ...]
 
 
 def score_judgements(
-    lines: Sequence[AnswerLine], question: JudgeQuestion, result: Judgements, settings: JudgeSettings
+    lines: Sequence[AnswerLine],
+    question: JudgeQuestion,
+    result: Judgements,
+    settings: JudgeSettings,
+    resamples: int = 1000,
+    seed: int = 0,
 ) -> JudgeScores:
+    """What judgements come to, with the interval of the mean by a bootstrap of `resamples`."""
     verdicts = {place: one.verdict for place, one in result.judged.items() if one.verdict is not None}
     points = [verdicts[place].score if place in verdicts else 0.0 for place in range(len(lines))]
     right = sum(bool(verdict.is_right) for verdict in verdicts.values())
@@ -198,8 +251,10 @@ def score_judgements(
         of_parsed["accuracy"] = right / len(verdicts)
     read = sum(one.tokens_read for one in result.judged.values())
     written = sum(one.tokens_written for one in result.judged.values())
+    # Every request is read, so that 0 is no count.
+    uncounted = sum(one.tokens_read == 0 for one in result.judged.values())
     cost = None
-    if settings.prices is not None:
+    if settings.prices is not None and not uncounted:
         cost = (read * settings.prices[0] + written * settings.prices[1]) / 1e6
     return JudgeScores(
         answers=len(lines),
@@ -210,10 +265,11 @@ def score_judgements(
         accuracy=right / len(lines) if question.asks_right else None,
         accuracy_interval=share_interval(right, len(lines)) if question.asks_right else None,
         mean_score=sum(points) / len(lines),
-        mean_score_interval=mean_interval(points),
+        mean_score_interval=mean_interval(points, resamples, seed),
         of_parsed=of_parsed,
         tokens_read=read,
         tokens_written=written,
+        uncounted=uncounted,
         cost_dollars=cost,
         dates=tuple(sorted({one.date for one in result.judged.values()})),
     )
@@ -223,5 +279,10 @@ def report_of(name: str, question: JudgeQuestion, scores: JudgeScores, settings:
     """The result as JSON, with who judged, when, and what was asked; the key is not in it."""
     names = [*(spellings[0] for spellings in question.fields.asked), *question.fields.answers]
     blank = AnswerLine("", "", dict.fromkeys(names, "..."), ("...",))
-    asked = {"model": settings.model, "api_base": settings.api_base, "temperature": 0, "max_tokens": MAX_TOKENS}
+    asked = {
+        "model": settings.model,
+        "api_base": settings.api_base or OPENAI_BASE,
+        "temperature": 0,
+        "max_tokens": MAX_TOKENS,
+    }
     return {"judgement": name, "judge": {**asked, "prompt": question.messages(blank)}, **asdict(scores)}

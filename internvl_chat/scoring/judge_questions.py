@@ -14,6 +14,7 @@ import json_repair
 
 from internvl_chat.contracts import UserError
 from internvl_chat.scoring.answer_files import AnswerFields, AnswerLine
+from internvl_chat.scoring.multiple_choice import THOUGHT
 
 MOST_POINTS = 5
 
@@ -53,13 +54,17 @@ class JudgeQuestion:
         return [{"role": "system", "content": system}, {"role": "user", "content": "\n".join([*shown, request])}]
 
     def verdict(self, reply: str) -> Verdict | None:
-        """What a reply says; None if no verdict can be read from it. Nothing in it is evaluated."""
+        """What a reply says; None if no verdict can be read from it, or several. Nothing in it is evaluated.
+
+        What stands in `<think>`, which may be cut off, is no verdict.
+        """
         try:
-            content = json_repair.loads(reply)
+            content = json_repair.loads(THOUGHT.sub("", reply))
         except ValueError:
             return None
         if isinstance(content, list):
-            content = next((part for part in content if isinstance(part, dict)), None)
+            parts = [part for part in content if isinstance(part, dict) and "score" in part]
+            content = parts[0] if parts and all(part == parts[0] for part in parts) else None
         if not isinstance(content, dict):
             return None
         score = _number(content.get("score"))
@@ -67,7 +72,7 @@ class JudgeQuestion:
             return None
         if not self.asks_right:
             return Verdict(score)
-        said = str(content.get("pred", "")).strip().casefold()
+        said = str(content.get("pred", "")).strip(" .!\n").casefold()
         return Verdict(score, said == "yes") if said in ("yes", "no") else None
 
 

@@ -62,7 +62,7 @@ def read(source: Path) -> Benchmark:
             f"{name}: {sum(row) / len(row):.3f} ({shares[name].low:.3f} to {shares[name].high:.3f}) of {len(row)}\n"
             for name, row in rows.items()
         )
-        unanswered = len(right) - sum(i in answers for i in right)
+        unanswered = sum(not (answers.get(i) or [""])[0].strip() for i in right)
         details = {name: {"accuracy": sum(row) / len(row), **asdict(shares[name])} for name, row in rows.items()}
         values = {"exact": sum(is_right.values()) / len(is_right), "unanswered": unanswered}
         table = [

@@ -17,14 +17,16 @@ class FakeJudge(ThreadingHTTPServer):
     """Answers each request with `reply(answer, tries)`: an HTTP status and the judge's text.
 
     `answer` is the text that is graded and `tries` how often it has been asked about, this time counted. Status 0 cuts
-    the connection off in the middle of the body. `asked` counts requests by answer, `done` those that got a verdict.
+    the connection off in the middle of the body, and a text in bytes is sent as it is, as a web page. `asked` counts
+    requests by answer, `done` those that got a verdict. `counts` says whether tokens are told.
     """
 
     daemon_threads = True
 
-    def __init__(self, reply: Callable[[str, int], tuple[int, str]], delay_s: float = 0.0) -> None:
+    def __init__(self, reply: Callable[[str, int], tuple[int, str | bytes]], delay_s: float = 0.0) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.reply, self.delay_s = reply, delay_s
+        self.counts = True
         self.asked: Counter[str] = Counter()
         self.done: Counter[str] = Counter()
         self.prompts: list[str] = []
@@ -63,10 +65,12 @@ class _Handler(BaseHTTPRequestHandler):
             tries = self.server.asked[answer]
         time.sleep(self.server.delay_s)
         status, text = self.server.reply(answer, tries)
-        if status in (0, 200):
+        if isinstance(text, bytes):
+            self._send(status, text)
+        elif status in (0, 200):
             message = {"role": "assistant", "content": text}
             choice = {"index": 0, "finish_reason": "stop", "message": message}
-            usage = {"prompt_tokens": 90, "completion_tokens": 7, "total_tokens": 97}
+            usage = {"prompt_tokens": 90, "completion_tokens": 7, "total_tokens": 97} if self.server.counts else None
             completion = {"id": "x", "object": "chat.completion", "created": 1, "model": body["model"]}
             self._send(status, {**completion, "choices": [choice], "usage": usage})
             with self.server.lock:
@@ -74,11 +78,11 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             self._send(status, {"error": {"message": text}})
 
-    def _send(self, status: int, content: dict) -> None:
-        data = json.dumps(content).encode()
+    def _send(self, status: int, content: dict | bytes) -> None:
+        data = content if isinstance(content, bytes) else json.dumps(content).encode()
         try:
             self.send_response(status or 200)
-            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Type", "text/html" if data.startswith(b"<") else "application/json")
             self.send_header("Content-Length", str(len(data)))
             self.end_headers()
             self.wfile.write(data[: len(data) // 2] if status == 0 else data)

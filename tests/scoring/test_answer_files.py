@@ -34,7 +34,8 @@ def test_multiple_choice_is_scored_by_category(tmp_path: Path, capsys: pytest.Ca
     assert main(["score-answers", str(write(tmp_path / "a.jsonl", items)), "--as", "choices"]) == 0
     result = json.loads(capsys.readouterr().out)
     assert (result["questions"], result["correct"], result["unparsed"], result["accuracy"]) == (5, 3, 1, 0.6)
-    assert {name: scores["accuracy"] for name, scores in result["categories"].items()} == {"what": 1.0, "who": 1 / 3}
+    accuracies = {name: scores["accuracy"] for name, scores in result["categories"].items()}
+    assert accuracies == {"what": 1.0, "who": 0.333333}
 
 
 def test_all_faults_of_a_file_are_told_by_line(tmp_path: Path) -> None:
@@ -57,6 +58,65 @@ def test_a_repeated_video_is_another_answer(tmp_path: Path) -> None:
     assert len(read_answers(write(tmp_path / "a.jsonl", [item, item]), CAPTION_FIELDS)) == 2
 
 
+def test_a_question_that_is_answered_again_is_warned_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    item = {"video_name": "v", "groundtruth": "a dog runs", "pred": "a dog"}
+    path = write(tmp_path / "a.jsonl", [item, {**item, "groundtruth": "it is brown"}, {**item, "pred": "a cat"}])
+    read_answers(path, CAPTION_FIELDS)
+    assert f"1 of 3 answers are to a question that an earlier line has, such as {path}:1 and {path}:3" in caplog.text
+    caplog.clear()
+    read_answers(write(path, [{key: item[key] for key in ("groundtruth", "pred")}] * 2), CAPTION_FIELDS)
+    assert not caplog.text, "without an id nothing tells that they are of the same video"
+
+
+@pytest.mark.parametrize("kind", ["choices", "captions"])
+def test_a_file_whose_answers_have_another_name_is_no_file_of_wrong_answers(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: str
+) -> None:
+    items = [{"prompt": PROMPT, "GT": "A", "groundtruth": "a dog", "prediction": "A"}] * 2
+    path = write(tmp_path / "a.jsonl", items)
+    assert main(["score-answers", str(path), "--as", kind, "--no_java"]) == 1
+    assert (
+        f"{path}: no object has 'pred', where a model's answer is expected; they have GT, groundtruth, prediction"
+        in (capsys.readouterr().err)
+    )
+
+
+@pytest.mark.parametrize(
+    ("kind", "flags"),
+    [
+        ("choices", ["--filter"]),
+        ("choices", ["--judge_model", "m"]),
+        ("captions", ["--api_base", "u"]),
+        ("qa", ["--spice"]),
+    ],
+)
+def test_a_flag_that_would_do_nothing_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: str, flags: list[str]
+) -> None:
+    assert main(["score-answers", str(tmp_path / "a.jsonl"), "--as", kind, *flags]) == 1
+    assert f"--as {kind} has no use for {flags[0]}" in capsys.readouterr().err
+
+
+def test_faults_of_a_description_are_told_by_file_and_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path, said = tmp_path / "a.jsonl", []
+    for item in ({"pred": "a dog"}, {"groundtruth": "...", "pred": "a dog"}, {"groundtruth": "a", "pred": "a " * 6000}):
+        write(path, [{"groundtruth": "a dog", "pred": "a dog"}, item])
+        assert main(["score-answers", str(path), "--as", "captions", "--no_java"]) == 1
+        said.append(capsys.readouterr().err)
+    assert all(f"{path}:2" in text for text in said)
+    assert "has no 'groundtruth'" in said[0] and "leave it out" in said[1] and "cut it" in said[2]
+
+
+def test_scores_are_shown_to_six_places_and_kept_in_full(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    items = [{"groundtruth": f"a {n} dog runs over there", "pred": f"a {n} dog runs over there"} for n in "ab"]
+    path, out = write(tmp_path / "a.jsonl", items), tmp_path / "o.json"
+    for flags in ([], ["--json"]):
+        assert main(["score-answers", str(path), "--as", "captions", "--no_java", "--out", str(out), *flags]) == 0
+        shown = json.loads(capsys.readouterr().out)["scores"]
+        assert shown["BLEU-1 (no Java)"] == 1.0
+    assert 0.999999 < json.loads(out.read_text())["scores"]["BLEU-1 (no Java)"] < 1.0
+
+
 def test_descriptions_have_pycocoevalcaps_scores(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     captions = json.loads(shared("data/intentvc/train.json").read_text())["captions"]
     texts = list(captions.values())[:60]
@@ -73,7 +133,7 @@ def test_descriptions_have_pycocoevalcaps_scores(tmp_path: Path, capsys: pytest.
     bleu = Bleu(4).compute_score(true, predicted, verbose=0)[0]
     expected |= {f"BLEU-{n}": score for n, score in enumerate(bleu, start=1)}
     assert {name.removesuffix(" (no Java)"): score for name, score in result["scores"].items()} == pytest.approx(
-        expected
+        expected, abs=5e-7
     )
     assert (result["coverage"], result["filter"]) == (1.0, None)
     assert set(result["intervals"]) == set(result["scores"])

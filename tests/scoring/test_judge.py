@@ -136,6 +136,23 @@ def test_an_endpoint_that_is_gone_ends_the_run(tmp_path: Path) -> None:
         assert sum(judge.asked.values()) < 20
 
 
+def test_what_is_under_way_when_a_run_ends_is_kept(tmp_path: Path) -> None:
+    lines = read_answers(qa_file(tmp_path, 4), QA.fields)
+
+    def reply(answer: str, tries: int) -> tuple[int, str]:
+        if answer == "right 0" and tries == 1:
+            return 403, "not now"
+        time.sleep(0.3)
+        return 200, verdict_of(answer)
+
+    with FakeJudge(reply).running() as judge:
+        settings = JudgeSettings("fake", judge.api_base, in_flight=4)
+        with pytest.raises(UserError, match="not now"):
+            judge_answers(lines, QA, settings, tmp_path / "p")
+        assert len(judge_answers(lines, QA, settings, tmp_path / "p").judged) == 4
+        assert judge.asked == {"right 0": 2, "right 1": 1, "right 2": 1, "right 3": 1}
+
+
 def test_a_key_that_is_refused_is_told_without_showing_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lines = read_answers(qa_file(tmp_path, 3), QA.fields)
     monkeypatch.setenv("OTHER_KEY", "sk-refused")
@@ -163,6 +180,106 @@ def test_answers_that_were_not_given_are_not_asked_about_and_count(tmp_path: Pat
 
 
 @pytest.mark.parametrize(
+    "sent", [b"<html>log in</html>", b"{no json", b"[]", b'{"error": {"message": "out of money"}}', b'{"choices": []}']
+)
+def test_what_is_no_completion_is_no_judgement_and_asked_again(tmp_path: Path, sent: bytes) -> None:
+    lines = read_answers(qa_file(tmp_path, 3), QA.fields)
+    with FakeJudge(lambda answer, tries: (200, sent if answer == "right 1" else verdict_of(answer))).running() as judge:
+        settings = JudgeSettings("fake", judge.api_base)
+        result = judge_answers(lines, QA, settings, tmp_path / "p")
+        assert result.failed == {1: f"it sent no chat completion, but {sent.decode()}"} and len(result.judged) == 2
+        judge.reply = lambda answer, tries: (200, verdict_of(answer))
+        assert len(judge_answers(lines, QA, settings, tmp_path / "p").judged) == 3
+
+
+def test_an_answer_that_is_refused_does_not_keep_the_others_from_being_judged(tmp_path: Path) -> None:
+    lines = read_answers(qa_file(tmp_path, 30), QA.fields)
+    with FakeJudge(
+        lambda answer, tries: (400, "filtered") if answer == "right 2" else (200, verdict_of(answer))
+    ).running() as judge:
+        result = judge_answers(lines, QA, JudgeSettings("fake", judge.api_base, in_flight=1), tmp_path / "p")
+    assert list(result.failed) == [2] and "filtered" in result.failed[2] and len(result.judged) == 29
+
+
+def test_nothing_judged_is_no_score(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path, out = qa_file(tmp_path, 2), tmp_path / "o.json"
+    argv = ["score-answers", str(path), "--as", "qa", "--judge_model", "fake", "--out", str(out), "--retries", "0"]
+    assert main([*argv, "--api_base", "http://127.0.0.1:9/v1"]) == 1
+    said = capsys.readouterr().err
+    assert "Connection refused" in said and "no answer could be judged" in said and not out.exists()
+
+
+@pytest.mark.parametrize("base", ["127.0.0.1:8000/v1", "localhost", "http:/v1"])
+def test_an_endpoint_must_be_a_url(tmp_path: Path, base: str) -> None:
+    lines = read_answers(qa_file(tmp_path, 1), QA.fields)
+    with pytest.raises(UserError, match=f"--api_base {base}: expected a URL"):
+        judge_answers(lines, QA, JudgeSettings("fake", base), tmp_path / "p")
+
+
+@pytest.mark.parametrize("key", ["sk-abc\n", "sk abc", "sk-ключ"])
+def test_a_key_that_no_request_can_carry_is_told_without_showing_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, key: str
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", key)
+    lines = read_answers(qa_file(tmp_path, 1), QA.fields)
+    with pytest.raises(UserError, match="OPENAI_API_KEY holds a space") as error:
+        judge_answers(lines, QA, JudgeSettings("fake", "http://127.0.0.1:9/v1"), tmp_path / "p")
+    assert key not in str(error.value)
+
+
+def test_an_endpoint_with_a_password_in_it_is_refused(tmp_path: Path) -> None:
+    lines = read_answers(qa_file(tmp_path, 1), QA.fields)
+    with pytest.raises(UserError, match="--api_base holds a name or a password") as error:
+        judge_answers(lines, QA, JudgeSettings("fake", "http://me:secret@127.0.0.1:9/v1"), tmp_path / "p")
+    assert "secret" not in str(error.value)
+
+
+def test_a_slash_at_the_end_of_the_endpoint_judges_nothing_twice(tmp_path: Path) -> None:
+    lines = read_answers(qa_file(tmp_path, 2), QA.fields)
+    with FakeJudge(lambda answer, tries: (200, verdict_of(answer))).running() as judge:
+        for base in (judge.api_base, f"{judge.api_base}/"):
+            assert len(judge_answers(lines, QA, JudgeSettings("fake", base), tmp_path / "p").judged) == 2
+        assert sum(judge.asked.values()) == 2
+
+
+def test_a_wrong_address_says_what_to_do(tmp_path: Path) -> None:
+    lines = read_answers(qa_file(tmp_path, 1), QA.fields)
+    with (
+        FakeJudge(lambda answer, tries: (404, "no such path")).running() as judge,
+        pytest.raises(UserError, match=r"no such path; --api_base mostly ends in /v1.*called 'fake'"),
+    ):
+        judge_answers(lines, QA, JudgeSettings("fake", judge.api_base), tmp_path / "p")
+
+
+def test_tokens_that_are_not_told_leave_the_cost_unknown(tmp_path: Path) -> None:
+    lines = read_answers(qa_file(tmp_path, 2), QA.fields)
+    with FakeJudge(lambda answer, tries: (200, verdict_of(answer))).running() as judge:
+        judge.counts = False
+        settings = JudgeSettings("fake", judge.api_base, prices=(1, 2))
+        scores = score_judgements(lines, QA, judge_answers(lines, QA, settings, tmp_path / "p"), settings)
+    assert (scores.parsed, scores.uncounted, scores.cost_dollars) == (2, 2, None)
+
+
+@pytest.mark.parametrize(
+    "flags", [["--prices", "1"], ["--prices", "-1,2"], ["--timeout_s", "0"], ["--timeout_s", "nan"]]
+)
+def test_prices_and_times_must_be_some(flags: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["score-answers", str(qa_file(tmp_path, 1)), "--as", "qa", *flags])
+    assert "expected" in capsys.readouterr().err
+
+
+def test_replies_that_cannot_be_read_are_warned_of(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = qa_file(tmp_path, 2)
+    argv = ["score-answers", str(path), "--as", "qa", "--judge_model", "fake", "--out", str(tmp_path / "o.json")]
+    with FakeJudge(lambda answer, tries: (200, "four of five")).running() as judge:
+        assert main([*argv, "--api_base", judge.api_base]) == 0
+    assert f"2 of the judge's 2 replies cannot be read and count as wrong, such as 'four of five' about {path}:1" in (
+        capsys.readouterr().err
+    )
+
+
+@pytest.mark.parametrize(
     ("reply", "verdict"),
     [
         ('{"pred": "yes", "score": 4}', Verdict(4, True)),
@@ -170,7 +287,11 @@ def test_answers_that_were_not_given_are_not_asked_about_and_count(tmp_path: Pat
         ('```json\n{"pred": "Yes", "score": "4.8"}\n```', Verdict(4.8, True)),
         ('Here it is: {"pred": "yes", "score": 4.8', Verdict(4.8, True)),
         ('{"pred": "yes", "score": 4,}', Verdict(4, True)),
+        ('{"pred": "No.", "score": 4}', Verdict(4, False)),
         ('[{"pred": "no", "score": 0}]', Verdict(0, False)),
+        ('[{"pred": "no", "score": 0}, {"pred": "yes", "score": 5}]', None),
+        ('<think>{"pred": "yes", "score": 5}? No.</think>{"pred": "no", "score": 1}', Verdict(1, False)),
+        ('<think>Is it {"pred": "yes", "score": 5}? I doubt', None),
         ('{"pred": "yes", "score": 6}', None),
         ('{"pred": "yes", "score": -1}', None),
         ('{"pred": "yes", "score": true}', None),
@@ -213,6 +334,9 @@ def test_the_command_needs_a_judge_and_a_place_for_what_it_says(
 ) -> None:
     assert main(["score-answers", str(qa_file(tmp_path, 2)), "--as", "qa"]) == 1
     assert "give --judge_model, and --out" in capsys.readouterr().err
+    argv = ["score-answers", str(tmp_path / "answers.jsonl"), "--as", "qa", "--judge_model", "fake"]
+    assert main([*argv, "--out", str(tmp_path / "qa.progress")]) == 1
+    assert "is where what was judged is kept" in capsys.readouterr().err
 
 
 def test_region_descriptions_get_points(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

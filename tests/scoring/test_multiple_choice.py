@@ -306,6 +306,64 @@ REPLIES = [
     ("The correct answer: It sleeps on a sofa", "C"),
     ("The correct answer is\n\nB", "B"),
     ("Answer is\nC. It sleeps on a sofa", "C"),
+    # A letter that is picked in so many words is no other option's, whatever else is said.
+    ("I choose B, it sleeps on a sofa", "B"),
+    ("I'd pick A, because it runs.", "A"),
+    ("I would not choose A, I would choose C", "C"),
+    ("It is A, not C.", "A"),
+    ("Option A and option B are wrong, so C", "C"),
+    ("A, B and C are incorrect. D", "D"),
+    ("The answer is A and not B", "A"),
+    ("A: B", None),
+    ("B seems to be the correct answer", "B"),
+    ("Thinking: A or B.\nFinal: B", "B"),
+    ("option a", "A"),
+    ("Answer - B", "B"),
+    ("[Answer] B", "B"),
+    # What is no part of a reply.
+    ("B<|im_end|>", "B"),
+    ("<s> B</s>", "B"),
+    ("\u200bB\ufeff", "B"),
+    ("- B", "B"),
+    ("> B. It sleeps", "B"),
+    ("The animal is asleep\n\nB.", "B"),
+    # What is marked as the answer comes first.
+    ("<reasoning>A seems right</reasoning><answer>B</answer>", "B"),
+    ("We see A = 3 and B = 5, so \\boxed{C}", "C"),
+    ("\\boxed{A} or \\boxed{B}", None),
+    ("\\boxed{\\text{It sleeps on a sofa}}", "C"),
+    # Chinese.
+    ("B选项", "B"),
+    ("B 选项正确", "B"),
+    ("B项正确", "B"),
+    ("我选择B选项", "B"),
+    ("正确的是B", "B"),
+    ("不选A,选B", "B"),
+    ("答案不是A,而是B", "B"),
+    ("A选项错误,B选项正确", "B"),
+    ("答案不是B", None),
+    ("B选项不正确", None),
+    ("A项目", None),
+]
+# What a reply says of a letter, whichever it is: A is no word here.
+OF_ANY_LETTER = [
+    "The answer is {} because it runs",
+    "The correct answer is {} as the dog moves.",
+    "Answer is {} since the dog moves",
+    "The answer is {} (the animal moves).",
+    "Answer: {} (not E)",
+    "{} - the dog moves",
+    "{} – the dog moves",
+    "{} — because the dog moves",
+    "I choose {} since it fits",
+    "I'll go with {}, since it fits",
+    "I select option {}. The dog moves.",
+    "The answer is {} which fits",
+    "{} seems to be correct",
+    "The answer is most likely {}, since it fits",
+    "The answer is clearly {} because it fits",
+    "Clearly {}",
+    "The animal moves.\n{}",
 ]
 
 OTHERS = [
@@ -324,6 +382,15 @@ OTHERS = [
     ("It is not visible.", {"A": "running", "B": "isn't visible"}, "B"),
     ("no, it does not", {"A": "yes", "B": "no"}, "B"),
     ("There is no dog, yes", {"A": "yes", "B": "no"}, None),
+    ("I have no idea.", {"A": "yes", "B": "no"}, None),
+    ("No idea", {"A": "yes", "B": "no"}, None),
+    ("There is no way to tell.", {"A": "yes", "B": "no"}, None),
+    ("The answer is no", {"A": "yes", "B": "no"}, "B"),
+    ("No it does not", {"A": "yes", "B": "no"}, "B"),
+    ("The right answer cannot be determined", DIRECTIONS, None),
+    ("The right option is unclear", DIRECTIONS, None),
+    ("The right answer is left", DIRECTIONS, "A"),
+    ("It moves to the right", DIRECTIONS, "B"),
     ("I", TEN, "I"),
     ("I think so", TEN, None),
     ("I, the animal", TEN, None),
@@ -343,6 +410,19 @@ def test_a_reply_chooses_this(reply: str, letter: str | None) -> None:
 @pytest.mark.parametrize(("reply", "options", "letter"), OTHERS, ids=lambda value: repr(value)[:40])
 def test_with_other_options_a_reply_chooses_this(reply: str, options: dict[str, str], letter: str | None) -> None:
     assert chosen_letter(reply, options) == letter
+
+
+@pytest.mark.parametrize("form", OF_ANY_LETTER)
+def test_no_letter_is_read_less_often_than_another(form: str) -> None:
+    assert [chosen_letter(form.format(letter), OPTIONS) for letter in OPTIONS] == list(OPTIONS)
+
+
+def test_of_several_lists_of_options_the_questions_counts() -> None:
+    assert options_of("Which?\nA. one\nB. two\nC. three\nB\n\nWhich?\nA. red\nB. blue") == {"A": "red", "B": "blue"}
+    assert options_of("Compare (A) and (B).\nA. red\nB. blue\nC. green")["C"] == "green"
+    assert options_of("Compare (A) and (B).\nA. red\nB. blue") == {"A": "red", "B": "blue"}
+    assert options_of("A. Which is it?\nA. red\nB. blue") == {"A": "red", "B": "blue"}
+    assert options_of("Which?\nA. red\nB. blue\nA: it is B") == {"A": "red", "B": "blue"}
 
 
 def test_options_are_read_from_the_prompt() -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from internvl_chat.__main__ import main
 from internvl_chat.choices import TASKS
+from internvl_chat.commands.options import rounded
 from internvl_chat.contracts import TrackFile, UserError
 from internvl_chat.data.records.annotations import DatasetEntry, read_captions
 from internvl_chat.data.synthetic.flowchart import FlowchartStyle
@@ -53,6 +54,11 @@ def own_records(shapes_entry: DatasetEntry, tmp_path_factory: pytest.TempPathFac
     meta = {"root": str(shapes_entry.root), "annotation": str(folder / "records.jsonl")}
     write_json(folder / "meta.json", {"own": meta})
     return folder / "meta.json"
+
+
+def test_scores_are_shown_to_six_places() -> None:
+    content = {"scores": {"BLEU-1": 0.99999999996, "CIDEr": None}, "rows": [1 / 3, 2], "name": "a"}
+    assert rounded(content) == {"scores": {"BLEU-1": 1.0, "CIDEr": None}, "rows": [0.333333, 2], "name": "a"}
 
 
 def test_every_task_says_what_it_is() -> None:

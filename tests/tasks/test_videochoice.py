@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from internvl_chat.__main__ import main
+from internvl_chat.commands.options import rounded
 from internvl_chat.contracts import UserError
 from internvl_chat.tasks.benchmark import task_named
 
@@ -76,10 +77,10 @@ def test_a_checkpoint_is_asked_and_scored(
     assert main(list(map(str, argv))) == 0
     scores = json.loads((tmp_path / "out" / "scores.json").read_text())
     assert (scores["questions"], scores["answered"], scores["details"]["questions"]) == (3, 3, 3)
-    assert json.loads(capsys.readouterr().out.splitlines()[-1]) == scores["scores"]
+    assert json.loads(capsys.readouterr().out.splitlines()[-1]) == rounded(scores["scores"])
     assert main([*map(str, argv), "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
-    assert (told["questions"], told["answered"], told["scores"]) == (3, 3, scores["scores"])
+    assert (told["questions"], told["answered"], told["scores"]) == (3, 3, rounded(scores["scores"]))
     (row,) = scores["rows"]
     assert (row["count"], row["value"], row["unread"]) == (
         3,

@@ -46,6 +46,11 @@ def test_every_question_counts_also_without_an_answer(tmp_path: Path, capsys: py
     assert [line.partition(" (")[0] for line in told[:3]] == ["who: 0.333", "what: 0.500", "all: 0.400"]
 
 
+def test_an_empty_reply_is_no_answer(tmp_path: Path) -> None:
+    scores = task_named("videoqa").read(write(tmp_path)).score({"0": ["man"], "1": [""], "2": [" \n"]})
+    assert scores.values == {"exact": 0.2, "unanswered": 4}
+
+
 @pytest.mark.parametrize(
     ("text", "expected"), [("A dog.", "dog"), ("the  DOG!", "dog"), ("an-other", "other"), ("two", "two"), ("…", "")]
 )

@@ -229,7 +229,10 @@ def score_captions(
         )
     for i in ids:
         if (longest := max(map(len, (predictions[i], *references[i])))) > MAX_CAPTION_CHARS:
-            raise UserError(f"{i}: a caption of {longest} characters, expected at most {MAX_CAPTION_CHARS}")
+            raise UserError(
+                f"{i}: a caption of {longest} characters, expected at most {MAX_CAPTION_CHARS}: cut it, METEOR's "
+                "program cannot read longer ones"
+            )
     characters = are_unspaced(text for i in ids for text in references[i])
     if characters:
         logger.warning("the captions are written without spaces: every letter is scored as a word")
@@ -244,7 +247,7 @@ def score_captions(
             truth = {n: group[1:] for n, group in tokens.items()}
             for n, of_one in truth.items():
                 if not of_one or not all(of_one):
-                    raise UserError(f"{ids[n]}: a reference holds no word: {list(references[ids[n]])}")
+                    raise UserError(f"{ids[n]}: a reference holds no word: {list(references[ids[n]])}: leave it out")
             sums["BLEU"] = _bleu_sums(truth, said)
             if java:
                 sums["METEOR"] = meteor_sums(truth, said)
