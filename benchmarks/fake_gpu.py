@@ -25,7 +25,7 @@ from benchmarks.workloads import LORA_DROPOUT, TRAINED, W2, Workload, config_of,
 from internvl_chat.model.families.internvl import IntentVCNetForConditionalGeneration
 from internvl_chat.model.memory.lora_sum import sum_in_place
 from internvl_chat.model.memory.recomputation import Recomputation, recompute
-from internvl_chat.model.rms_norm import fuse_norms
+from internvl_chat.model.memory.rms_norm import fuse_norms
 from internvl_chat.model.shared_prefix import use_shared_prefix_attention
 from internvl_chat.planning.footprint import Footprint
 from internvl_chat.planning.inspection import GIB

@@ -17,7 +17,7 @@ from internvl_chat.data.training_set.packing import pack_answers
 from internvl_chat.model.families.internvl import IntentVCNetConfig, IntentVCNetForConditionalGeneration
 from internvl_chat.model.memory.lora_sum import sum_in_place
 from internvl_chat.model.memory.recomputation import Recomputation, recompute
-from internvl_chat.model.rms_norm import fuse_norms
+from internvl_chat.model.memory.rms_norm import fuse_norms
 from internvl_chat.model.shared_prefix import use_shared_prefix_attention
 from internvl_chat.model.trainable import TrainablePart, lora_target_pattern
 from internvl_chat.planning.footprint import PassShape

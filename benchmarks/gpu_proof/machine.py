@@ -14,7 +14,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from benchmarks.gpu_proof.scale import Row, Scale, seconds_of
 from benchmarks.workloads import LORA_RANK
-from internvl_chat.model.rms_norm import rms_norm
+from internvl_chat.model.memory.rms_norm import rms_norm
 from internvl_chat.model.shared_prompt import additive_bias, attend_to_prompts
 from internvl_chat.planning.cards import GPUS, kind_of
 from internvl_chat.planning.inspection import GIB

@@ -27,7 +27,7 @@ from internvl_chat.contracts import UserError
 from internvl_chat.families import CONFIG_NAME, family_in, family_of, family_of_fields, is_hub_id, read_config_file
 from internvl_chat.model.conversion.weight_files import LazyTensor, stored_weights
 from internvl_chat.model.conversion.weight_map import fold_lora
-from internvl_chat.model.rms_norm import fuse_norms
+from internvl_chat.model.memory.rms_norm import fuse_norms
 from internvl_chat.model.rotary_frequencies import restore_precision
 
 logger = logging.getLogger(__name__)

@@ -14,7 +14,7 @@ from transformers.models.qwen2.modeling_qwen2 import Qwen2RMSNorm
 from transformers.models.qwen3.modeling_qwen3 import Qwen3RMSNorm
 
 from internvl_chat.model.checkpoint import load_base
-from internvl_chat.model.rms_norm import fuse_norms, is_rms_norm
+from internvl_chat.model.memory.rms_norm import fuse_norms, is_rms_norm
 from tests.helpers import tiny_base
 
 ROWS, WIDTH, EPS = (3, 5), 44, 1e-3

@@ -18,7 +18,7 @@ from transformers import initialization as init
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from internvl_chat.constants import BOX_SCALE
-from internvl_chat.model.rms_norm import rms_norm
+from internvl_chat.model.memory.rms_norm import rms_norm
 
 ROI_CELLS = 7
 

@@ -26,7 +26,7 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.utils.checkpoint import get_device_states, set_device_states
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from internvl_chat.model.rms_norm import is_rms_norm, rms_norm
+from internvl_chat.model.memory.rms_norm import is_rms_norm, rms_norm
 
 _keeps_little: ContextVar[bool] = ContextVar("keeps_little", default=False)
 
