@@ -66,15 +66,19 @@ def test_a_film_that_changes_its_size_is_refused(
 ) -> None:
     path = tmp_path / f"grows.{suffix}"
     write_two(path, codec, pixels, options, step=2)
-    # Which size is called the first depends on how far the container was probed.
-    message = "changes its picture size from (160 x 96 to 80 x 48|80 x 48 to 160 x 96)"
+    large, small = "160 x 96", "80 x 48"
+    # Matroska's H.264 is probed up to its last parameters, and so the second size is taken for the container's.
+    sizes = (small, large) if (suffix, codec) == ("mkv", "libx264") else (large, small)
+    message = "changes its picture size from {} to {}".format(*sizes)
     with pytest.raises(UserError, match=message):
         read_header(path)
-    with pytest.raises(UserError, match=message):
-        read_frames(path, np.array([2, 6]))
+    for numbers in ([6, 7], [2, 6]):
+        with pytest.raises(UserError, match=message):
+            read_frames(path, np.array(numbers))
     write_two(path, codec, pixels, options, step=1)
     assert read_header(path).num_frames == 8
-    assert len(read_frames(path, np.array([2, 6]))) == 2
+    for numbers in ([6, 7], [2, 6]):
+        assert len(read_frames(path, np.array(numbers))) == 2
 
 
 def vp9_header(*fields: tuple[int, int]) -> bytes:

@@ -32,6 +32,7 @@ from internvl_chat.data.media.decoding.packets import (
     codec_name,
     facts_of,
 )
+from internvl_chat.data.media.decoding.picture_sizes import one_size
 from internvl_chat.data.media.decoding.presentation import (
     check_size,
     frame_display,
@@ -108,8 +109,7 @@ def rgb_frames(path: Path, numbers: Sequence[int]) -> Iterator[npt.NDArray[np.ui
         if done < len(numbers):
             with open_container(path) as container:
                 stream = video_stream(path, container)
-                for frame in _by_counting(path, container, stream, numbers[done:]):
-                    check_size(path, frame, stored_px)
+                for frame in _by_counting(path, container, stream, numbers[done:], stored_px):
                     yield _rgb(path, frame, stream)
     except (av.FFmpegError, IndexError, OSError) as error:
         raise UserError(f"{path}: cannot be decoded ({error})") from error
@@ -128,11 +128,13 @@ def _rgb(path: Path, frame: VideoFrame, stream: VideoStream) -> npt.NDArray[np.u
 
 
 def _by_counting(
-    path: Path, container: InputContainer, stream: VideoStream, numbers: Sequence[int]
+    path: Path, container: InputContainer, stream: VideoStream, numbers: Sequence[int], stored_px: tuple[int, int]
 ) -> Iterator[VideoFrame]:
     wanted = iter(numbers)
     expected, count = next(wanted), 0
     for count, frame in enumerate(presented_frames(path, container, stream), start=1):
+        # Those that are passed over too: a video is refused or read whichever frames are asked for.
+        check_size(path, frame, stored_px)
         if count == expected + 1:
             yield frame
             following = next(wanted, None)
@@ -147,6 +149,8 @@ def _by_index(container: InputContainer, stream: VideoStream, numbers: Sequence[
     if container.format.name not in TIMED_CONTAINERS or codec_name(stream) not in _SEEKABLE_CODECS:
         return
     packets = [facts_of(packet, stream.codec_context) for packet in container.demux(stream) if packet.size]
+    if not one_size((packet.size_said for packet in packets), stream.codec_context.extradata or b""):
+        return
     index = build_index(packets, codec_name(stream))
     if index is None or numbers[-1] >= len(index.times):
         return
