@@ -11,7 +11,7 @@ import pytest
 from av.packet import Packet
 
 from internvl_chat.contracts import UserError
-from internvl_chat.data.media.decoding.picture_sizes import one_size, size_said
+from internvl_chat.data.media.decoding.picture_sizes import one_size, size_said, units_of
 from internvl_chat.data.media.video import read_frames, read_header
 from tests.data.media.films import STORED_PX, stored_frame
 
@@ -92,20 +92,22 @@ def test_a_predicted_picture_of_another_size_says_so() -> None:
     start, references = [(2, 2), (0, 2), (0, 1), (1, 1), (1, 1), (0, 1), (0, 2)], [(0, 8), (0, 12)]
     same = vp9_header(*start, *references, (0, 1), (1, 1))
     other = vp9_header(*start, *references, (0, 3), (79, 16), (47, 16))
-    assert size_said(same, "vp9", 0) == b""
-    assert size_said(other, "vp9", 0) == bytes([0, 79, 0, 47])
+    assert size_said(same, "vp9", []) == b""
+    assert size_said(other, "vp9", []) == bytes([0, 79, 0, 47])
     colour, sync = [(2, 3), (0, 1)], [(0x498342, 24)]
     key = vp9_header((2, 2), (0, 2), (0, 1), (0, 1), (1, 1), (0, 1), *sync, *colour, (159, 16), (95, 16))
     # Hidden, within itself, and of a profile that leaves the colours out.
     inside = vp9_header(
         (2, 2), (0, 2), (0, 1), (1, 1), (0, 1), (0, 1), (1, 1), (0, 2), *sync, (0, 8), (159, 16), (95, 16)
     )
-    assert size_said(key, "vp9", 0) == size_said(inside, "vp9", 0) == bytes([0, 159, 0, 95])
-    assert one_size([size_said(data, "vp9", 0) for data in (key, same, inside)], b"")
-    assert not one_size([size_said(data, "vp9", 0) for data in (key, same, other)], b"")
+    assert size_said(key, "vp9", []) == size_said(inside, "vp9", []) == bytes([0, 159, 0, 95])
+    assert one_size([size_said(data, "vp9", []) for data in (key, same, inside)], b"")
+    assert not one_size([size_said(data, "vp9", []) for data in (key, same, other)], b"")
 
 
 def test_what_the_container_says_counts_where_the_first_packet_says_nothing() -> None:
     assert one_size([b"", b"", b"size"], b"..size..") and one_size([], b"") and one_size([b"a", b"", b"a"], b"")
     assert not one_size([b"", b"other"], b"..size..") and not one_size([b"a", b"b"], b"ab")
-    assert size_said(b"", "vp8", 0) == size_said(b"\0\0\0\0", "h264", 4) == size_said(b"\x0a", "av1", 0) == b""
+    assert size_said(b"", "vp8", []) == size_said(b"\x0a", "av1", []) == b""
+    empty = b"\0\0\0\0"
+    assert units_of(empty, "h264", 4) == [] and size_said(empty, "h264", units_of(empty, "h264", 4)) == b""

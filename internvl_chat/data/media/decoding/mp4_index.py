@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from av.container import InputContainer
 from av.video.stream import VideoStream
 
 from internvl_chat.data.media.decoding.packets import codec_name, stated_rate, unit_prefix_bytes
-from internvl_chat.data.media.decoding.picture_sizes import one_size, size_said
+from internvl_chat.data.media.decoding.picture_sizes import one_size, size_said, units_of
 from internvl_chat.data.media.timeline import Timeline
+
+if TYPE_CHECKING:
+    # PyAV before 17 has none.
+    from av.index import IndexEntry
 
 # Codecs of which an MP4's index is believed; a picture takes more bytes than this.
 _INDEXED_CODECS, _SMALLEST_PICTURE_BYTES = frozenset({"h264", "hevc", "av1"}), 12
@@ -76,24 +82,23 @@ def timeline_of_index(path: Path, index: bytes, container: InputContainer, strea
         return None
     if steps and not _is_shown_evenly(index, len(entries), next(iter(steps))):
         return None
-    if not _is_one_size(path, stream) or not _begins_with_its_first_frame(container, stream):
+    if not _is_one_size(path, stream, entries) or not _begins_with_its_first_frame(container, stream):
         return None
     rate = float(1 / (steps.pop() * stream.time_base)) if steps else stated_rate(stream)
     return Timeline(len(entries), rate)
 
 
-def _is_one_size(path: Path, stream: VideoStream) -> bool:
+def _is_one_size(path: Path, stream: VideoStream, entries: Sequence[IndexEntry]) -> bool:
     """Whether the pictures that decoding can begin with say the same of their size, of an MP4."""
     codec, extradata = codec_name(stream), stream.codec_context.extradata or b""
     prefix_bytes = unit_prefix_bytes(extradata, codec)
     with path.open("rb") as file:
         descriptor = file.fileno()
         heads = (
-            os.pread(descriptor, min(entry.size, _HEAD_BYTES), entry.pos)
-            for entry in stream.index_entries
-            if entry.is_keyframe
+            os.pread(descriptor, min(entry.size, _HEAD_BYTES), entry.pos) for entry in entries if entry.is_keyframe
         )
-        return one_size((size_said(head, codec, prefix_bytes) for head in heads), extradata)
+        said = (size_said(head, codec, units_of(head, codec, prefix_bytes)) for head in heads)
+        return one_size(said, extradata)
 
 
 def _begins_with_its_first_frame(container: InputContainer, stream: VideoStream) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Set
 from dataclasses import dataclass
 
 from av.packet import Packet
@@ -18,6 +19,7 @@ TIMED_CONTAINERS = frozenset({MOV_CONTAINER, MATROSKA_CONTAINER, "gif"})
 ONE_FRAME_A_PACKET = frozenset({"h264", "hevc", "vp8", "vp9", "av1", "gif"})
 
 _IDR_UNIT = 5
+_PICTURE_UNITS = {"h264": range(1, 6), "hevc": range(32)}
 
 
 @dataclass(frozen=True)
@@ -48,15 +50,16 @@ def stated_rate(stream: VideoStream) -> float:
 def facts_of(packet: Packet, decoder: VideoCodecContext) -> PacketFacts:
     """The facts of one packet of a stream."""
     codec, data = decoder.codec.canonical_name, bytes(packet)
-    prefix_bytes = unit_prefix_bytes(decoder.extradata or b"", codec)
+    units = units_of(data, codec, unit_prefix_bytes(decoder.extradata or b"", codec))
+    types = {kind for kind, _ in units}
     is_key = packet.is_keyframe
     if is_key and codec == "h264":
         # Containers also mark pictures that decoding can be joined at, but is not exact from at once.
-        is_key = _IDR_UNIT in _h264_types(data, prefix_bytes)
-    is_shown = _shows_picture(data, codec, prefix_bytes) and not packet.is_discard
+        is_key = _IDR_UNIT in types
+    is_shown = _shows_picture(data, codec, types) and not packet.is_discard
     # An MP4 with several descriptions of its samples hands over the next one so.
     described = packet.get_sidedata("new_extradata") if packet.has_sidedata("new_extradata") else None
-    said = bytes(described) if described is not None else size_said(data, codec, prefix_bytes)
+    said = bytes(described) if described is not None else size_said(data, codec, units)
     return PacketFacts(packet.pts, is_key, not packet.is_corrupt, is_shown, said)
 
 
@@ -71,20 +74,14 @@ def unit_prefix_bytes(extradata: bytes, codec: str) -> int:
     return (extradata[place] & 3) + 1
 
 
-def _h264_types(data: bytes, prefix_bytes: int) -> set[int]:
-    return {unit[0] & 0x1F for unit in units_of(data, prefix_bytes)}
-
-
-def _shows_picture(data: bytes, codec: str, prefix_bytes: int) -> bool:
-    """Whether a packet holds a picture that is shown; True where that cannot be told.
+def _shows_picture(data: bytes, codec: str, types: Set[int]) -> bool:
+    """Whether a packet, with units of these types, holds a picture that is shown; True where that cannot be told.
 
     Source: ITU-T H.264, table 7-1 (slices are units 1 to 5); ITU-T H.265, table 7-1 (0 to 31); RFC 6386, 9.1; VP9
     bitstream specification, 6.2 and annex B (a superframe ends in a picture that is shown).
     """
-    if codec == "h264" and (types := _h264_types(data, prefix_bytes)):
-        return not types.isdisjoint(range(1, 6))
-    if codec == "hevc" and (types := {unit[0] >> 1 & 0x3F for unit in units_of(data, prefix_bytes)}):
-        return not types.isdisjoint(range(32))
+    if types:
+        return not types.isdisjoint(_PICTURE_UNITS[codec])
     if codec == "vp8":
         return bool(data[0] & 0x10)
     if codec == "vp9" and data[-1] & 0xE0 != 0xC0:

@@ -5,37 +5,50 @@ What a packet says of the size is not read, only compared: where it is said in o
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Sequence
 
-_H264_PARAMETERS, _HEVC_PARAMETERS, _AV1_SEQUENCE = 7, 33, 1
+# Where the type of a unit stands in its first byte, shift and mask, and the type of those that say the size.
+_TYPE_BITS = {"h264": (0, 0x1F), "hevc": (1, 0x3F)}
+_PARAMETERS = {"h264": 7, "hevc": 33}
+_AV1_SEQUENCE = 1
+# A unit of H.264 or HEVC: its type, and all of it.
+Unit = tuple[int, memoryview]
 _VP9_SYNC = 0x498342
 
 
-def units_of(data: bytes, prefix_bytes: int) -> Iterator[bytes]:
-    """The units of a packet of H.264 or HEVC, each behind its length; none where they are marked in another way."""
-    start = 0
-    while prefix_bytes and start + prefix_bytes < len(data):
+def units_of(data: bytes, codec: str, prefix_bytes: int) -> list[Unit]:
+    """The units of a packet, each behind its length; none in other codecs, or where they are marked in another way.
+
+    Args:
+        data: the packet, or its beginning.
+        codec: as FFmpeg calls it.
+        prefix_bytes: size of the length before each unit.
+    """
+    if codec not in _TYPE_BITS or not prefix_bytes:
+        return []
+    shift, mask = _TYPE_BITS[codec]
+    units, whole, start = [], memoryview(data), 0
+    while start + prefix_bytes < len(data):
         unit = start + prefix_bytes
-        start = unit + int.from_bytes(data[start:unit], "big")
+        start = unit + int.from_bytes(whole[start:unit], "big")
         if start > unit:
-            yield data[unit:start]
+            units.append((data[unit] >> shift & mask, whole[unit:start]))
+    return units
 
 
-def size_said(data: bytes, codec: str, prefix_bytes: int) -> bytes:
+def size_said(data: bytes, codec: str, units: Sequence[Unit]) -> bytes:
     """The part of a packet that says how large its picture is; empty where it is as large as those before it.
 
     Args:
         data: the packet, or so much of its beginning that all but its picture is in it.
         codec: as FFmpeg calls it.
-        prefix_bytes: size of the length before each unit of H.264 or HEVC.
+        units: those of the packet, in H.264 and HEVC.
 
     Source: ITU-T H.264, table 7-1; ITU-T H.265, table 7-1; RFC 6386, 9.1; VP9 bitstream specification, 7.2; AV1
     bitstream specification, 5.3.
     """
-    if codec == "h264":
-        return b"".join(unit for unit in units_of(data, prefix_bytes) if unit[0] & 0x1F == _H264_PARAMETERS)
-    if codec == "hevc":
-        return b"".join(unit for unit in units_of(data, prefix_bytes) if unit[0] >> 1 & 0x3F == _HEVC_PARAMETERS)
+    if codec in _PARAMETERS:
+        return b"".join(unit for kind, unit in units if kind == _PARAMETERS[codec])
     if codec == "vp8":
         return b"" if data[:1] == b"" or data[0] & 1 else data[6:10]
     if codec == "vp9":
