@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
+from threading import Lock
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -101,8 +102,18 @@ def judge_answers(
                 todo[place] = question.messages(line)
                 continue
             on_item()
+        noting = Lock()
+
+        def asked_and_noted(place: int) -> dict[str, Any]:
+            # Whoever asked notes the reply before asking again: a kill costs what is in flight and no more, and what
+            # was under way when a run ends early is kept, since it is paid for.
+            kept = _ask(client, settings.model, todo[place])
+            with noting:
+                journal.note(keys[place], kept)
+            return kept
+
         pool = ThreadPoolExecutor(settings.in_flight)
-        asked = {pool.submit(_ask, client, settings.model, messages): place for place, messages in todo.items()}
+        asked = {pool.submit(asked_and_noted, place): place for place in todo}
         try:
             failures_in_a_row = 0
             for request in as_completed(asked):
@@ -125,15 +136,10 @@ def judge_answers(
                         ) from None
                 else:
                     failures_in_a_row = 0
-                    journal.note(keys[place], kept)
                     result.judged[place] = _judged(kept, question)
                 on_item()
         finally:
             pool.shutdown(cancel_futures=True)
-            # Where the run ends early: what was under way has been judged by now, and paid for.
-            for request, place in asked.items():
-                if place not in result.judged and not request.cancelled() and request.exception() is None:
-                    journal.note(keys[place], request.result())
     return result
 
 
