@@ -15,7 +15,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from inspect import signature
-from numbers import Integral, Real
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -38,15 +37,12 @@ from internvl_chat.data.records.given_tracks import GivenTrack, as_tracks
 from internvl_chat.data.records.names import DEFAULT_NAME
 from internvl_chat.data.records.tracks import boxes_at
 from internvl_chat.inference.chat import Chat
-from internvl_chat.inference.decoding import Decoding
+from internvl_chat.inference.decoding import Decoding, check_count
 from internvl_chat.inference.ensemble import Ensemble
 from internvl_chat.inference.generation import Captioners, caption_ends
 from internvl_chat.inference.handle import ModelHandle, open_model
 from internvl_chat.inference.requests import Ask, Unreadable, Viewpoint, encode_clip
 from internvl_chat.trackers.one_object import track_from_box
-
-# The settings of `Decoding` that are whole numbers, and the least that each may be.
-_COUNTS = {"num_beams": 1, "max_new_tokens": 1, "num_candidates": 1, "seed": 0}
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,7 +95,7 @@ class Captioner:
         if not isinstance(model, str | Path):
             raise UserError(f"a model given as {type(model).__name__}: expected its folder, or a hub id")
         if num_frames is not None:
-            _check_count("num_frames", num_frames, 1)
+            check_count("num_frames", num_frames, 1)
         known = sorted(signature(open_model).parameters.keys() - {"model"})
         if unknown := settings.keys() - set(known):
             raise UserError(f"{min(unknown)}: is no setting; expected num_frames or one of {', '.join(known)}")
@@ -178,7 +174,7 @@ class Captioner:
         Raises:
             UserError: the box is none, the clip has no such frame, or the tracker is not installed.
         """
-        _check_count("track_from", frame, 0)
+        check_count("track_from", frame, 0)
         (start, *others) = as_tracks(box, name=name, unit=unit, order=order)
         if others or not isinstance(start, TrackRows) or len(start.corners) != 1:
             raise UserError("an object is followed from one box, four numbers; a whole track needs no following")
@@ -285,18 +281,7 @@ def _decoding(settings: Mapping[str, Any]) -> Decoding:
     for name in settings:
         if name not in known:
             raise UserError(f"{name}: is no setting; expected name, unit, order, question or one of {', '.join(known)}")
-        if name in _COUNTS:
-            _check_count(name, settings[name], _COUNTS[name])
-        elif isinstance(settings[name], bool) or not isinstance(settings[name], Real):
-            raise UserError(f"{name} given as {type(settings[name]).__name__}: expected a number")
     return Decoding(**settings)
-
-
-def _check_count(name: str, value: object, least: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, Integral):
-        raise UserError(f"{name} given as {type(value).__name__}: expected a whole number")
-    if value < least:
-        raise UserError(f"{name}={value}: expected {least} or more")
 
 
 def _sample(path: Path, tracks: tuple[Track, ...], question: str | None) -> Sample:

@@ -28,13 +28,18 @@ _exit_code = 1
 _held: set[int] = set()
 
 
+def collect_rarely() -> None:
+    """Let the collector look through what is imported less often."""
+    gc.set_threshold(*_OBJECTS_BETWEEN_LOOKS)
+
+
 def start() -> None:
     """Make importing quick, and the end of this process; called before anything large is imported.
 
     What others register with `atexit` later still runs, before the end.
     """
     global _started_in
-    gc.set_threshold(*_OBJECTS_BETWEEN_LOOKS)
+    collect_rarely()
     if _started_in != os.getpid():
         _started_in = os.getpid()
         atexit.register(_end)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import json
 import os
 import shutil
@@ -25,11 +24,12 @@ from internvl_chat.data.records.annotations import DatasetEntry, load_meta, read
 from internvl_chat.data.records.box_files import PrepareReport, find_videos, prepare_boxes  # noqa: E402
 from internvl_chat.data.synthetic.shapes import write_dataset  # noqa: E402
 from internvl_chat.model.families.internvl import IntentVCNetConfig, IntentVCNetForConditionalGeneration  # noqa: E402
+from internvl_chat.processes import collect_rarely  # noqa: E402
 from tests.helpers import TILE_PX, TOKENS_PER_FRAME, byte_tokenizer, randomise, tiny_config  # noqa: E402
 
 torch.set_num_threads(1)
 # As in the programs: what was imported is not looked through again and again.
-gc.set_threshold(50_000, 10, 10)
+collect_rarely()
 
 
 @pytest.fixture(scope="session")

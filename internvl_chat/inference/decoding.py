@@ -5,12 +5,27 @@ from __future__ import annotations
 import math
 from argparse import Namespace
 from dataclasses import dataclass, fields
+from numbers import Integral, Real
 
 from internvl_chat.constants import MAX_NEW_TOKENS
 from internvl_chat.contracts import UserError
 
 # Scores that are divided by less may leave the range of float32, and there is nothing to draw from.
 LEAST_TEMPERATURE = 1e-6
+# The least that each whole number among the settings may be.
+_LEAST_COUNTS = {"num_beams": 1, "max_new_tokens": 1, "num_candidates": 1, "seed": 0}
+
+
+def check_count(name: str, value: object, least: int) -> None:
+    """See to it that a setting is a whole number.
+
+    Raises:
+        UserError: it is of another type, or less than the least that it may be.
+    """
+    if isinstance(value, bool) or not isinstance(value, Integral):
+        raise UserError(f"{name} given as {type(value).__name__}: expected a whole number")
+    if value < least:
+        raise UserError(f"{name}={value}: expected {least} or more")
 
 
 @dataclass(frozen=True)
@@ -24,7 +39,7 @@ class Decoding:
         top_p: samples are drawn from the fewest tokens that hold this share of the probability.
         seed: of the samples; each is drawn from the seed, the ask's id and its own number alone.
     Raises:
-        UserError: settings that contradict each other.
+        UserError: a setting of another type or out of its range, or settings that contradict each other.
     """
 
     num_beams: int = 1
@@ -35,6 +50,12 @@ class Decoding:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        for name, least in _LEAST_COUNTS.items():
+            check_count(name, getattr(self, name), least)
+        for name in ("temperature", "top_p"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, Real):
+                raise UserError(f"{name} given as {type(value).__name__}: expected a number")
         if self.temperature and not LEAST_TEMPERATURE <= self.temperature < math.inf:
             raise UserError(
                 f"--temperature {self.temperature}: expected 0 (no sampling), or {LEAST_TEMPERATURE:g} and above"

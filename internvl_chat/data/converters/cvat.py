@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -100,20 +99,11 @@ class _Reader:
         if element == "track":
             self.tracks.append(_Track(attributes.get("id", ""), attributes.get("label", "").strip(), line))
             if not self.tracks[-1].label:
-                with self._of_track():
+                with self._faults.gathered_of(self.tracks[-1]):
                     raise UserError(f"{self.path}:{line}: a track without 'label'")
         elif element == "box" and self.tracks and "track" in self._parents:
-            with self._of_track():
+            with self._faults.gathered_of(self.tracks[-1]):
                 self._box(attributes, f"{self.path}:{line}")
-
-    @contextmanager
-    def _of_track(self) -> Iterator[None]:
-        with self._faults.gathered():
-            try:
-                yield
-            except UserError:
-                self.tracks[-1].is_sound = False
-                raise
 
     def _box(self, attributes: Mapping[str, str], where: str) -> None:
         missing = [key for key in ("frame", *_CORNERS) if key not in attributes]

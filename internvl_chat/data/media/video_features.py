@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -51,8 +52,7 @@ def read_features(path: Path, tower: Sequence[float]) -> npt.NDArray[np.float32]
     Raises:
         UserError: the file cannot be read, or another tower made them.
     """
-    check_tower(path, tower)
-    with safe_open(path, "np") as file:
+    with _opened(path, tower) as file:
         return file.get_tensor(_FEATURES).astype(np.float32)
 
 
@@ -62,15 +62,27 @@ def check_tower(path: Path, tower: Sequence[float]) -> None:
     Raises:
         UserError: it holds none, or another tower made them.
     """
-    try:
-        with safe_open(path, "np") as file:
+    with _opened(path, tower):
+        pass
+
+
+@contextmanager
+def _opened(path: Path, tower: Sequence[float]) -> Iterator[safe_open]:
+    """A file of features that this tower made."""
+    with ExitStack() as stack:
+        try:
+            file = stack.enter_context(safe_open(path, "np"))
             made_by, _ = file.get_tensor(_TOWER), file.get_slice(_FEATURES)
-    except (OSError, SafetensorError) as error:
-        raise UserError(f"{path}: holds no features of a video ({error}); make them with 'extract-features'") from error
-    if len(made_by) != len(tower) or not np.allclose(made_by, tower, rtol=_TOWER_TOLERANCE, atol=1e-6):
-        raise UserError(
-            f"{path}: are features of another tower than this model's; make them with 'extract-features --model' of it"
-        )
+        except (OSError, SafetensorError) as error:
+            raise UserError(
+                f"{path}: holds no features of a video ({error}); make them with 'extract-features'"
+            ) from error
+        if len(made_by) != len(tower) or not np.allclose(made_by, tower, rtol=_TOWER_TOLERANCE, atol=1e-6):
+            raise UserError(
+                f"{path}: are features of another tower than this model's; make them with 'extract-features --model' "
+                "of it"
+            )
+        yield file
 
 
 def frames_of_features(path: Path) -> int:

@@ -17,16 +17,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from internvl_chat.contracts import UserError
-from internvl_chat.scoring.captions.meteor import Tokens, meteor_score, meteor_sums
+from internvl_chat.scoring.captions.meteor import FloatArray, Tokens, meteor_score, meteor_sums
 from internvl_chat.scoring.captions.ptb import tokenize
 from internvl_chat.scoring.captions.unspaced import are_unspaced, by_characters
 
 logger = logging.getLogger(__name__)
 
-FloatArray = npt.NDArray[np.float64]
 
 # What a score of the Java-free path is called after the metric's name: its tokens can differ from the challenge's.
 NO_JAVA_SUFFIX = " (no Java)"

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path, PurePath
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from internvl_chat.constants import VIDEO_PLACEHOLDER
 from internvl_chat.contracts import UserError
@@ -57,6 +57,12 @@ class Described:
     num_frames: int | None = None
 
 
+class Item(Protocol):
+    """Something of a source that is left out whole where a part of it is faulty."""
+
+    is_sound: bool
+
+
 class Faults:
     """What is wrong with a source, gathered so that it is told at once.
 
@@ -75,6 +81,16 @@ class Faults:
             yield
         except UserError as error:
             self._errors.append(error)
+
+    @contextmanager
+    def gathered_of(self, item: Item) -> Iterator[None]:
+        """Keep a `UserError` of the block, which is about an item that is no longer sound then."""
+        with self.gathered():
+            try:
+                yield
+            except UserError:
+                item.is_sound = False
+                raise
 
     def tell(self) -> None:
         """Raise them all as one `UserError`, if there are any and they are not those of items that are left out."""

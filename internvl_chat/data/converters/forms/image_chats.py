@@ -14,12 +14,11 @@ from internvl_chat.constants import IMAGE_PLACEHOLDER, VIDEO_PLACEHOLDER
 from internvl_chat.contracts import UserError
 from internvl_chat.data.checking.conversations import shortened
 from internvl_chat.data.converters.forms.collecting import converted_objects
+from internvl_chat.data.converters.forms.described import whole_number_of
 from internvl_chat.data.converters.forms.video_chats import relative_name
 from internvl_chat.data.media.sources import frame_files
 
 _NUMBERED = re.compile(r"<image_([0-9]+)>")
-# Python reads no number of thousands of digits, and nobody has so many images.
-_MOST_DIGITS = 9
 _ROLES = {"user": "human", "assistant": "gpt", "system": "system"}
 _SPEAKERS = {speaker: role for role, speaker in _ROLES.items()}
 
@@ -199,9 +198,10 @@ def _number_of(key: Any, where: str) -> int:
 
 
 def _number(digits: str, where: str) -> int:
-    if len(digits) > _MOST_DIGITS:
+    number = whole_number_of(digits)
+    if number is None:
         raise UserError(f"{where}: an image's number has {len(digits)} digits: expected <image_00>, <image_01>, ...")
-    return int(digits)
+    return number
 
 
 def _part_text(part: Any, where: str) -> str:

@@ -74,12 +74,8 @@ class ObjectRows(Generic[Key]):
     def of(self, key: Key, called: str, where: str) -> Iterator[RowsOfObject]:
         """The object of a row; a `UserError` of the block is kept, and leaves the object out."""
         found = self._objects.setdefault(key, RowsOfObject(called, where))
-        with self._faults.gathered():
-            try:
-                yield found
-            except UserError:
-                found.is_sound = False
-                raise
+        with self._faults.gathered_of(found):
+            yield found
 
     def sound(self) -> dict[Key, RowsOfObject]:
         """The objects that have no faulty row, in the order of their first rows."""
