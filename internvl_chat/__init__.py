@@ -13,7 +13,10 @@ __version__ = "0.2.0"
 def __getattr__(name: str) -> Any:
     """`internvl_chat.Captioner`, without torch being imported by whoever only asks for `--help`."""
     if name == "Captioner":
-        from internvl_chat.api import Captioner
+        from internvl_chat.command_line import libraries_quiet
+
+        with libraries_quiet():
+            from internvl_chat.api import Captioner
 
         return Captioner
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -26,6 +26,7 @@ from transformers import PreTrainedModel
 from internvl_chat.boxes import BoxArray
 from internvl_chat.captions import Caption as Caption
 from internvl_chat.captions import Following as Following
+from internvl_chat.command_line import libraries_quiet
 from internvl_chat.constants import VIDEO_PLACEHOLDER
 from internvl_chat.contracts import Sample, Track, TrackRows, UserError
 from internvl_chat.data.media.drawing import Strip, contact_sheet
@@ -99,7 +100,8 @@ class Captioner:
         known = sorted(signature(open_model).parameters.keys() - {"model"})
         if unknown := settings.keys() - set(known):
             raise UserError(f"{min(unknown)}: is no setting; expected num_frames or one of {', '.join(known)}")
-        return cls(open_model(model, **settings), num_frames=num_frames)
+        with libraries_quiet():
+            return cls(open_model(model, **settings), num_frames=num_frames)
 
     @property
     def encoder(self) -> SampleEncoder:
@@ -107,7 +109,8 @@ class Captioner:
 
     @cached_property
     def model(self) -> PreTrainedModel:
-        return self.handle.load()
+        with libraries_quiet():
+            return self.handle.load()
 
     def caption(
         self,

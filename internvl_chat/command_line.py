@@ -9,7 +9,8 @@ import os
 import re
 import sys
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -18,6 +19,8 @@ DEFAULT_META = Path("shell/data/intentvc_caption.json")
 PROGRAM = "intentvcnet"
 # The name of a flag, in a word that may hold its value too.
 _FLAG = re.compile(r"^--[a-z][a-z0-9_-]*(?==|$)")
+# Imported by peft and DeepSpeed, they tell what they cannot use.
+_TALKATIVE = ("bitsandbytes", "torch.utils.cpp_extension")
 # Numbers with commas of which the first is below zero: argparse takes them for a flag.
 _BELOW_ZERO = re.compile(r"^-\.?[0-9][^ ]*,")
 
@@ -35,9 +38,25 @@ def quieten() -> None:
     if not sys.warnoptions:
         warnings.simplefilter("ignore")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    # Imported by peft and DeepSpeed, they tell what they cannot use.
-    for name in ("bitsandbytes", "torch.utils.cpp_extension"):
+    for name in _TALKATIVE:
         logging.getLogger(name).setLevel(logging.ERROR)
+
+
+@contextmanager
+def libraries_quiet() -> Iterator[None]:
+    """As `quieten`, for a while: in a program or a notebook of the user's, whose settings stay what they were."""
+    loggers = [logging.getLogger(name) for name in _TALKATIVE]
+    levels = [logger.level for logger in loggers]
+    with warnings.catch_warnings():
+        if not sys.warnoptions:
+            warnings.simplefilter("ignore")
+        for logger in loggers:
+            logger.setLevel(max(logger.level, logging.ERROR))
+        try:
+            yield
+        finally:
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)
 
 
 def as_declared(words: Sequence[str]) -> list[str]:

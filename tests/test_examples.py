@@ -6,6 +6,7 @@ import csv
 import re
 import runpy
 import shutil
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -44,6 +45,19 @@ def test_a_clip_is_captioned_and_follows_the_box_or_not(
     # A model of random weights writes line breaks too.
     assert re.search(r"\Aown box: .*^no box: .*^other's box: ", compared, re.DOTALL | re.MULTILINE)
     assert Image.open(tmp_path / "own.png").width > 300
+
+
+def test_nothing_but_the_caption_is_printed(captioner_folder: Path, shapes_entry: DatasetEntry) -> None:
+    """In a process of its own, as in a notebook: the libraries keep what they cannot use to themselves."""
+    video = video_path_of(shapes_entry.root, min(read_json(shapes_entry.root / "other_target.json")))
+    example = ROOT / "examples" / "caption_a_clip.py"
+    run = subprocess.run(
+        [sys.executable, str(example), str(captioner_folder), str(video), str(boxes_path_of(video)), "circle"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert run.stdout.strip() and run.stderr == ""
 
 
 def test_own_clips_become_records(run_example: Callable[..., str], shapes_root: Path, tmp_path: Path) -> None:
