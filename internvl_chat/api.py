@@ -284,7 +284,11 @@ def _decoding(settings: Mapping[str, Any]) -> Decoding:
     for name in settings:
         if name not in known:
             raise UserError(f"{name}: is no setting; expected name, unit, order, question or one of {', '.join(known)}")
-    return Decoding(**settings)
+    try:
+        return Decoding(**settings)
+    except UserError as error:
+        # Its messages name the flags of commands.
+        raise UserError(str(error).replace("--", "")) from error
 
 
 def _sample(path: Path, tracks: tuple[Track, ...], question: str | None) -> Sample:

@@ -246,7 +246,12 @@ def test_a_chat_shares_the_weights(captioner: Captioner, video: Path) -> None:
         ),
         ({0: [1, 2, 3, 4], 2: [30, 40, 10, 9]}, {}, "1 of 2 boxes run backwards, number 2 first"),
         ([[0, 0, 0, 0], [9, 9, 5, -5]], {"order": "xywh"}, "number 2 first: .*a width and height of 0 or more"),
-        ([1, 2, 3, 4], {"num_candidates": 2}, "--num_candidates 2"),
+        ([1, 2, 3, 4], {"num_candidates": 2}, "^num_candidates 2 with num_beams 1: .*; raise num_beams"),
+        (
+            [0.1, 0.2, 0.3, 0.4],
+            {"unit": "fractions"},
+            "expected one of .*; fractions of the picture's sides are 'unit'",
+        ),
         ([1, 2, 3, 4], {"max_new_tokens": "9"}, "max_new_tokens given as str: expected a whole number"),
         ([1, 2, 3, 4], {"num_beams": 0}, "num_beams=0: expected 1 or more"),
         ([1, 2, 3, 4], {"temperature": "hot"}, "temperature given as str: expected a number"),
@@ -256,7 +261,7 @@ def test_a_chat_shares_the_weights(captioner: Captioner, video: Path) -> None:
     ],
     ids=(
         "no-file three-columns one-row no-track unit frame fractions a-fraction outside order record-order "
-        "frames-order sizes decoding tokens beams heat from question setting"
+        "frames-order sizes decoding unit-name tokens beams heat from question setting"
     ).split(),
 )
 def test_what_cannot_be_used_is_said(

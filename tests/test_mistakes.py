@@ -76,6 +76,7 @@ COMMANDS = [
     ("picture --meta-path good.json --line 99", 1, "--line 99: the annotations have 1 lines"),
     ("picture --meta good.json --num_frames 0", 2, "0: expected 1 or more"),
     ("picture --meta good.json --out clips", 2, "clips: is a folder, expected a file to write"),
+    ("eval --model base --meta good.json --out good.json", 2, "good.json: is a file, expected a folder to write to"),
     ("picture", 2, "--meta META.json: say which data is meant"),
     ("picture --meta moved.json", 1, "'root' of 'data' is no folder: /data/elsewhere; edit it to where the videos lie"),
     ("picture --meta comma.json", 1, "is not valid JSON"),

@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from internvl_chat.choices import CONTROLS, PROMPT_FORMS
-from internvl_chat.commands.options import add_json, positive_int, tell
+from internvl_chat.commands.options import add_json, folder_to_write, positive_int, tell
 from internvl_chat.steps import REPOSITORY, StepFailed
 from internvl_chat.steps import run as run_command
 
@@ -52,7 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--training_flags", type=shlex.split, default=[], help="handed to the recipe, in one string")
     add("--prediction_flags", type=shlex.split, default=[], help="handed to eval_const.py, in one string")
     add("--object_name", action="append", default=[], metavar="CATEGORY=NAME", help="as for `annotate`")
-    add("--out", type=Path, default=Path("work_dirs/ablation"), help="(default: %(default)s)")
+    add("--out", type=folder_to_write, default=Path("work_dirs/ablation"), help="(default: %(default)s)")
     add_json(parser)
 
 

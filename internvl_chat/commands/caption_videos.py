@@ -22,6 +22,7 @@ from internvl_chat.commands.options import (
     add_feeding_options,
     add_json,
     counted,
+    folder_to_write,
     positive_int,
     tell,
 )
@@ -38,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="conversation template: of CogVLM2-Video chat, vqa or base; of others as training calls them "
         "(default: what the model's files say)",
     )
-    add("--out", type=Path, required=True, help="folder of the captions")
+    add("--out", type=folder_to_write, required=True, help="folder of the captions")
     add(
         "--question",
         help="what is asked of each video (default: Please describe this video in detail. With --objects: as training "

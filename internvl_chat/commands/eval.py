@@ -34,6 +34,7 @@ from internvl_chat.commands.options import (
     add_sheet_options,
     add_split,
     counted,
+    folder_to_write,
     save_png,
     tell,
 )
@@ -42,7 +43,7 @@ from internvl_chat.commands.options import (
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_prediction_options(parser)
     add = parser.add_argument
-    add("--out", "--save_path", type=Path, help="output folder (default: results/<run>-<checkpoint>)")
+    add("--out", "--save_path", type=folder_to_write, help="output folder (default: results/<run>-<checkpoint>)")
     add_split(parser)
     add("--ids", type=Path, help="caption these ids instead (a JSON list, or a captions file): writes result.json")
     add("--references", type=Path, help="captions or records to score against (default: what the dataset has)")

@@ -20,6 +20,7 @@ from internvl_chat.commands.options import (
     add_json,
     add_model_options,
     add_search_options,
+    folder_to_write,
     rounded,
     tell,
 )
@@ -36,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_feeding_options(parser)
     add = parser.add_argument
     add("--data", type=Path, required=True, help="the test set: a folder, a meta JSON, or a file of records")
-    add("--out", type=Path, required=True, help="folder for answers and scores")
+    add("--out", type=folder_to_write, required=True, help="folder for answers and scores")
     add_json(parser)
 
 

@@ -17,7 +17,15 @@ import argparse
 import sys
 from pathlib import Path
 
-from internvl_chat.commands.options import add_base, add_json, add_video_backend, counted, positive_int, tell
+from internvl_chat.commands.options import (
+    add_base,
+    add_json,
+    add_video_backend,
+    counted,
+    folder_to_write,
+    positive_int,
+    tell,
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -25,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("videos", type=Path, metavar="VIDEOS", help="folder of the videos, or pickles, looked through to the bottom")
     add("--model", required=True, help="model whose tower it is: folder or hub id, of any stage")
     add_base(parser)
-    add("--out", type=Path, metavar="DIR", help="folder for the features (default: beside the videos)")
+    add("--out", type=folder_to_write, metavar="DIR", help="folder for the features (default: beside the videos)")
     add("--pickles", action="store_true", help="convert the original's pickles of features")
     add("--batch_frames", type=positive_int, default=32, help="shown to the tower at a time (default: %(default)s)")
     add_video_backend(parser)

@@ -15,13 +15,19 @@ import os
 import sys
 from pathlib import Path
 
-from internvl_chat.commands.options import add_json, positive_int, tell
+from internvl_chat.commands.options import add_json, folder_to_write, positive_int, tell
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("videos", type=Path, metavar="VIDEOS", help="folder of the videos, looked through to the bottom")
-    add("--out", type=Path, required=True, metavar="DIR", help="folder for the frames: new, or one to go on with")
+    add(
+        "--out",
+        type=folder_to_write,
+        required=True,
+        metavar="DIR",
+        help="folder for the frames: new, or one to go on with",
+    )
     add("--rate", type=float, default=1.0, help="frames a second (default: %(default)s)")
     add("--records", type=Path, help="records whose videos lie under VIDEOS")
     add("--workers", type=positive_int, default=os.cpu_count(), help="processes (default: one a core)")

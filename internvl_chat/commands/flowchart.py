@@ -8,16 +8,20 @@ InternVL2 guide's generator.
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
-from internvl_chat.commands.options import add_json, count, png_path, positive_int, save_png, tell
+from internvl_chat.commands.options import add_json, count, folder_to_write, png_path, positive_int, save_png, tell
 
 CLASSES = ("rec", "diamond", "ellipse", "circle", "parallel", "line")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("--out", type=Path, required=True, help="folder for the dataset: new, or one that this command was cut off in")
+    add(
+        "--out",
+        type=folder_to_write,
+        required=True,
+        help="folder for the dataset: new, or one that this command was cut off in",
+    )
     add("--images", type=positive_int, default=5000, help="pictures to draw (default: %(default)s)")
     add("--val_fraction", type=float, default=0.1, help="share of them that is held out (default: %(default)s)")
     add("--seed", type=count, default=0, help="(default: %(default)s)")

@@ -93,6 +93,14 @@ def _after_score(args: Namespace) -> str:
     return f"{_RUN} report {pair} --out report.html shows them clip by clip; --baseline FILE compares two runs"
 
 
+def _after_rank(args: Namespace) -> str:
+    # Without references the runs were scores, which have no captions to show.
+    runs, references = "A.json B.json", "REFERENCES"
+    if args.references:
+        runs, references = " ".join(_q(path) for _, path in args.runs), _q(args.references)
+    return f"{_RUN} report {runs} --references {references} --out report.html shows where predictions differ"
+
+
 def _after_videos(args: Namespace) -> str:
     return f"{_RUN} report {_q(args.out / 'captions.jsonl')} --out report.html shows the captions"
 
@@ -137,7 +145,7 @@ NEXT: Mapping[str, Callable[[Namespace], str]] = {
     "score-answers": lambda _: "give the answers of another model to the same command, and compare the intervals",
     "consensus": lambda args: f"{_RUN} score --predictions {_q(args.out)} --references REFERENCES",
     "validate-submission": lambda _: "hand the file in, if it is valid",
-    "rank": lambda _: f"{_RUN} report A.json B.json --references REFERENCES --out report.html shows where runs differ",
+    "rank": _after_rank,
     "report": lambda args: f"open {_q(args.out)} in a browser; it can be sent as it is",
     "ablation": lambda args: f"the folders of {_q(args.out)} hold each row's checkpoint and captions, for report",
     "inspect": _after_inspection,

@@ -47,10 +47,23 @@ def file_to_write(text: str) -> Path:
     path = Path(text)
     if path.is_dir():
         raise argparse.ArgumentTypeError(f"{text}: is a folder, expected a file to write")
-    folder = next(parent for parent in path.absolute().parents if parent.exists())
-    if not (folder.is_dir() and os.access(folder, os.W_OK)):
-        raise argparse.ArgumentTypeError(f"{text}: cannot be written, {folder} is no folder that can be written to")
+    _check_writable(text, path.absolute().parent)
     return path
+
+
+def folder_to_write(text: str) -> Path:
+    """An argparse type: a folder that results are written to, new or not; told as early as `file_to_write`."""
+    path = Path(text)
+    if path.exists() and not path.is_dir():
+        raise argparse.ArgumentTypeError(f"{text}: is a file, expected a folder to write to")
+    _check_writable(text, path.absolute())
+    return path
+
+
+def _check_writable(text: str, folder: Path) -> None:
+    there = next(parent for parent in (folder, *folder.parents) if parent.exists())
+    if not (there.is_dir() and os.access(there, os.W_OK)):
+        raise argparse.ArgumentTypeError(f"{text}: cannot be written, {there} is no folder that can be written to")
 
 
 def png_path(text: str) -> Path:

@@ -17,7 +17,16 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from internvl_chat.commands.options import add_json, count, counted, png_path, positive_int, save_png, tell
+from internvl_chat.commands.options import (
+    add_json,
+    count,
+    counted,
+    folder_to_write,
+    png_path,
+    positive_int,
+    save_png,
+    tell,
+)
 from internvl_chat.data.synthetic.texts import PRESETS, TextFields
 
 if TYPE_CHECKING:
@@ -32,7 +41,13 @@ _PICTURES_A_TEXT, _PICTURE_PX = 6, 224
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("source", type=Path, metavar="IN", help="JSON list or JSONL of texts")
-    add("--out", type=Path, required=True, metavar="DIR", help="folder for the pictures: new, or one to go on with")
+    add(
+        "--out",
+        type=folder_to_write,
+        required=True,
+        metavar="DIR",
+        help="folder for the pictures: new, or one to go on with",
+    )
     add("--preset", choices=PRESETS, help="the names of a known set's fields")
     add("--context", help="field of the long text (default: context)")
     add("--question", help="field of the question (default: question)")

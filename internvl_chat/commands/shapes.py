@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
-from internvl_chat.commands.options import add_json, count, positive_int, tell
+from internvl_chat.commands.options import add_json, count, folder_to_write, positive_int, tell
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--out", type=Path, required=True, help="new folder for the dataset")
+    parser.add_argument("--out", type=folder_to_write, required=True, help="new folder for the dataset")
     parser.add_argument("--train_clips", type=positive_int, default=600, help="two ids a clip (default: %(default)s)")
     parser.add_argument("--public_clips", type=count, default=50, help="(default: %(default)s)")
     parser.add_argument("--private_clips", type=count, default=50, help="(default: %(default)s)")

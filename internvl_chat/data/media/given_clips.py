@@ -15,7 +15,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from internvl_chat.contracts import UserError
-from internvl_chat.data.media.sources import check_kind
+from internvl_chat.data.media.sources import is_other_kind
 from internvl_chat.files import lookalike
 
 # A path; an array [T, H, W, 3] of uint8; or a list of such frames, or of Pillow's images.
@@ -37,7 +37,8 @@ def clip_path(given: GivenClip, folder: Path) -> Path:
         path = Path(given).expanduser()
         if not path.exists():
             raise UserError(f"{path}: not found{lookalike(path)}")
-        check_kind(path, "video")
+        if is_other_kind(path, "video"):
+            raise UserError(f"{path}: is a picture: {_EXPECTED}; ask about a picture with chat().ask(..., images=)")
         return path
     frames = _frames(given)
     digest = hashlib.sha256(repr(frames.shape).encode() + np.ascontiguousarray(frames).tobytes()).hexdigest()[:16]

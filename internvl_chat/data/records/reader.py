@@ -266,9 +266,9 @@ def read_tracks(record: Mapping[str, Any], of_images: bool, source: str) -> tupl
 
 
 def _choice(track: Mapping[str, Any], key: str, choices: Sequence[str], source: str) -> Any:
-    value = track.get(key)
-    if value not in choices:
-        raise UserError(f"{source}: {key!r} is {_shown(value)}: expected one of {', '.join(choices)}")
+    if (value := track.get(key)) not in choices:
+        hint = "; fractions of the picture's sides are 'unit'" if key == "unit" else ""
+        raise UserError(f"{source}: {key!r} is {_shown(value)}: expected one of {', '.join(choices)}{hint}")
     return value
 
 
