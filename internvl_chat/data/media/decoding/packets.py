@@ -57,10 +57,17 @@ def facts_of(packet: Packet, decoder: VideoCodecContext) -> PacketFacts:
         # Containers also mark pictures that decoding can be joined at, but is not exact from at once.
         is_key = _IDR_UNIT in types
     is_shown = _shows_picture(data, codec, types) and not packet.is_discard
-    # An MP4 with several descriptions of its samples hands over the next one so.
-    described = packet.get_sidedata("new_extradata") if packet.has_sidedata("new_extradata") else None
-    said = bytes(described) if described is not None else size_said(data, codec, units)
+    said = _next_description(packet) or size_said(data, codec, units)
     return PacketFacts(packet.pts, is_key, not packet.is_corrupt, is_shown, said)
+
+
+def _next_description(packet: Packet) -> bytes:
+    """What an MP4 with several descriptions of its samples hands over where the next one begins to count.
+
+    PyAV before 16 does not tell: there a change of size is seen when frames are decoded.
+    """
+    tells = getattr(packet, "has_sidedata", None)
+    return bytes(packet.get_sidedata("new_extradata")) if tells and tells("new_extradata") else b""
 
 
 def unit_prefix_bytes(extradata: bytes, codec: str) -> int:
