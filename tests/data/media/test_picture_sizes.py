@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fractions import Fraction
 from pathlib import Path
+from typing import cast
 
 import av
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 from av.packet import Packet
 
 from internvl_chat.contracts import UserError
+from internvl_chat.data.media.decoding.packets import facts_of
 from internvl_chat.data.media.decoding.picture_sizes import one_size, size_said, units_of
 from internvl_chat.data.media.video import read_frames, read_header
 from tests.data.media.films import STORED_PX, stored_frame
@@ -111,3 +113,18 @@ def test_what_the_container_says_counts_where_the_first_packet_says_nothing() ->
     assert size_said(b"", "vp8", []) == size_said(b"\x0a", "av1", []) == b""
     empty = b"\0\0\0\0"
     assert units_of(empty, "h264", 4) == [] and size_said(empty, "h264", units_of(empty, "h264", 4)) == b""
+
+
+def test_a_packet_of_an_older_pyav_tells_no_next_description() -> None:
+    """PyAV 15, which lmms-eval pins, has no side data at all."""
+
+    class OldPacket:
+        pts, is_keyframe, is_corrupt, is_discard = 3, True, False, False
+
+        def __bytes__(self) -> bytes:
+            return b"\x10\0\0\0\0\0\x50\0\x30\0"
+
+    decoder = av.CodecContext.create("vp8", "r")
+    assert isinstance(decoder, av.VideoCodecContext)
+    facts = facts_of(cast(Packet, OldPacket()), decoder)
+    assert (facts.time, facts.is_shown, facts.size_said) == (3, True, b"\x50\0\x30\0")
