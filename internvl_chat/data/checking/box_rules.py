@@ -308,7 +308,8 @@ def _unit_fault(track: WrittenTrack, size: Size) -> Fault | None:
         beyond = (boxes > np.array(size * 2) * 1.05).any(axis=1)
         if len(boxes) >= FEWEST and beyond.mean() >= 0.5:
             found = f"most boxes leave the {size[0]} x {size[1]} pixels and none exceeds {BOX_SCALE}"
-            return Fault("box-unit", found, expected)
+            hint = "are they thousandths, or in another order of numbers than stated?"
+            return Fault("box-unit", found, f"pixels inside it, as {expected} says; {hint}")
     return None
 
 

@@ -247,6 +247,7 @@ def _plant_tracks(shop: Workshop) -> None:
     tracked("three", "box-shape", boxes=[[1, 2, 30]] * NUM_FRAMES)
     tracked("not unit", "box-unit", unit="unit")
     tracked("not pixels", "box-unit", boxes=[[0.1, 0.2, 0.3, 0.4]] * NUM_FRAMES)
+    tracked("thousandths", "box-unit", boxes=[[300, 500, 600, 900]] * NUM_FRAMES)
     tracked("not xyxy", "box-order", boxes=[[150, 100, 20, 30]] * NUM_FRAMES)
     tracked("not xywh", "box-order", boxes=[[100, 80, 190, 140]] * NUM_FRAMES, order="xywh")
     tracked("beside", "track-outside", boxes=[[200, 10, 260, 50]] * 2 + [[20, 10, 60, 50]] * (NUM_FRAMES - 2))

@@ -122,6 +122,8 @@ def test_json_report_holds_every_finding(planted: Workshop, capsys: pytest.Captu
     assert sum(content["counts"].values()) == len(planted.expected)
     found = {(f["code"], f["file"], f["line"]) for f in content["findings"]}
     assert found == {(code, str(file), line or None) for code, file, line in planted.expected}
+    leaving = [f for f in content["findings"] if "none exceeds 1000" in f["found"]]
+    assert leaving and all("are they thousandths, or in another order" in f["expected"] for f in leaving)
 
 
 def test_html_sheet_stands_alone_and_shows_pictures(planted: Workshop, tmp_path: Path) -> None:
