@@ -85,7 +85,7 @@ gpu-proof:
 # The lowest versions that are allowed, in an environment of their own: first steps of the quickstart, ZeRO-3 in all ways.
 lowest: .venv-lowest/.complete
 	PATH=$(CURDIR)/.venv-lowest/bin:$$PATH python -m quickstart.first_steps
-	PATH=$(CURDIR)/.venv-lowest/bin:$$PATH python -m pytest tests/train/test_zero3.py tests/model/test_remaking.py
+	PATH=$(CURDIR)/.venv-lowest/bin:$$PATH python -m pytest tests/train/test_zero3.py tests/model/test_remaking.py tests/model/test_rms_norm.py tests/model/test_grouped_attention.py
 
 .venv-lowest/.complete: requirements/internvl_chat.txt requirements/constraints-lowest.txt
 	$(PYTHON) -m venv .venv-lowest

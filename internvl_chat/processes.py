@@ -14,13 +14,18 @@ import fcntl
 import gc
 import os
 import sys
+import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from typing import NoReturn
 
-# New objects between two looks of the collector, and looks at the young between two at older ones; Python's own are
-# 700 (2,000 from 3.13 on), 10 and 10.
-_OBJECTS_BETWEEN_LOOKS = 50_000, 10, 10
+# New objects between two looks of the collector, and looks at the young between two at older ones: Python's own, and
+# while much is imported. More than these took no less time.
+_USUAL = gc.get_threshold()
+_WHILE_IMPORTING = 10_000, 10, 10
+# Seconds between looks with no new module in them, and importing is over; a large module alone takes some tenths.
+_QUIET_S = 1.0
+_modules_seen, _imported_at = 0, 0.0
 
 _started_in: int | None = None
 _exit_code = 1
@@ -29,8 +34,25 @@ _held: set[int] = set()
 
 
 def collect_rarely() -> None:
-    """Let the collector look through what is imported less often."""
-    gc.set_threshold(*_OBJECTS_BETWEEN_LOOKS)
+    """Let the collector look less often while modules are imported, and as usual when that is over.
+
+    It must be: what a server's requests leave behind in circles, frames of a video among it, is held until a look.
+    """
+    gc.set_threshold(*_WHILE_IMPORTING)
+    if _at_a_look not in gc.callbacks:
+        gc.callbacks.append(_at_a_look)
+
+
+def _at_a_look(phase: str, _facts: object) -> None:
+    """The collector's callback."""
+    global _modules_seen, _imported_at
+    if phase != "start":
+        return
+    if len(sys.modules) != _modules_seen:
+        _modules_seen, _imported_at = len(sys.modules), time.monotonic()
+    elif time.monotonic() - _imported_at > _QUIET_S:
+        gc.set_threshold(*_USUAL)
+        gc.callbacks.remove(_at_a_look)
 
 
 def start() -> None:

@@ -90,3 +90,30 @@ def test_a_forked_process_ends_as_it_says() -> None:
 
 def test_what_nobody_reads_any_more_ends_nothing_badly() -> None:
     assert ran("sys.stdout.close(); return 4")[0] == 4
+
+
+COLLECTOR = """
+import gc, sys, time, types
+from internvl_chat import processes
+
+usual = gc.get_threshold()
+processes.start()
+held = []
+
+def many():
+    held.extend([] for _ in range(25_000))
+
+many()
+sys.modules["new"] = types.ModuleType("new")
+many()
+assert gc.get_threshold() != usual, "something was imported a moment ago"
+time.sleep(processes._QUIET_S * 1.2)
+many()
+assert gc.get_threshold() == usual and not gc.callbacks, gc.get_threshold()
+"""
+
+
+def test_the_collector_works_as_usual_when_importing_is_over() -> None:
+    """Otherwise what a server's requests leave in circles, frames among it, is held by the hundred."""
+    done = subprocess.run([sys.executable, "-c", COLLECTOR], cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
