@@ -97,7 +97,7 @@ import gc, sys, time, types
 from internvl_chat import processes
 
 usual = gc.get_threshold()
-processes.start()
+processes.collect_rarely()
 held = []
 
 def many():
