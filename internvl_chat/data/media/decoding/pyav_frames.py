@@ -133,7 +133,7 @@ def _by_counting(
     wanted = iter(numbers)
     expected, count = next(wanted), 0
     for count, frame in enumerate(presented_frames(path, container, stream), start=1):
-        # Those that are passed over too: a video is refused or read whichever frames are asked for.
+        # Those that are passed over too: frames behind a change are not read as if there were none.
         check_size(path, frame, stored_px)
         if count == expected + 1:
             yield frame
