@@ -56,10 +56,11 @@ def steps(scale: Scale) -> Iterator[Row]:
         norms = mock.patch("torch.nn.functional.rms_norm", _norm_apart) if way.norms_apart else nullcontext()
         try:
             with norms:
-                yield {"measure": way.name, **_step(way, model, optimizer, scale)}
+                row = _step(way, model, optimizer, scale)
         except RuntimeError as error:
             # Out of memory, or no compiler on this machine: the other ways go on.
-            yield {"measure": way.name, "failed": str(error).strip().splitlines()[0]}
+            row = {"failed": str(error).strip().splitlines()[0]}
+        yield {"measure": way.name, **row}
         optimizer.zero_grad(set_to_none=True)
         free_memory()
 
