@@ -4,7 +4,7 @@
 
     model = Captioner.open("work_dirs/run")
     print(model.caption("clip.mp4", "object_bboxes.txt", name="dog"))
-    model.caption(frames, [120, 80, 300, 400], track_from=0)  # in a notebook: frames with their box, and the caption
+    model.caption(frames, [12, 8, 30, 40], unit="pixels", track_from=0)  # a notebook shows frames, box and caption
 
 Shape letters: F frames shown.
 """
@@ -34,8 +34,7 @@ from internvl_chat.data.media.given_clips import GivenClip, clip_path
 from internvl_chat.data.prompts.encoder import SampleEncoder
 from internvl_chat.data.prompts.wordings import question_turn, wording_named
 from internvl_chat.data.records.given_boxes import check_given_boxes
-from internvl_chat.data.records.given_tracks import GivenTrack, as_tracks
-from internvl_chat.data.records.names import DEFAULT_NAME
+from internvl_chat.data.records.given_tracks import GivenTrack, as_tracks, one_track
 from internvl_chat.data.records.tracks import boxes_at
 from internvl_chat.inference.chat import Chat
 from internvl_chat.inference.decoding import Decoding, check_count
@@ -117,9 +116,10 @@ class Captioner:
         clip: GivenClip,
         track: GivenTrack | None = None,
         *,
-        name: str = DEFAULT_NAME,
-        unit: str = "thousandths",
+        name: str | None = None,
+        unit: str | None = None,
         order: str = "xyxy",
+        interpolate: bool | None = None,
         track_from: int | None = None,
         question: str | None = None,
         **decoding: Any,
@@ -128,20 +128,20 @@ class Captioner:
 
         Args:
             clip: a video, a folder of frames, an array [T, H, W, 3] of uint8, or a list of pictures.
-            track: see `as_tracks`; `name`, `unit` and `order` say what its boxes are. Of several objects the first is
-                described.
+            track: see `as_tracks`; `name`, `unit`, `order` and `interpolate` say what its boxes are.
             track_from: the track is one box, where the object is on the frame of this number: it is followed from
                 there, see `follow`. Without it one box holds for every frame.
             question: in your own words; None asks as the model's training data does.
             decoding: settings of `Decoding`, such as `num_candidates=4, temperature=0.7`.
         Raises:
-            UserError: a file, a track or a setting cannot be used.
+            UserError: a file, a track or a setting cannot be used, the track holds several objects, or the object is
+                in none of the frames that are shown.
         """
         settings = _decoding(decoding)
         path = self._path(clip)
         if track is not None and track_from is not None:
             track = self.follow(path, track, track_from, name=name, unit=unit, order=order)
-        tracks = () if track is None else as_tracks(track, name=name, unit=unit, order=order)
+        tracks = () if track is None else (one_track(track, name, unit, order, interpolate),)
         return self._captions([_sample(path, tracks, question)], settings)[0]
 
     def caption_clips(
@@ -166,8 +166,8 @@ class Captioner:
         frame: int = 0,
         *,
         tracker: str = "csrt",
-        name: str = DEFAULT_NAME,
-        unit: str = "thousandths",
+        name: str | None = None,
+        unit: str | None = None,
         order: str = "xyxy",
     ) -> Track:
         """The track of an object that is in one box on one frame, for `caption` and all else that takes a track.
@@ -190,8 +190,9 @@ class Captioner:
         clip: GivenClip,
         tracks: Mapping[str, GivenTrack],
         *,
-        unit: str = "thousandths",
+        unit: str | None = None,
         order: str = "xyxy",
+        interpolate: bool | None = None,
         question: str | None = None,
         **decoding: Any,
     ) -> dict[str, Caption]:
@@ -206,10 +207,12 @@ class Captioner:
                 f"tracks given as {type(tracks).__name__}: expected {{name: track}}, as in {{'dog': 'a.npy'}}"
             )
         path = self._path(clip)
-        samples = [
-            _sample(path, as_tracks(track, name=name, unit=unit, order=order), question)
-            for name, track in tracks.items()
-        ]
+        named = {
+            # Tracks that were read have names of their own; two dogs may be told apart by their keys.
+            key: one_track(track, None if isinstance(track, Track) else key, unit, order, interpolate)
+            for key, track in tracks.items()
+        }
+        samples = [_sample(path, (track,), question) for track in named.values()]
         return dict(zip(tracks, self._captions(samples, settings), strict=True))
 
     def follow_the_box(
@@ -218,9 +221,10 @@ class Captioner:
         track: GivenTrack,
         other: GivenTrack | None = None,
         *,
-        name: str = DEFAULT_NAME,
-        unit: str = "thousandths",
+        name: str | None = None,
+        unit: str | None = None,
         order: str = "xyxy",
+        interpolate: bool | None = None,
         question: str | None = None,
     ) -> Following:
         """Caption the clip with the object's own track, with no box, and with another object's track.
@@ -230,14 +234,14 @@ class Captioner:
         Raises:
             UserError: as `caption`.
         """
-        own = _sample(self._path(clip), as_tracks(track, name=name, unit=unit, order=order)[:1], question)
-        (first,) = own.tracks
+        first = one_track(track, name, unit, order, interpolate)
+        own = _sample(self._path(clip), (first,), question)
         nowhere = TrackRows(first.name, np.zeros(1), np.zeros((1, 4)), "always")
         samples = [own, replace(own, tracks=(nowhere,))]
         if other is not None:
-            (theirs, *_) = as_tracks(other, name=name, unit=unit, order=order)
+            theirs = one_track(other, None, unit, order, interpolate)
             samples.append(replace(own, tracks=(replace(theirs, name=first.name),)))
-        return Following(*self._captions(samples, Decoding()))
+        return Following(*self._captions(samples, Decoding(), absent_on_purpose=1))
 
     def chat(self, **settings: Any) -> Chat:
         """A conversation with this model; `settings` are those of `Chat`."""
@@ -262,19 +266,24 @@ class Captioner:
     def _path(self, clip: GivenClip) -> Path:
         return clip_path(clip, Path() if isinstance(clip, str | Path) else Path(self._kept.name))
 
-    def _captions(self, samples: Sequence[Sample], decoding: Decoding) -> list[Caption]:
-        """Captions of samples that show the same clip."""
-        for sample in samples:
+    def _captions(
+        self, samples: Sequence[Sample], decoding: Decoding, absent_on_purpose: int | None = None
+    ) -> list[Caption]:
+        """Captions of samples that show the same clip; `absent_on_purpose` is the number of one without a box."""
+        shown = []
+        for number, sample in enumerate(samples):
             check_given_boxes(sample)
+            shown.append(Shown.of(sample, self.view))
+            if number != absent_on_purpose:
+                _check_seen(sample, shown[-1])
         asks = tuple(Ask(str(number), (sample,)) for number, sample in enumerate(samples))
         clip = encode_clip(asks, [self.view])
         if isinstance(clip, Unreadable):
             raise UserError(clip.reason)
         write = Captioners(Ensemble([self.model]), [0], self.encoder.tokenizer, caption_ends(self.encoder), decoding)
-        return [self._told(sample, texts) for sample, texts in zip(samples, write([clip]), strict=True)]
+        return [self._told(*told) for told in zip(samples, shown, write([clip]), strict=True)]
 
-    def _told(self, sample: Sample, candidates: Sequence[str]) -> Caption:
-        shown = Shown.of(sample, self.view)
+    def _told(self, sample: Sample, shown: Shown, candidates: Sequence[str]) -> Caption:
         boxes = shown.boxes[0] if shown.boxes else np.zeros((len(shown.frames), 4), dtype=np.int64)
         return Caption(candidates[0], tuple(candidates), sample, shown.frames, boxes, self.draw)
 
@@ -283,12 +292,30 @@ def _decoding(settings: Mapping[str, Any]) -> Decoding:
     known = [field.name for field in fields(Decoding)]
     for name in settings:
         if name not in known:
-            raise UserError(f"{name}: is no setting; expected name, unit, order, question or one of {', '.join(known)}")
+            raise UserError(
+                f"{name}: is no setting; expected name, unit, order, interpolate, track_from, question or one of "
+                f"{', '.join(known)}"
+            )
     try:
         return Decoding(**settings)
     except UserError as error:
         # Its messages name the flags of commands.
         raise UserError(str(error).replace("--", "")) from error
+
+
+def _check_seen(sample: Sample, shown: Shown) -> None:
+    """See to it that the object is somewhere in what the model is shown: a caption without it would be of anything.
+
+    Raises:
+        UserError: it is not.
+    """
+    if not sample.tracks or shown.boxes[0].any():
+        return
+    frames = ", ".join(map(str, shown.frames[:8])) + (", ..." if len(shown.frames) > 8 else "")
+    raise UserError(
+        f"{sample.video_path}: {sample.object_name!r} is in none of the {len(shown.frames)} frames that are shown "
+        f"({frames}): give its boxes there (interpolate=True between key frames), or show more (num_frames of open)"
+    )
 
 
 def _sample(path: Path, tracks: tuple[Track, ...], question: str | None) -> Sample:

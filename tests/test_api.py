@@ -19,6 +19,7 @@ from internvl_chat.contracts import UserError
 from internvl_chat.data.media.video import read_frames, read_header
 from internvl_chat.data.prompts.wordings import wording_named
 from internvl_chat.data.records.annotations import DatasetEntry
+from internvl_chat.data.records.given_tracks import as_tracks
 from internvl_chat.data.records.intentvc import boxes_path_of, video_path_of
 from internvl_chat.data.records.record_questions import question_sample
 from internvl_chat.files import read_json, write_json
@@ -61,11 +62,11 @@ def forms_of(track: Path, folder: Path) -> dict[str, dict[str, Any]]:
         "text path": {"track": str(folder / "moved.npy")},
         "txt": {"track": track.with_suffix(".txt")},
         "json": {"track": folder / "track.json"},
-        "array": {"track": boxes},
-        "list": {"track": boxes.tolist()},
+        "array": {"track": boxes, "unit": "thousandths"},
+        "list": {"track": boxes.tolist(), "unit": "thousandths"},
         "fractions": {"track": boxes / 1000, "unit": "unit"},
         "pixels": {"track": boxes_px, "unit": "pixels", "order": "xywh"},
-        "frames": {"track": dict(enumerate(boxes))},
+        "frames": {"track": dict(enumerate(boxes)), "unit": "thousandths"},
         "record": {"track": in_a_record},
     }
 
@@ -139,17 +140,17 @@ def test_following_changes_nothing_but_the_box(captioner: Captioner, video: Path
 
 
 def test_one_box_holds_for_every_frame(captioner: Captioner, video: Path) -> None:
-    caption = captioner.caption(video, [100, 200, 300, 450], max_new_tokens=2)
+    caption = captioner.caption(video, [100, 200, 300, 450], unit="thousandths", max_new_tokens=2)
     assert caption.boxes.tolist() == [[100, 200, 300, 450]] * 3
 
 
 def test_frames_in_memory_say_what_the_video_says(captioner: Captioner, video: Path) -> None:
     frames = read_frames(video, np.arange(read_header(video).timeline.num_frames))
     track = load_boxes(boxes_path_of(video))
-    of_video = captioner.caption(video, track, max_new_tokens=6)
+    of_video = captioner.caption(video, track, unit="thousandths", max_new_tokens=6)
     pictures = [Image.fromarray(frame) for frame in frames]
     for clip in (frames, list(frames), pictures):
-        caption = captioner.caption(clip, track, max_new_tokens=6)
+        caption = captioner.caption(clip, track, unit="thousandths", max_new_tokens=6)
         assert (caption.text, caption.frames) == (of_video.text, of_video.frames)
         assert np.array_equal(caption.boxes, of_video.boxes)
     assert len(list(Path(captioner._kept.name).iterdir())) == 1, "the same frames are written once"
@@ -159,15 +160,16 @@ def test_one_box_is_followed_from_its_frame(captioner: Captioner, video: Path) -
     pytest.importorskip("cv2")
     boxes = load_boxes(boxes_path_of(video))
     frame = int(np.flatnonzero(boxes.any(axis=1))[2])
-    followed = captioner.caption(video, boxes[frame], track_from=frame, name="cup", max_new_tokens=6)
-    track = captioner.follow(video, boxes[frame], frame, name="cup")
+    named = {"name": "cup", "unit": "thousandths"}
+    followed = captioner.caption(video, boxes[frame], track_from=frame, **named, max_new_tokens=6)
+    track = captioner.follow(video, boxes[frame], frame, **named)
     again = captioner.caption(video, track, max_new_tokens=6)
     assert np.array_equal(followed.boxes, again.boxes) and followed.text == again.text
     assert followed.sample.object_name == "cup"
     assert len({tuple(box) for box in followed.boxes.tolist()}) > 1, "the box stood still"
     for given, said in ((boxes, "followed from one box"), ([1, 2, 3, 4], "has no frame 900")):
         with pytest.raises(UserError, match=said):
-            captioner.follow(video, given, 900)
+            captioner.follow(video, given, 900, unit="thousandths")
 
 
 def test_clips_come_one_after_the_other(captioner: Captioner, video: Path) -> None:
@@ -180,10 +182,10 @@ def test_clips_come_one_after_the_other(captioner: Captioner, video: Path) -> No
 
 
 def test_captions_are_pictures_in_a_notebook(captioner: Captioner, video: Path) -> None:
-    caption = captioner.caption(video, [100, 200, 600, 850], max_new_tokens=4)
+    caption = captioner.caption(video, [100, 200, 600, 850], unit="thousandths", max_new_tokens=4)
     shown = Image.open(BytesIO(caption._repr_png_() or b""))
     assert np.array_equal(np.asarray(shown), np.asarray(captioner.draw(caption)))
-    following = captioner.follow_the_box(video, [100, 200, 600, 850])
+    following = captioner.follow_the_box(video, [100, 200, 600, 850], unit="thousandths")
     both = Image.open(BytesIO(following._repr_png_()))
     assert both.height == following.own.show().height + following.without.show().height
 
@@ -214,7 +216,7 @@ def test_a_clip_without_a_track_is_described_as_a_whole(captioner: Captioner, vi
 
 
 def test_the_caption_is_drawn_with_its_boxes(captioner: Captioner, video: Path) -> None:
-    caption = captioner.caption(video, [100, 200, 600, 850], max_new_tokens=4)
+    caption = captioner.caption(video, [100, 200, 600, 850], unit="thousandths", max_new_tokens=4)
     with_box, without = captioner.draw(caption), captioner.draw(captioner.caption(video, max_new_tokens=4))
     assert with_box.size[0] == without.size[0]
     assert np.asarray(with_box)[:80].tobytes() != np.asarray(without)[:80].tobytes()
@@ -257,7 +259,7 @@ def test_a_chat_shares_the_weights(captioner: Captioner, video: Path) -> None:
         ([1, 2, 3, 4], {"temperature": "hot"}, "temperature given as str: expected a number"),
         ([1, 2, 3, 4], {"track_from": "first"}, "track_from given as str"),
         ([1, 2, 3, 4], {"question": 3}, "a question given as int: expected a text"),
-        ([1, 2, 3, 4], {"frames": 2}, "frames: is no setting; expected name, unit, order"),
+        ([1, 2, 3, 4], {"frames": 2}, "frames: is no setting; expected name, unit, order, interpolate"),
     ],
     ids=(
         "no-file three-columns one-row no-track unit frame fractions a-fraction outside order record-order "
@@ -268,7 +270,54 @@ def test_what_cannot_be_used_is_said(
     captioner: Captioner, video: Path, track: Any, settings: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(UserError, match=message):
-        captioner.caption(video, track, **settings)
+        captioner.caption(video, track, **{"unit": "thousandths", **settings})
+
+
+def test_numbers_say_their_unit(captioner: Captioner, video: Path) -> None:
+    for track in ([1, 2, 3, 4], [[1, 2, 3, 4]], np.ones((4, 4)), {0: (1, 2, 3, 4)}):
+        with pytest.raises(UserError, match="without their unit: expected unit='pixels', unit='thousandths'"):
+            captioner.caption(video, track)
+        with pytest.raises(UserError, match="without their unit"):
+            captioner.caption_objects(video, {"cup": track})
+        with pytest.raises(UserError, match="without their unit"):
+            captioner.follow_the_box(video, track)
+
+
+def test_a_few_frames_with_boxes_are_said_to_be_key_frames_or_not(captioner: Captioner, video: Path) -> None:
+    last = read_header(video).timeline.num_frames - 1
+    keyed = {0: [0, 0, 200, 300], last: [800, 600, 1000, 900]}
+    settings = {"unit": "thousandths", "name": "cup", "max_new_tokens": 3}
+    with pytest.raises(UserError, match=rf"'cup' has a box at 2 of the {last + 1} frames from 0 to {last}: say inter"):
+        captioner.caption(video, keyed, **settings)
+    moving = captioner.caption(video, keyed, interpolate=True, **settings)
+    expected = [np.rint(np.interp(moving.frames, [0, last], side)) for side in zip(*keyed.values(), strict=True)]
+    assert np.array_equal(moving.boxes, np.stack(expected, axis=1))
+    with pytest.raises(UserError, match=r"'cup' is in none of the 3 frames that are shown \(\d+, \d+, \d+\)"):
+        captioner.caption(video, keyed, interpolate=False, **settings)
+    with pytest.raises(UserError, match=r"only the boxes of \{frame: box\} can be key frames"):
+        captioner.caption(video, [1, 2, 3, 4], interpolate=True, unit="thousandths")
+    missed = {frame: [100, 200, 300, 450] for frame in range(last + 1) if frame % 3}
+    assert captioner.caption(video, missed, **settings).boxes.any(), "a detector's gaps need no word"
+
+
+def test_one_of_several_objects_is_meant_by_its_name(captioner: Captioner, video: Path, tmp_path: Path) -> None:
+    frames = read_header(video).timeline.num_frames
+    tracks = [
+        {"name": name, "boxes": [box] * frames, "unit": "thousandths", "order": "xyxy"}
+        for name, box in (("cup", [100, 200, 300, 450]), ("plate", [500, 600, 700, 850]))
+    ]
+    write_json(tmp_path / "two.json", tracks)
+    for given in (tracks, tmp_path / "two.json"):
+        plate = captioner.caption(video, given, name="plate", max_new_tokens=3)
+        assert plate.sample.object_name == "plate" and plate.boxes.tolist() == [[500, 600, 700, 850]] * 3
+        with pytest.raises(UserError, match="the track holds 2 objects, 'cup', 'plate': name= says which one"):
+            captioner.caption(video, given)
+        with pytest.raises(UserError, match="holds no object 'fork': expected 'cup', 'plate'"):
+            captioner.follow_the_box(video, given, name="fork")
+    both = captioner.caption_objects(video, dict.fromkeys(("plate", "cup"), tmp_path / "two.json"), max_new_tokens=3)
+    assert both["cup"].boxes.tolist() == [[100, 200, 300, 450]] * 3
+    (read,) = as_tracks(tracks[0])
+    assert captioner.caption(video, read, name="mug", max_new_tokens=3).sample.object_name == "mug"
 
 
 def test_what_is_of_another_type_gets_a_sentence(captioner: Captioner, video: Path) -> None:

@@ -52,9 +52,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     pointed.add_argument(
         "--tracks", type=Path, help="its track: object_bboxes.npy or .txt, or a record's 'tracks' as JSON"
     )
-    add("--box_unit", choices=("thousandths", "pixels"), default="thousandths", help="of --box (default: %(default)s)")
+    add(
+        "--box_unit",
+        choices=("thousandths", "pixels"),
+        help="of --box (default: thousandths of the picture's sides, with a note of what that is in pixels)",
+    )
     add_video_backend(parser)
-    add("--object", default="object", help="what the prompt calls it (default: %(default)s)")
+    add("--object", help="what the prompt calls it (default: object); of several in --tracks, the one that is meant")
     add("--boxes_out", type=png_path, help="write a PNG of the pictures with the boxes of the latest answer")
     add_json(parser)
 
@@ -79,9 +83,15 @@ def run(args: argparse.Namespace) -> int:
             raise UserError(f"{path}: not found{lookalike(path)}")
     tracks = _tracks(args)
     _check_shown(args, tracks)
+    if args.prompt_form and len(tracks) > 1:
+        names = ", ".join(repr(track.name) for track in tracks)
+        raise UserError(
+            f"{args.tracks}: holds {len(tracks)} objects, {names}: say with --object which one is asked about"
+        )
 
     from internvl_chat.api import Captioner
     from internvl_chat.data.prompts.wordings import wording_named
+    from internvl_chat.data.records.names import DEFAULT_NAME
     from internvl_chat.inference.handle import ModelHandle
     from internvl_chat.inference.ranks import Ranks
 
@@ -90,7 +100,7 @@ def run(args: argparse.Namespace) -> int:
     chat = captioner.chat(max_new_tokens=args.max_new_tokens, temperature=args.temperature)
     talk = _Talk(chat, args, tracks)
     if args.prompt_form:
-        question = wording_named(args.prompt_form).asks(args.object)
+        question = wording_named(args.prompt_form).asks(tracks[0].name if tracks else DEFAULT_NAME)
     if question:
         talk.ask(question)
         return 0
@@ -99,6 +109,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _check_shown(args: argparse.Namespace, tracks: tuple[Track, ...]) -> None:
     """Hold what was given against the pictures, before weights are read."""
+    from internvl_chat.constants import BOX_SCALE
     from internvl_chat.contracts import Sample
     from internvl_chat.data.media.sources import check_kind, read_media_header
     from internvl_chat.data.records.given_boxes import check_given_boxes
@@ -108,16 +119,25 @@ def _check_shown(args: argparse.Namespace, tracks: tuple[Track, ...]) -> None:
     if args.video:
         check_kind(args.video, "video")
     shown = Sample("", (), "", tuple(args.image), args.video, tracks=tracks)
-    read_media_header(shown)
+    header = read_media_header(shown)
     check_given_boxes(shown)
+    if args.box and args.box_unit is None:
+        x1, y1, x2, y2 = (
+            f"{side / BOX_SCALE * full:.0f}" for side, full in zip(args.box, header.sizes_px[0] * 2, strict=True)
+        )
+        sys.stderr.write(
+            f"note: --box is read in thousandths of the picture's sides: {x1},{y1},{x2},{y2} in pixels; if it is in "
+            "pixels already, say --box_unit pixels\n"
+        )
 
 
 def _tracks(args: argparse.Namespace) -> tuple[Track, ...]:
     from internvl_chat.data.records.given_boxes import track_of_box
+    from internvl_chat.data.records.names import DEFAULT_NAME
     from internvl_chat.data.records.track_files import tracks_of_file
 
     if args.box:
-        return (track_of_box(args.box, args.object, args.box_unit),)
+        return (track_of_box(args.box, args.object or DEFAULT_NAME, args.box_unit or "thousandths"),)
     return tracks_of_file(args.tracks, args.object) if args.tracks else ()
 
 

@@ -168,6 +168,7 @@ def _judge_entry(checked: CheckedEntry, report: CheckReport, budget: Budget) -> 
     texts: list[_JudgedText] = []
     extents: list[box_rules.Extent] = []
     stated: list[box_rules.Extent] = []
+    reaches: set[tuple[float, float]] = set()
     headers = [_header_of(line, report) for line in checked.lines]
     for line, header in zip(checked.lines, headers, strict=True):
         here = (file, line.line)
@@ -190,7 +191,8 @@ def _judge_entry(checked: CheckedEntry, report: CheckReport, budget: Budget) -> 
             report.findings += [fault.at(line.boxes_path, 0, here) for fault in faults]
             if boxes.boxes is not None and all(KINDS[fault.code].severity == "warning" for fault in faults):
                 extents += _extents(boxes.boxes, header)
-        report.findings += [fault.at(*here) for fault in _line_faults(line, header, budget, checked.entry, stated)]
+        faults_here = _line_faults(line, header, budget, checked.entry, stated, reaches)
+        report.findings += [fault.at(*here) for fault in faults_here]
     report.findings += _text_findings(file, texts)
     extents += stated
     if box_rules.seem_pixels(extents):
@@ -198,6 +200,10 @@ def _judge_entry(checked: CheckedEntry, report: CheckReport, budget: Budget) -> 
         report.findings.append(Finding("box-unit", file, 0, found, THOUSANDTHS))
     elif doubt := box_rules.unit_doubt(stated, "the boxes of the records' tracks"):
         report.findings.append(doubt.at(file, 0))
+    elif reach := kept_small(reaches):
+        found = f"the boxes of all {len(reaches)} tracks keep to the first {_shares(reach)}"
+        expected = "boxes in the unit that the tracks state: are they percents, or of a smaller copy?"
+        report.findings.append(Finding("box-unit-doubt", file, 0, found, expected))
     _judge_text_boxes(file, [(line, header) for line, header in zip(checked.lines, headers, strict=True)], report)
 
 
@@ -211,14 +217,17 @@ class _JudgedText(NamedTuple):
 
 def _text_findings(file: Path, texts: Sequence[_JudgedText]) -> Iterator[Finding]:
     """Box texts of an annotation that are no x y w h in pixels, judged together: some speak for all."""
-    if reach := kept_small([text.evidence for text in texts]):
-        shares = f"{reach[0]:.0%} of their width and {reach[1]:.0%} of their height"
-        found = f"the box texts of all videos keep to the first {shares}"
+    if reach := kept_small(text.evidence.reach for text in texts):
+        found = f"the box texts of all videos keep to the first {_shares(reach)}"
         yield Finding("box-unit-doubt", file, 0, found, "pixels of the videos as they are: of another size?")
     judged = judged_together([text.evidence for text in texts])
     for text, evidence in zip(texts, judged, strict=True):
         if fault := box_rules.text_fault(evidence):
             yield fault.at(text.text_path, 0, text.used_at)
+
+
+def _shares(reach: tuple[float, float]) -> str:
+    return f"{reach[0]:.0%} of their pictures' width and {reach[1]:.0%} of the height"
 
 
 def _header_of(line: LineFacts, report: CheckReport) -> MediaHeader | None:
@@ -243,7 +252,9 @@ def _line_faults(
     budget: Budget,
     entry: DatasetEntry,
     extents: list[box_rules.Extent],
+    reaches: set[tuple[float, float]],
 ) -> Iterator[Fault]:
+    """The faults of a line; `extents` and `reaches` get what is judged together with other lines'."""
     num_tokens = line.text.num_tokens
     if header:
         yield from _media_faults(line, header)
@@ -255,20 +266,27 @@ def _line_faults(
             if not faults and (track.unit, track.order) == ("thousandths", "xyxy"):
                 extents += _extents(track.boxes, header)
         if not any(KINDS[fault.code].severity == "error" for fault in found):
-            yield from _refused_tracks(line, header, any(fault.code == "track-absent" for fault in found))
+            yield from _refused_tracks(line, header, any(fault.code == "track-absent" for fault in found), reaches)
         num_tokens += _media_tokens(line, header, budget, entry)
     if num_tokens > budget.max_seq_length:
         yield Fault("length-budget", f"takes about {num_tokens} tokens", f"at most {budget.max_seq_length}")
 
 
-def _refused_tracks(line: LineFacts, header: MediaHeader, is_told: bool) -> Iterator[Fault]:
-    """Whatever the rules let pass and training refuses is an error too; `is_told`: that a track shows nothing."""
+def _refused_tracks(
+    line: LineFacts, header: MediaHeader, is_told: bool, reaches: set[tuple[float, float]]
+) -> Iterator[Fault]:
+    """Whatever the rules let pass and training refuses is an error too; `is_told`: that a track shows nothing.
+
+    `reaches` gets how far right and down each track that is taken goes, in shares of its pictures.
+    """
     for track in line.rows:
         try:
             boxes = boxes_at(track, np.arange(header.num_pictures), header, "")
         except UserError as error:
             yield Fault("track-refused", str(error).removeprefix(": "), "a track that training takes")
         else:
+            right, bottom = (boxes[:, 2:].max(axis=0) / BOX_SCALE).tolist()
+            reaches.add((right, bottom))
             if not boxes.any() and not is_told:
                 found = f"track {track.name!r} has no box on any of the {len(boxes)} pictures"
                 yield Fault("track-absent", found, "a frame in which the object is seen")

@@ -6,7 +6,7 @@ is, the others are of the same make: those that would fit it too are not believe
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -25,8 +25,8 @@ FEWEST = 5
 TELLING_SHARE = 0.1
 # Rounding, and a tracker's slip; and what is no slip any more.
 _NEAR, _BEYOND = 1.01, 1.05
-# Fewer files tell nothing together; what is seen by chance more often is no doubt.
-_FEWEST_FILES, _CHANCE = 8, 1e-4
+# What is seen by chance more often than this is no doubt: of so many files or tracks, fewer tell nothing together.
+_CHANCES = {8: 1e-4, 3: 1e-3}
 # A target may hang over the edge for a while, most of the boxes of a whole dataset do not.
 _MOST = 0.5
 
@@ -90,17 +90,22 @@ def evidence_of(boxes_px: Boxes, size_px: tuple[int, int]) -> BoxEvidence:
     return BoxEvidence(may_be_corners=may_be_corners, reach=(right, bottom))
 
 
-def kept_small(files: Sequence[BoxEvidence]) -> tuple[float, float] | None:
-    """How far the boxes of all files reach, if they keep so near to the upper left that they seem of another size.
+def kept_small(reaches: Iterable[tuple[float, float]]) -> tuple[float, float] | None:
+    """How far the boxes of all files or tracks reach, if they keep so near to the upper left that it is doubted.
 
-    Furthest boxes end anywhere in a picture: that all of `n` files end within the shares `a` and `b` of its sides is a
-    chance of (a b)^n at most. Fractions, percents, thousandths and boxes of a smaller copy of the videos do.
+    Furthest boxes end anywhere in a picture: that all of `n` end within the shares `a` and `b` of its sides is a chance
+    of (a b)^n at most. Fractions, percents, thousandths and boxes of a smaller copy of the videos do.
+
+    Args:
+        reaches: how far right and down each goes, in shares of the picture's sides; zeros where there is no box.
     """
-    reaches = sorted({file.reach for file in files if any(file.reach)})
-    if len(reaches) < _FEWEST_FILES:
+    # Copies of one track say no more than one of them.
+    different = sorted({reach for reach in reaches if any(reach)})
+    chance = next((chance for fewest, chance in _CHANCES.items() if len(different) >= fewest), None)
+    if chance is None:
         return None
-    right, bottom = np.max(reaches, axis=0).tolist()
-    return (right, bottom) if len(reaches) * np.log(right * bottom) < np.log(_CHANCE) else None
+    right, bottom = np.max(different, axis=0).tolist()
+    return (right, bottom) if len(different) * np.log(right * bottom) < np.log(chance) else None
 
 
 def _without_area(rows_xywh: Boxes) -> npt.NDArray[np.bool_]:

@@ -12,21 +12,36 @@ from internvl_chat.data.records.reader import read_tracks
 from internvl_chat.files import read_json
 
 
-def tracks_of_file(path: Path, name: str = DEFAULT_NAME) -> tuple[Track, ...]:
+def tracks_of_file(path: Path, name: str | None = None) -> tuple[Track, ...]:
     """The tracks in `object_bboxes.npy` or `object_bboxes.txt`, or those of a JSON file in a record's form.
 
     Args:
         path: `.npy` [T, 4] thousandths, `.txt` with `x,y,w,h` in pixels a line, or `.json`: a list of tracks, or an
             object with `tracks`.
-        name: what the prompt calls the object; JSON has names of its own.
+        name: what the prompt calls the object; of JSON, which has names of its own, the one that is meant. None is
+            all of them.
     Raises:
-        UserError: another kind of file, or one that cannot be read.
+        UserError: another kind of file, or one that cannot be read, or that has no object of this name.
     """
     if path.suffix == ".npy":
-        return (TrackFile(name, path),)
+        return (TrackFile(name or DEFAULT_NAME, path),)
     if path.suffix == ".txt":
-        return (track_of_boxes(parse_box_text(path), name),)
+        return (track_of_boxes(parse_box_text(path), name or DEFAULT_NAME),)
     if path.suffix == ".json":
         content = read_json(path)
-        return read_tracks(content if isinstance(content, dict) else {"tracks": content}, False, str(path))
+        tracks = read_tracks(content if isinstance(content, dict) else {"tracks": content}, False, str(path))
+        return tracks_called(tracks, name, str(path))
     raise UserError(f"{path}: expected a track as .npy, .txt or .json")
+
+
+def tracks_called(tracks: tuple[Track, ...], name: str | None, source: str) -> tuple[Track, ...]:
+    """Those of the tracks that have this name; all of them without one.
+
+    Raises:
+        UserError: none has it.
+    """
+    chosen = tuple(track for track in tracks if name is None or track.name == name)
+    if not chosen:
+        known = ", ".join(dict.fromkeys(repr(track.name) for track in tracks))
+        raise UserError(f"{source}: holds no object {name!r}: expected {known}")
+    return chosen

@@ -46,8 +46,10 @@ class ListedVideo:
         if not self.tracks and file is None:
             names = ", ".join(path.name for path in beside)
             raise UserError(f"{self.path}: no tracks: expected 'tracks' in its list, or one of {names} beside it")
-        name = object_name_of(category_of(self.path.stem))
-        tracks = self.tracks if file is None or self.tracks else tracks_of_file(file, name)
+        tracks = self.tracks
+        if file is not None and not tracks:
+            has_names = file.suffix == ".json"
+            tracks = tracks_of_file(file, None if has_names else object_name_of(category_of(self.path.stem)))
         twice = [name for name, count in Counter(track.name for track in tracks).items() if count > 1]
         if twice:
             raise UserError(f"{self.path}: two tracks are called {twice[0]!r}: give them names of their own")

@@ -225,6 +225,11 @@ def _plant_boxes(shop: Workshop) -> None:
         shop.add_picture(f"w{number}", f"<box>[[600, 500, {90 + number}, 400]]</box>", entry="picture xywh")
     shop.add_picture("few", "<box>[[9, 9, 300, 230]]</box>", entry="doubtful")
     shop.expected.append(("box-unit-doubt", shop.annotation("doubtful"), 1))
+    for number, (right, bottom) in enumerate([(44, 35), (32, 46), (45, 20), (16, 26)]):
+        boxes = [[right - 12, bottom - 18, right, bottom]] * NUM_FRAMES
+        percents = {"id": f"c{number}", "video": CLIP, **talk(QUESTION, "<video>\n"), "tracks": [track(boxes=boxes)]}
+        shop.add(percents, entry="percents")
+    shop.expected.append(("box-unit-doubt", shop.annotation("percents"), 0))
     shop.expected.append(("box-unit", shop.annotation("pixels"), 0))
     shop.expected.append(("box-unit", shop.annotation("picture pixels"), 1))
     shop.expected.append(("box-order", shop.annotation("picture xywh"), 1))

@@ -35,8 +35,17 @@ def test_texts_of_a_smaller_copy_of_the_videos_are_doubted(scale: float, doubted
         start, step = rng.uniform(0, 0.5, 2) * SIZE, rng.uniform(0, 0.03, 2) * SIZE
         boxes = np.hstack([start + np.arange(12)[:, None] * step, np.full((12, 2), 40.0)])
         files.append(evidence_of(boxes * scale, SIZE))
-    assert (kept_small(files) is not None) == doubted
-    assert kept_small(files[:7]) is None, "so few tell nothing"
+    reaches = [file.reach for file in files]
+    assert (kept_small(reaches) is not None) == doubted
+    assert kept_small(reaches[:2]) is None, "so few tell nothing"
+    assert kept_small([reaches[0]] * 20) is None, "copies tell as much as one of them"
+
+
+def test_a_few_tracks_are_doubted_where_they_keep_to_a_corner() -> None:
+    percents = [(0.29, 0.41), (0.31, 0.17), (0.12, 0.35), (0.2, 0.4)]
+    assert kept_small(percents) == (0.31, 0.41)
+    assert kept_small(percents[:2]) is None
+    assert kept_small([(2 * right, 2 * bottom) for right, bottom in percents]) is None
 
 
 def test_boxes_of_a_text_without_area_are_told_unless_they_say_absent() -> None:
