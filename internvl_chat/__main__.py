@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import os
 import select
 import sys
@@ -64,6 +65,8 @@ COMMAND_GROUPS = {
         "verify",
     ),
 }
+# What the system says of a place, whatever the program does there.
+_REFUSALS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT)
 COMMANDS = tuple(name for names in COMMAND_GROUPS.values() for name in names)
 
 
@@ -141,6 +144,11 @@ def _obey(args: argparse.Namespace) -> int:
         # What is left in the buffer is written at the very end, and must fall somewhere.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return UNREAD
+    except OSError as error:
+        if error.filename is None or error.errno not in _REFUSALS:
+            raise
+        sys.stderr.write(f"error: {error.filename}: {error.strerror}: give a place that can be used, or make room\n")
+        return 1
     except KeyboardInterrupt:
         sys.stderr.write("\ninterrupted\n")
         return INTERRUPTED

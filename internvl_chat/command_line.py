@@ -90,16 +90,29 @@ class Parser(argparse.ArgumentParser):
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         """As argparse's, but what nobody knows is an error of the command that it was given to."""
         words = as_declared(sys.argv[1:] if args is None else args)
+        self._refuse_unknown(words)
         known, unknown = super().parse_known_args(words, namespace)
         if unknown:
-            word = next((word for word in unknown if word.startswith("--")), unknown[0])
-            flags = [flag for action in self._actions for flag in action.option_strings if flag.startswith("--")]
-            name = word.partition("=")[0]
-            self.error(f"{name}: is not known here: {meant(name, flags, 'leave it out')}")
+            self.error(f"{unknown[0]}: is not known here: leave it out")
         is_in_checkout = getattr(known, "meta", None) == DEFAULT_META and getattr(known, "root", None) is None
         if is_in_checkout and not DEFAULT_META.is_file():
             self.error("--meta META.json: say which data is meant; annotate and convert-data write such a file")
         return known, unknown
+
+    def _refuse_unknown(self, words: Sequence[str]) -> None:
+        """End at a flag that nobody knows: argparse would complain of the word behind it, where it has a place for one.
+
+        What follows a command, and what is handed on whole, is judged by whoever reads it.
+        """
+        if any(action.nargs in (argparse.PARSER, argparse.REMAINDER) for action in self._actions):
+            return
+        known = [flag for action in self._actions for flag in action.option_strings if flag.startswith("--")]
+        names = [word.partition("=")[0] for word in words[: words.index("--") if "--" in words else len(words)]]
+        # What holds a space is a value to argparse, such as flags that are handed on.
+        flags = [name for name in names if name.startswith("--") and " " not in name]
+        unknown = next((flag for flag in flags if flag not in known), None)
+        if unknown is not None:
+            self.error(f"{unknown}: is not known here: {meant(unknown, known, 'leave it out')}")
 
     def error(self, message: str) -> NoReturn:
         """End with one line of usage and one of what was wrong."""

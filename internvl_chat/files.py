@@ -26,7 +26,7 @@ MAX_FILE_BYTES = 2**31
 MAX_RECORD_CHARACTERS = 2**24
 MAX_JSON_DEPTH = 32
 # Faults that a message lists; the rest are counted.
-_MOST_LISTED = 20
+MOST_LISTED = 20
 _BYTES_AT_ONCE = 2**20
 
 _HALF_PAIR = re.compile("[\ud800-\udfff]")
@@ -335,5 +335,5 @@ def _end_of_space(text: str, at: int) -> int:
 def raise_faults(faults: Sequence[str]) -> None:
     """Raise all of them as one `UserError`, if there are any."""
     if faults:
-        more = [f"... and {len(faults) - _MOST_LISTED} more"] if len(faults) > _MOST_LISTED else []
-        raise UserError("\n".join([*faults[:_MOST_LISTED], *more]))
+        more = [f"... and {len(faults) - MOST_LISTED} more"] if len(faults) > MOST_LISTED else []
+        raise UserError("\n".join([*faults[:MOST_LISTED], *more]))

@@ -156,7 +156,7 @@ if [ "${STATUS}" -ne 0 ]; then
   fi
   echo "${REASON:-error: the training ended with status ${STATUS}; what it said is above${LOG:+ and in ${LOG}}}" >&2
 elif [ "${NODE_RANK:-0}" -eq 0 ]; then
-  printf 'next: %s eval --model %q --meta %q --sheet captions.png captions what it was trained on, and draws it\n' \
+  printf 'next: %s eval --model %q --meta %q --sheet captions.png  # captions what it was trained on, and draws it\n' \
     "${CALLED_AS:-python -m internvl_chat}" "${OUTPUT_DIR}" "${TRAINED_ON:-${META_PATH}}" >&2
 fi
 exit "${STATUS}"

@@ -107,7 +107,7 @@ def test_every_command_ends_with_what_now(
     chosen = f"'{tmp_path}/my choice.json'"
     assert err == f"next: python -m internvl_chat score --predictions {chosen} --references REFERENCES\n"
     assert "next" not in out
-    words = shlex.split(err.removeprefix("next: python -m internvl_chat "))
+    words = shlex.split(err.removeprefix("next: python -m internvl_chat "), comments=True)
     assert main([*words[:-1], str(captions), "--no_java", "--resamples", "2"]) == 0
     assert capsys.readouterr().err.startswith(f"next: python -m internvl_chat report {chosen} --references ")
     monkeypatch.setenv("RANK", "1")

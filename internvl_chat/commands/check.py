@@ -34,12 +34,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from internvl_chat.data.checking.check import Budget, check_meta
+    from internvl_chat.data.checking.faults import KINDS
     from internvl_chat.data.checking.findings import as_json, as_text
 
     budget = Budget(
         args.max_seq_length, args.max_num_frame, args.max_dynamic_patch, args.force_image_size, args.tokens_per_tile
     )
     report = check_meta(args.meta, budget, args.workers)
+    # For what is said to be done next.
+    args.mendable = any(KINDS[finding.code].repairable for finding in report.findings)
     sys.stdout.write(json.dumps(as_json(report), indent=1) + "\n" if args.json else as_text(report, args.show))
     if args.html:
         from internvl_chat.data.checking.html_sheet import write_sheet

@@ -98,6 +98,7 @@ def run(args: argparse.Namespace) -> int:
         raise UserError(f"{args.source}: holds no records")
     if args.captions:
         _check_captions(args.captions, options.question.captions, records)
+    _tell_labels(records)
     written = write_jsonl(args.out, records)
     _list_faults(args, faults)
     if args.meta_out:
@@ -113,10 +114,13 @@ def _tell_faults(args: argparse.Namespace, faults: Sequence[UserError]) -> None:
         UserError: it has one.
     """
     from internvl_chat.contracts import UserError
+    from internvl_chat.files import MOST_LISTED
 
     if faults and not args.skip_bad:
-        for fault in faults[:-1]:
+        for fault in faults[:-1][:MOST_LISTED]:
             sys.stderr.write(f"error: {fault}\n")
+        if (more := len(faults) - 1 - MOST_LISTED) > 0:
+            sys.stderr.write(f"... and {counted(more, 'fault')} more, before the last:\n")
         raise UserError(f"{faults[-1]}; nothing was written: --skip_bad LIST would leave out what has a fault")
 
 
@@ -146,6 +150,18 @@ def _check_captions(path: Path, captions: Mapping[str, Any], records: Sequence[M
     if unused:
         said = f"{counted(len(unused), 'id')} of {path}: no object is called so, such as {unused[0]!r}{hint}"
         sys.stderr.write(f"warning: {said}\n")
+
+
+def _tell_labels(records: Sequence[Mapping[str, Any]]) -> None:
+    """Say which objects have no caption, so that their label alone is what a model learns to say of them."""
+    named = [record for record in records if "tracks" in record]
+    labels = [record for record in named if record["conversations"][-1]["value"] == record["tracks"][0]["name"]]
+    if labels:
+        label, record_id = labels[0]["tracks"][0]["name"], labels[0]["id"]
+        sys.stderr.write(
+            f"warning: {len(labels)} of {counted(len(named), 'record')} have no caption, and their label is the answer "
+            f"that is learnt, such as {label!r} of {record_id!r}: write captions beside the boxes, or give --captions\n"
+        )
 
 
 def _drawn_questions(args: argparse.Namespace) -> dict[str, Any]:

@@ -64,6 +64,7 @@ def run(args: argparse.Namespace) -> int:
     from internvl_chat.inference.predict import BatchLimits, fail_unless_any
     from internvl_chat.inference.ranks import Ranks
     from internvl_chat.inference.session import open_session
+    from internvl_chat.scoring.captions.caption_scores import check_worded
     from internvl_chat.scoring.predictions import ANSWERS_NAME, write_facts
     from internvl_chat.tasks.intentvc.asked import clips_to_ask
     from internvl_chat.tasks.intentvc.caption_sheet import caption_sheet
@@ -74,28 +75,39 @@ def run(args: argparse.Namespace) -> int:
     asked = clips_to_ask(session, args.ids, args.split)
     if args.consensus not in (None, "BLEU-4") and len(asked.asks) == 1:
         raise UserError(f"--consensus {args.consensus} weighs words by how few videos have them: take BLEU-4 for one")
-    folder = args.out or session.results_folder
+    known, args.references = known_references(args, asked.references, references, session.root)
+    check_worded({i: known[i] for i in asked.ids if i in known})
+    # What comes next names it.
+    folder = args.out = args.out or session.results_folder
     limits = BatchLimits(args.batch_tokens, args.num_workers)
     predictions = session.predict(asked.asks, decoding, limits, folder / "progress")
     fail_unless_any(predictions)
     is_whole = True
     if session.ranks.is_first:
-        known = references or asked.references or references_beside(session.root)
-        is_whole = write(args, folder, f"intentvcnet {session.name}", asked.parts, predictions, known)
         write_facts(folder / ANSWERS_NAME, session.facts(args.meta, decoding))
+        is_whole = write(args, folder, f"intentvcnet {session.name}", asked.parts, predictions, known)
         if args.sheet:
             save_png(caption_sheet(session.views[0], asked.asks, predictions.captions, args.sheet_clips), args.sheet)
     session.ranks.leave()
     return 0 if is_whole and not predictions.failures else 1
 
 
-def references_beside(root: Path) -> dict[str, list[str]]:
-    """The captions of the test videos, where the dataset has them."""
+def known_references(
+    args: argparse.Namespace,
+    of_records: Mapping[str, Sequence[str]],
+    given: Mapping[str, Sequence[str]] | None,
+    root: Path,
+) -> tuple[Mapping[str, Sequence[str]], Path | None]:
+    """What is scored against, and where it stands: --references, answers in the records, or the dataset's own file."""
     from internvl_chat.data.records.annotations import read_captions
     from internvl_chat.data.records.intentvc import REFERENCES_NAME
 
+    if given:
+        return given, args.references
+    if of_records:
+        return of_records, args.meta
     path = root / REFERENCES_NAME
-    return read_captions(path) if path.is_file() else {}
+    return (read_captions(path), path) if path.is_file() else ({}, None)
 
 
 def write(
@@ -141,7 +153,8 @@ def write(
         # What failed was named, and is told below.
         expected = {part: [i for i in ids if i not in failures or i in captions] for part, ids in parts.items()}
         problems = [*validate_submission(archive, expected), *missing_of_challenge(parts)]
-    told = [f"{counted(len(captions), 'caption')} written to {folder}"]
+    earlier = f", {predictions.num_kept} of them by an earlier run" if predictions.num_kept else ""
+    told = [f"{counted(len(captions), 'caption')} written to {folder}{earlier}"]
     for problem in problems:
         sys.stderr.write(f"warning: {problem}\n")
     if stale := left_from_before(folder, parts, args.num_candidates):

@@ -13,7 +13,6 @@ from internvl_chat.command_line import program
 
 _RUN = program()
 _EVAL, _NPY = f"{_RUN} eval", f"{_RUN} npy"
-_TRAINS = f"{_RUN} train roiattention_ml --meta {{}} trains (--dry_run first; tiny, on a CPU)"
 
 
 def tell_next(command: str, args: Namespace, found_faults: bool = False) -> None:
@@ -28,59 +27,65 @@ def _q(path: object) -> str:
     return shlex.quote(str(path))
 
 
+def _do(command: str, why: str = "") -> str:
+    """A line that can be pasted into a shell whole, what it is for included."""
+    return f"{command}  # {why}" if why else command
+
+
+def _train(meta: object) -> str:
+    return _do(f"{_RUN} train roiattention_ml --meta {meta}", "--dry_run first; tiny in place of the 8B's on a CPU")
+
+
+def _check(meta: object, more: str = "") -> str:
+    return _do(f"{_RUN} check {meta}", f"finds what is wrong with it{more}")
+
+
 def _of_data(args: Namespace) -> str:
     """A file of records: its meta JSON is checked, or one is needed."""
     if args.meta_out:
-        return f"{_RUN} check {_q(args.meta_out)} finds what is wrong with it"
-    return f"name {_q(args.out)} as 'annotation' in a meta JSON (--meta_out writes one), then {_RUN} check META.json"
+        return _check(_q(args.meta_out))
+    return _check("META.json", f"; META.json names {_q(args.out)} as 'annotation' (--meta_out writes one)")
 
 
 def _after_check(args: Namespace) -> str:
-    return f"{_RUN} picture --meta {_q(args.meta)} --line 1 draws what the model sees; {_TRAINS.format(_q(args.meta))}"
+    trained = f"{_RUN} train roiattention_ml --meta {_q(args.meta)} trains (tiny, on a CPU)"
+    return _do(f"{_RUN} picture --meta {_q(args.meta)} --line 1", f"draws what the model sees; {trained}")
 
 
 def _after_track(args: Namespace) -> str:
     if args.records:
         return _of_data(args)
     if Path(args.out).suffix == ".txt":
-        return f"{_NPY} --root ROOT makes the boxes of a dataset's folder ready; chat --tracks takes the file as it is"
+        return _do(f"{_NPY} --root ROOT", "makes a dataset's folder ready; chat --tracks takes the file as it is")
     return f"{_RUN} chat --model CKPT --video {_q(args.video)} --tracks {_q(args.out)} --prompt_form coordinates"
 
 
 def _after_boxes(args: Namespace) -> str:
-    root = args.root or "DATA"
-    return (
-        f"{_RUN} annotate --captions CAPTIONS.json --out data.jsonl --meta_out data.json --root {_q(root)} writes what "
-        "training reads"
-    )
+    made = f"{_RUN} annotate --captions CAPTIONS.json --out data.jsonl --meta_out data.json"
+    return _do(f"{made} --root {_q(args.root or 'DATA')}", "writes what training reads")
 
 
 def _after_captions(args: Namespace) -> str:
-    out = _q(args.out) if args.out else "results/RUN"
     model = f" --model {_q(args.model)}" if args.model else ""
-    scored = f"{_RUN} report {out} --references {_q(args.references)} --out report.html shows captions and scores"
-    shown = f"{_RUN} report {out} --out report.html shows the captions (with --references, their scores)"
-    return (
-        f"{scored if args.references else shown}; "
-        f"{_RUN} control{model} --meta {_q(args.meta)} says whether they follow the box"
-    )
+    probed = f"{_RUN} control{model} --meta {_q(args.meta)} says whether they follow the box"
+    references = f" --references {_q(args.references)}" if args.references else ""
+    shown = "captions and scores" if args.references else "the captions (with --references, their scores)"
+    return _do(f"{_RUN} report {_q(args.out)}{references} --out report.html", f"shows {shown}; {probed}")
 
 
 def _after_evaluation(args: Namespace) -> str:
-    return (
-        f"{_RUN} score {args.task} --data {_q(args.data)} --predictions {_q(args.out)} scores the answers again; "
-        f"{_RUN} report {_q(args.out)} --out report.html shows them"
-    )
+    again = f"{_RUN} score {args.task} --data {_q(args.data)} --predictions {_q(args.out)} scores them again"
+    return _do(f"{_RUN} report {_q(args.out)} --out report.html", f"shows the answers; {again}")
 
 
 def _after_answers(args: Namespace) -> str:
     pair = f"--predictions {_q(args.out)} --references {_q(args.records)}"
-    return f"{_RUN} score-boxes {pair} scores boxes, {_RUN} score {pair} captions"
+    return _do(f"{_RUN} score {pair}", "scores captions; score-boxes with the same flags, boxes")
 
 
 def _after_control(args: Namespace) -> str:
     if args.out:
-        return f"{_RUN} report --control {_q(args.out)} --out report.html shows the clips; with --references, scores"
+        return _do(f"{_RUN} report --control {_q(args.out)} --out report.html", "shows the clips; --references, scores")
     return "--out FILE keeps rates and captions, for report --control FILE" + (
         "" if args.sheet else "; --sheet PNG draws them"
     )
@@ -88,9 +93,10 @@ def _after_control(args: Namespace) -> str:
 
 def _after_score(args: Namespace) -> str:
     if args.task:
-        return f"{_RUN} evaluate {args.task} --data {_q(args.data)} --model OTHER --out OUT for another model"
+        asked = f"{_RUN} evaluate {args.task} --data {_q(args.data)} --model OTHER --out OUT"
+        return _do(asked, "asks another model")
     pair = f"{_q(args.predictions)} --references {_q(args.references)}"
-    return f"{_RUN} report {pair} --out report.html shows them clip by clip; --baseline FILE compares two runs"
+    return _do(f"{_RUN} report {pair} --out report.html", "shows them clip by clip; score --baseline compares two runs")
 
 
 def _after_rank(args: Namespace) -> str:
@@ -98,11 +104,11 @@ def _after_rank(args: Namespace) -> str:
     runs, references = "A.json B.json", "REFERENCES"
     if args.references:
         runs, references = " ".join(_q(path) for _, path in args.runs), _q(args.references)
-    return f"{_RUN} report {runs} --references {references} --out report.html shows where predictions differ"
+    return _do(f"{_RUN} report {runs} --references {references} --out report.html", "shows where predictions differ")
 
 
 def _after_videos(args: Namespace) -> str:
-    return f"{_RUN} report {_q(args.out / 'captions.jsonl')} --out report.html shows the captions"
+    return _do(f"{_RUN} report {_q(args.out)} --out report.html", "shows the captions")
 
 
 def _after_recipes(args: Namespace) -> str:
@@ -110,20 +116,18 @@ def _after_recipes(args: Namespace) -> str:
     if args.recipe:
         return ""
     if args.write:
-        return f"META_PATH=META.json bash {_q(args.write[1])} --dry_run says what it would train"
-    return _TRAINS.format("META.json")
+        return _do(f"META_PATH=META.json bash {_q(args.write[1])} --dry_run", "says what it would train")
+    return _train("META.json")
 
 
 def _after_inspection(args: Namespace) -> str:
-    return f"{_RUN} plan --model {_q(args.checkpoint)} --meta META.json says what training it takes"
+    return _do(f"{_RUN} plan --model {_q(args.checkpoint)} --meta META.json", "says what training it takes")
 
 
 NEXT: Mapping[str, Callable[[Namespace], str]] = {
-    "shapes": lambda args: f"{_NPY} --root {_q(args.out)} writes the boxes beside the videos",
-    "flowchart": lambda args: (
-        f"{_RUN} check {_q(args.out / 'meta.json')}; then {_TRAINS.format(_q(args.out / 'meta.json'))}"
-    ),
-    "render-texts": lambda args: f"{_RUN} check {_q(args.out / 'meta.json')} finds what is wrong with it",
+    "shapes": lambda args: _do(f"{_NPY} --root {_q(args.out)}", "writes the boxes beside the videos"),
+    "flowchart": lambda args: _check(_q(args.out / "meta.json")),
+    "render-texts": lambda args: _check(_q(args.out / "meta.json")),
     "extract-frames": lambda args: (
         f"{_RUN} select-records RECORDS --tokenizer MODEL --root {_q(args.out)} --out OUT.jsonl"
     ),
@@ -131,11 +135,11 @@ NEXT: Mapping[str, Callable[[Namespace], str]] = {
     "annotate": _of_data,
     "track": _after_track,
     "convert-data": lambda args: "train with the other project's own script" if args.to else _of_data(args),
-    "select-records": lambda args: f"name {_q(args.out)} as 'annotation' in a meta JSON, then {_RUN} check META.json",
+    "select-records": lambda args: _check("META.json", f"; META.json names {_q(args.out)} as 'annotation'"),
     "check": _after_check,
-    "picture": lambda args: _TRAINS.format(_q(args.meta)),
+    "picture": lambda args: _train(_q(args.meta)),
     "train": _after_recipes,
-    "chat": lambda args: f"{_EVAL} --model {_q(args.model)} --meta META.json captions a whole data set",
+    "chat": lambda args: _do(f"{_EVAL} --model {_q(args.model)} --meta META.json", "captions a whole data set"),
     "answer": _after_answers,
     "evaluate": _after_evaluation,
     "caption-videos": _after_videos,
@@ -149,9 +153,9 @@ NEXT: Mapping[str, Callable[[Namespace], str]] = {
     "report": lambda args: f"open {_q(args.out)} in a browser; it can be sent as it is",
     "ablation": lambda args: f"the folders of {_q(args.out)} hold each row's checkpoint and captions, for report",
     "inspect": _after_inspection,
-    "plan": lambda args: _TRAINS.format(_q(args.meta) if args.meta else "META.json"),
+    "plan": lambda args: _train(_q(args.meta) if args.meta else "META.json"),
     "convert": lambda args: f"{_RUN} inspect {_q(args.target)}",
-    "merge": lambda args: f"{_RUN} chat --model {_q(args.target)} --video VIDEO asks it; it needs no base any more",
+    "merge": lambda args: _do(f"{_RUN} chat --model {_q(args.target)} --video VIDEO", "needs no base any more"),
     "verify": lambda _: "a model that holds can be trained, captioned with and merged; one that does not is a bug",
     "eval": _after_captions,
     "npy": _after_boxes,
@@ -160,12 +164,16 @@ NEXT: Mapping[str, Callable[[Namespace], str]] = {
 # Commands whose results stay, so that they do on the next call only what could not be done.
 _GO_ON = ("answer", "caption-videos", "evaluate", "extract-features", "extract-frames", "npy", "track")
 
+
+def _after_faults(args: Namespace) -> str:
+    mended = f"; {_RUN} check {_q(args.meta)} --fix FOLDER writes mended copies" if args.mendable else ""
+    return f"mend what is named and check again{mended}"
+
+
 # What is done about the faults that a command found.
 MENDING: Mapping[str, Callable[[Namespace], str]] = {
     **dict.fromkeys(_GO_ON, lambda _: "mend what is named; the same command again does what is left"),
     "control": lambda _: "mend what is named, and probe again",
-    "check": lambda args: (
-        f"mend what is named and check again; {_RUN} check {_q(args.meta)} --fix FOLDER writes mended copies"
-    ),
+    "check": _after_faults,
     "validate-submission": lambda _: "mend what is named, and validate the file again",
 }

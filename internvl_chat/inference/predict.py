@@ -64,10 +64,14 @@ _OUT_OF_MEMORY = ("can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_
 
 @dataclass
 class Predictions:
-    """Candidates by ask id, the caption first, in the order of the asks; and why the others have none."""
+    """Candidates by ask id, the caption first, in the order of the asks; and why the others have none.
+
+    `num_kept` of the asks had theirs already, from an earlier run.
+    """
 
     candidates: dict[str, list[str]] = field(default_factory=dict)
     failures: dict[str, str] = field(default_factory=dict)
+    num_kept: int = field(default=0, compare=False)
 
     @property
     def captions(self) -> dict[str, str]:
@@ -95,6 +99,7 @@ def predict(
         On every rank, the predictions of all.
     """
     work = plan_work(asks, views, decoding, identity, folder, limits, ranks)
+    num_kept = sum(key in work.done for key in work.key_of.values())
     mine = work.left[ranks.rank :: ranks.size]
     todo = work.todo(mine)
     new: dict[str, list[str]] = {}
@@ -103,8 +108,7 @@ def predict(
         # Before the weights are read: it is now that another run in this folder is told of.
         with ProgressFile(folder, ranks.rank) as file:
             write_candidates = load()
-            num_done = sum(key in work.done for key in work.key_of.values())
-            with progress_bar(num_done, len(todo), ranks) as bar:
+            with progress_bar(num_kept, len(todo), ranks) as bar:
                 decoded = decoded_ahead(mine, views, limits.workers, limits.video_timeout_s)
                 for finished in written(decoded, write_candidates, todo, file):
                     if isinstance(finished, Unreadable):
@@ -117,7 +121,7 @@ def predict(
     for theirs, their_failures in ranks.gathered((new, failed)):
         work.done.update(theirs)
         work.failures.update(their_failures)
-    return work.predictions(asks)
+    return replace(work.predictions(asks), num_kept=num_kept)
 
 
 @dataclass(frozen=True)

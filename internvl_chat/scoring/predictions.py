@@ -3,7 +3,7 @@
 Written is JSONL, a line an answer: `{"id": ..., "answer": ...}`, with `"candidates": [...]`, the answer first, where
 there are several; `run.json` beside it says how the answers were made. Read are, too, the challenge's `{"captions":
 {id: caption}}` with or without its frame, `{id: [caption, ...]}` where candidates are asked for, lines that call the
-two `video` and `caption` (`caption-videos`), and a folder that holds `answers.jsonl`.
+two `video` and `caption`, and a folder of `eval`, `evaluate` or `caption-videos`.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ from internvl_chat.contracts import UserError
 from internvl_chat.files import parse_json, raise_faults, read_json, read_text, split_records, write_json, write_jsonl
 
 ANSWERS_NAME, FACTS_NAME = "answers.jsonl", "run.json"
+# What folders of `eval` and `evaluate`, and of `caption-videos`, call their answers.
+_NAMES = (ANSWERS_NAME, "captions.jsonl")
 # What a line may call its question, and its answer.
 _IDS, _ANSWERS = ("id", "question_id", "video"), ("answer", "caption", "pred")
 _EXPECTED = (
@@ -115,7 +117,7 @@ def read_texts(path: Path, of_lists: bool = True) -> dict[str, list[str]]:
         UserError: as `read_predictions`.
     """
     if path.is_dir():
-        path = path / ANSWERS_NAME
+        path = next((path / name for name in _NAMES if (path / name).is_file()), path / ANSWERS_NAME)
     content = read_json(path) if path.suffix == ".json" else None
     given = _of_object(content, path, of_lists) if isinstance(content, dict) else _of_lines(path)
     found: dict[str, list[str]] = {}

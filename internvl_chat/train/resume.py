@@ -22,6 +22,7 @@ from internvl_chat.model.checkpoint import (
     can_go_on_from,
     complete_checkpoints,
     half_written_checkpoints,
+    is_complete,
 )
 from internvl_chat.train.arguments import FinetuneArguments, ModelArguments, RunArguments
 from internvl_chat.train.fault_log import FaultLog, SkippedSample
@@ -153,6 +154,12 @@ def note_replaced_checkpoints(output_dir: Path) -> None:
             "would have gone on from the last one",
             output_dir,
             ", ".join(folder.name for folder in folders),
+        )
+    elif is_complete(output_dir):
+        logger.warning(
+            "%s holds a finished run: this one starts anew and will replace it; --output_dir (--out) another folder "
+            "would keep it",
+            output_dir,
         )
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from internvl_chat.__main__ import build_parser, main
+from internvl_chat.scoring.predictions import read_predictions
 from tests.data.clips import write_clip
 from tests.helpers import ROOT
 
@@ -104,6 +105,7 @@ def test_a_long_video_is_cut_in_windows_or_what_is_not_seen_is_said(run: Run, tm
     windows = lines(tmp_path / "cut" / "captions.jsonl")
     assert [record["seconds"] for record in windows] == [[0.0, 1.0], [1.0, 2.0], [2.0, 2.6]]
     assert [record["frames"] for record in windows] == [[0, 6, 12, 19], [25, 31, 37, 44], [50, 56, 62]]
+    assert list(read_predictions(tmp_path / "cut")) == [f"{windows[0]['video']} at {start} s" for start in (0, 1, 2)]
     assert run(video, "--out", tmp_path / "whole", "--strategy", "chat")[0] == 0
     (whole,) = lines(tmp_path / "whole" / "captions.jsonl")
     assert (whole["frames"], whole["times"], whole["strategy"]) == ([0, 25, 50, 64], [0.0, 1.0, 2.0, 2.56], "chat")
@@ -130,6 +132,7 @@ def test_a_list_may_ask_several_questions_of_one_video(run: Run, clips: Path, tm
     (clips / "asked.jsonl").write_text("".join(json.dumps(record) + "\n" for record in asked))
     assert run(clips / "asked.jsonl", "--out", tmp_path, "--question", "Who?")[0] == 0
     assert [record["question"] for record in lines(tmp_path / "captions.jsonl")] == ["What?", "Where?", "Who?"]
+    assert list(read_predictions(tmp_path)) == ["b.mp4: What?", "b.mp4: Where?", "b.mp4: Who?"]
 
 
 def test_each_tracked_object_gets_a_caption_of_its_own(run: Run, tmp_path: Path) -> None:
@@ -151,6 +154,15 @@ def test_each_tracked_object_gets_a_caption_of_its_own(run: Run, tmp_path: Path)
         ("b/two.mp4", "lid"),
         ("a/cup-1.mp4", "cup"),
     ]
+    ids = ["c/none.mp4 lid", "b/two.mp4 cup", "b/two.mp4 lid", "a/cup-1.mp4 cup"]
+    assert read_predictions(tmp_path / "listed") == dict(zip(ids, (r["caption"] for r in records), strict=True))
+    report = ["report", str(tmp_path / "listed"), "--out", str(tmp_path / "report.html")]
+    assert main(report) == 0 and "b/two.mp4 lid" in (tmp_path / "report.html").read_text()
+    # Captions of whole videos would be written over them, and the other way round.
+    before = (tmp_path / "listed" / "captions.jsonl").read_bytes()
+    code, _, complained = run(tmp_path / "list.jsonl", "--out", tmp_path / "listed")
+    assert code == 1 and "holds captions of objects, and those of whole videos would be written over" in complained
+    assert (tmp_path / "listed" / "captions.jsonl").read_bytes() == before
     asked = "Describe this video in one sentence, and focus on cup located in the coordinate list."
     assert records[1]["question"] == records[3]["question"] == asked
     # Same clip and question; the box alone differs.

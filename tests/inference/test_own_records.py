@@ -59,9 +59,11 @@ def test_records_are_captioned_under_their_own_ids(
     facts = read_facts(tmp_path / "out" / "answers.jsonl")
     assert (facts["data"], facts["num_frames"], facts["frames_chosen"]) == (str(own_meta), 3, "evenly")
     sheet = Image.open(tmp_path / "sheet.png")
+    assert capsys.readouterr().out.startswith(f"3 captions written to {tmp_path / 'out'}\n")
     argv[-3:] = [tmp_path / "three.png", "--sheet_clips", 3]
     assert eval_const.run(eval_const.build_parser().parse_args(list(map(str, argv)))) == 0
     assert Image.open(tmp_path / "three.png").height > sheet.height
+    assert f"3 captions written to {tmp_path / 'out'}, 3 of them by an earlier run\n" in capsys.readouterr().out
 
     # Where the root looks like the challenge's, its test videos are meant unless the records are asked for.
     looks_like_theirs = own_meta.parent / "toy" / "toy-15"
@@ -81,6 +83,31 @@ def test_records_are_captioned_under_their_own_ids(
     more = [str(tmp_path / "other"), "--prompt_form", "coordinates"]
     assert eval_const.run(eval_const.build_parser().parse_args([*map(str, argv), *more])) == 0
     assert read_predictions(tmp_path / "other") != read_predictions(tmp_path / "one")
+
+
+def test_references_without_a_word_are_told_before_the_work(
+    captioner_folder: Path, own_meta: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = own_meta.parent
+    records = [json.loads(line) for line in (folder / "records.jsonl").read_text().splitlines()]
+    for record, answer in zip(records, ("It moves.", " .", ""), strict=True):
+        record["conversations"].append({"from": "gpt", "value": answer})
+    write_jsonl(folder / "answered.jsonl", records)
+    meta = folder / "answered.json"
+    write_json(meta, {"own": {"root": str(folder), "annotation": str(folder / "answered.jsonl")}})
+    argv = ["eval", "--model", captioner_folder, "--meta", meta, "--out", tmp_path / "out", *FLAGS]
+    assert main(list(map(str, argv))) == 1
+    told = capsys.readouterr().err
+    assert f"error: {IDS[1]}: a reference holds no word: [' .']: leave it out\n{IDS[2]}: a reference" in told
+    assert not (tmp_path / "out").exists()
+    for record in records[1:]:
+        record["conversations"][-1]["value"] = "It stands."
+    write_jsonl(folder / "answered.jsonl", records)
+    assert main(list(map(str, argv))) == 0
+    *_, last = capsys.readouterr().err.splitlines()
+    assert last.startswith(
+        f"next: python -m internvl_chat report {tmp_path / 'out'} --references {meta} --out report.html  #"
+    )
 
 
 def test_control_finds_the_other_object_by_itself(

@@ -211,6 +211,15 @@ def test_a_run_that_started_anew_never_goes_on_from_the_one_before(tmp_path: Pat
     assert checkpoint_to_resume(go_on) == new
 
 
+def test_a_finished_run_is_not_replaced_without_a_word(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    note_replaced_checkpoints(tmp_path)
+    assert not caplog.records
+    list_files(tmp_path, [file_sizes(tmp_path)])
+    (tmp_path / COMPLETION_MARK_NAME).write_text("{}")
+    note_replaced_checkpoints(tmp_path)
+    assert f"{tmp_path} holds a finished run: this one starts anew and will replace it" in caplog.text
+
+
 def test_the_last_step_is_gone_on_from_whatever_its_age(tmp_path: Path) -> None:
     for step in (90, 100, 8):
         checkpoint(tmp_path / f"checkpoint-{step}")

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
@@ -28,6 +29,7 @@ from internvl_chat.data.checking.headers import (
 )
 from internvl_chat.data.checking.lines import LineExaminer, LineFacts
 from internvl_chat.data.checking.meta import read_entries
+from internvl_chat.data.checking.text_boxes import THOUSANDTHS, text_box_findings
 from internvl_chat.data.media.sampling import clip_window
 from internvl_chat.data.media.sources import MediaHeader, images_header
 from internvl_chat.data.media.tiling import choose_grid, grid_views
@@ -39,7 +41,6 @@ from internvl_chat.processes import worker_pool
 
 LINES_A_JOB = 250
 FILES_A_JOB = 32
-THOUSANDTHS = f"thousandths, 0 to {BOX_SCALE}"
 
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
@@ -143,22 +144,33 @@ def _read_lines(entry: DatasetEntry, pool: _Workers, report: CheckReport) -> lis
     if entry.length not in (None, len(lines)):
         found = f"'length' of {entry.name!r} is {entry.length}"
         report.findings.append(Finding("meta-length", report.meta, 0, found, f"{len(lines)}, the number of records"))
-    report.findings += [finding for line in lines for finding in line.findings]
+    report.findings += _among_answered([finding for line in lines for finding in line.findings], len(lines))
     report.findings += _repetitions(file, lines)
     return lines
 
 
+def _among_answered(findings: list[Finding], num_lines: int) -> list[Finding]:
+    """Records without an answer are what a model is asked; among others that are to be learnt they are a slip."""
+    alone = {finding.line for finding in findings if finding.code == "question-alone"}
+    if len(alone) == num_lines:
+        return findings
+    return [replace(f, code="turn-order") if f.code == "question-alone" else f for f in findings]
+
+
 def _repetitions(file: Path, lines: Sequence[LineFacts]) -> Iterator[Finding]:
     seen: dict[bytes, int] = {}
-    ids: dict[str, int] = {}
+    ids: dict[str, tuple[int, str]] = {}
     for line in lines:
         if line.digest in seen:
             yield Finding("record-repeated", file, line.line, f"as line {seen[line.digest]}", "every record once")
-        elif line.record_id and line.record_id in ids:
-            found = f"id {line.record_id!r} is also that of line {ids[line.record_id]}"
+        elif line.record_id and (first := ids.get(unicodedata.normalize("NFC", line.record_id))):
+            number, other = first
+            found = f"id {line.record_id!r} is also that of line {number}"
+            if other != line.record_id:
+                found = f"id {line.record_id!a} is written as that of line {number}, in another form of Unicode"
             yield Finding("id-repeated", file, line.line, found, "an id of its own")
         seen.setdefault(line.digest, line.line)
-        ids.setdefault(line.record_id, line.line)
+        ids.setdefault(unicodedata.normalize("NFC", line.record_id), (line.line, line.record_id))
 
 
 def _judge_entry(checked: CheckedEntry, report: CheckReport, budget: Budget) -> None:
@@ -204,7 +216,7 @@ def _judge_entry(checked: CheckedEntry, report: CheckReport, budget: Budget) -> 
         found = f"the boxes of all {len(reaches)} tracks keep to the first {_shares(reach)}"
         expected = "boxes in the unit that the tracks state: are they percents, or of a smaller copy?"
         report.findings.append(Finding("box-unit-doubt", file, 0, found, expected))
-    _judge_text_boxes(file, [(line, header) for line, header in zip(checked.lines, headers, strict=True)], report)
+    report.findings += text_box_findings(file, list(zip(checked.lines, headers, strict=True)))
 
 
 class _JudgedText(NamedTuple):
@@ -317,39 +329,3 @@ def _media_tokens(line: LineFacts, header: MediaHeader, budget: Budget, entry: D
         columns, rows = choose_grid(size, 1, most, budget.force_image_size)
         num_tiles += len(grid_views(0, columns, rows, use_thumbnail=True))
     return num_tiles * budget.tokens_per_tile + 2 * header.num_pictures
-
-
-def _judge_text_boxes(file: Path, lines: Sequence[tuple[LineFacts, MediaHeader | None]], report: CheckReport) -> None:
-    """Boxes in texts: their order and unit by all of the entry's boxes, the rest record by record."""
-    boxed = [(line, np.array(line.text.boxes), box_rules.size_px(header)) for line, header in lines if line.text.boxes]
-    if not boxed:
-        return
-    fault = _fault_of_all([(boxes, size) for _, boxes, size in boxed])
-    if fault:
-        report.findings.append(fault.at(file, boxed[0][0].line))
-    if fault and KINDS[fault.code].severity == "error":
-        return
-    for line, boxes, _ in boxed:
-        report.findings += [fault.at(file, line.line) for fault in box_rules.text_box_faults(boxes)]
-
-
-def _fault_of_all(boxed: Sequence[tuple[box_rules.Boxes, box_rules.Size]]) -> Fault | None:
-    """What the statistics of all boxes in an entry's texts show."""
-    every = np.concatenate([boxes for boxes, _ in boxed])
-    known = [(boxes, size) for boxes, size in boxed if size]
-    if not np.isfinite(every).all():
-        return None
-    beyond = sum(bool((boxes > BOX_SCALE).any()) for boxes, _ in known)
-    if len(known) >= box_rules.FEWEST and all(box_rules.fits_pixels(boxes, size) for boxes, size in known):
-        if beyond >= box_rules.TELLING_SHARE * len(known):
-            found = f"boxes of {beyond} records exceed {BOX_SCALE}, all keep within the pixels of their pictures"
-            return Fault("box-unit", found, THOUSANDTHS)
-        extents = [extent for boxes, size in known if (extent := box_rules.extent_of(boxes, size))]
-        if box_rules.seem_pixels(extents):
-            found = f"the boxes of all {len(extents)} records keep within the pixels of their pictures"
-            return Fault("box-unit", found, THOUSANDTHS)
-    if box_rules.seems_xywh(every, np.full(4, float(BOX_SCALE))):
-        found = "many boxes in texts run backwards; as x y w h all are inside the picture"
-        return Fault("box-order", found, "x1 y1 x2 y2")
-    extents = [extent for boxes, size in known if (extent := box_rules.extent_of(boxes, size))]
-    return box_rules.unit_doubt(extents, "the boxes in texts") if len(known) == len(boxed) else None

@@ -167,7 +167,9 @@ def _check_order(turns: Sequence[Turn], notes: Notes) -> None:
             number = index + 1 + len(turns) - len(spoken)
             notes.add("turn-order", f"turn {number} is from {turn.speaker!r}", f"{expected!r}")
             return
-    if len(spoken) % 2 or not spoken:
+    if len(spoken) % 2:
+        notes.add("question-alone", f"the last of {len(turns)} turns is from {turns[-1].speaker!r}", "'gpt'")
+    elif not spoken:
         notes.add("turn-order", f"the last of {len(turns)} turns is from {turns[-1].speaker!r}", "'gpt'")
 
 

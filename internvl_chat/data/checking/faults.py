@@ -110,6 +110,12 @@ _WARNINGS = [
     Kind("record-repeated", "warning", "A record stands twice", "--fix keeps the first; repeat_time weighs data", True),
     Kind("id-repeated", "warning", "Different records share an id", "give every record its own id"),
     Kind("question-empty", "warning", "A question is empty", "write the question"),
+    Kind(
+        "question-alone",
+        "warning",
+        "Records ask and have no answer",
+        "nothing, where they are only asked (eval, control); write the answers to train",
+    ),
     Kind("answer-is-id", "warning", "An answer is the record's id", "is this a list of test ids? write the answers"),
     Kind(
         "placeholder-missing", "warning", "The one picture has no placeholder", "training and --fix put it first", True

@@ -18,7 +18,10 @@ def read_entries(meta: Path) -> tuple[list[DatasetEntry], list[Finding]]:
     try:
         content = read_json(meta)
     except UserError as error:
-        return [], [Finding("meta-json", meta, 0, without_path(meta, error), "a JSON object")]
+        is_records = meta.suffix == ".jsonl" and meta.is_file()
+        found = "is a file of records" if is_records else without_path(meta, error)
+        expected = f"a JSON object whose entries name such files as 'annotation': {meta.name}" if is_records else ""
+        return [], [Finding("meta-json", meta, 0, found, expected or "a JSON object")]
     if not isinstance(content, dict) or not content:
         return [], [Finding("meta-json", meta, 0, "holds no object with entries", "one entry a dataset")]
     entries: list[DatasetEntry] = []

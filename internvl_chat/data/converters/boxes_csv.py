@@ -59,7 +59,8 @@ def records(source: Path, options: Conversion) -> Iterator[dict[str, Any]]:
             with objects.row():
                 key, label = _of_row(row, options.root, where)
                 with objects.of(key, f"object {key[1]!r}", where) as one:
-                    box = _corners([number_of(row[name], where) for name in _ORDERS[order]], order, options.unit)
+                    sides = [number_of(row[name], f"{where}: {name}") for name in _ORDERS[order]]
+                    box = _corners(sides, order, options.unit)
                     one.put(_frame_of(row["frame"], options.first_frame, where), box, label, where)
                     caption = (row.get("caption") or "").strip()
                     if caption and caption not in one.texts:
@@ -79,7 +80,7 @@ def records(source: Path, options: Conversion) -> Iterator[dict[str, Any]]:
 
 def _frame_of(value: str, first_frame: int, where: str) -> int:
     """The number of a row's frame, counted from 0."""
-    frame = number_of(value, where) - first_frame
+    frame = number_of(value, f"{where}: frame") - first_frame
     if frame < 0 or not frame.is_integer():
         raise UserError(f"{where}: frame {value!r} is expected to be whole, from {first_frame}")
     return int(frame)

@@ -92,7 +92,13 @@ class DatasetEntry:
 
 
 def _read_meta(path: Path) -> dict[str, dict[str, Any]]:
-    content = read_json(path)
+    # A list, or an object a line, is what a meta JSON names.
+    content = None if path.suffix == ".jsonl" else read_json(path)
+    if isinstance(content, list) or content is None:
+        raise UserError(
+            f"{path}: is no meta JSON but may be a file of records: expected one that names it, as in "
+            f'{{"mine": {{"root": "VIDEOS", "annotation": "{path.name}"}}}}'
+        )
     if not isinstance(content, dict) or not content:
         raise UserError(f"{path}: expected an object with one entry a dataset")
     return content

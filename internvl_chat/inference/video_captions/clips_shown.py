@@ -57,6 +57,12 @@ class Clip:
         return " ".join(words)
 
     @property
+    def called(self) -> str:
+        """How results call it: by its video's name, with its object and window where it has them."""
+        words = [self.video.name, *([self.track.name] if self.track else [])]
+        return " ".join([*words, *([f"at {self.seconds[0]:g} s"] if self.is_window else [])])
+
+    @property
     def ask(self) -> Ask:
         turn = question_turn(f"{VIDEO_PLACEHOLDER}\n{self.question}")
         path, tracks = self.video.path, () if self.track is None else (self.track,)

@@ -6,6 +6,7 @@ import hashlib
 import json
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -15,7 +16,7 @@ from typing import Any
 from internvl_chat.contracts import UserError
 from internvl_chat.data.prompts.frame_choice import FrameChoice
 from internvl_chat.data.records.video_lists import ListedVideo
-from internvl_chat.files import read_json, write_json, write_jsonl
+from internvl_chat.files import parse_json, read_json, read_text, split_records, write_json, write_jsonl
 from internvl_chat.inference.decoding import Decoding
 from internvl_chat.inference.ensemble import Ensemble
 from internvl_chat.inference.generation import Captioners, caption_ends
@@ -46,13 +47,14 @@ class Engine:
 _HERE = Engine()
 
 
-def claim_folder(out: Path, opened: ModelHandle, model: str) -> None:
+def claim_folder(out: Path, opened: ModelHandle, model: str, per_object: bool = False) -> None:
     """Mark a folder as one of this model's captions.
 
     Args:
         model: what the user calls it.
+        per_object: the captions are of objects, and not of videos.
     Raises:
-        UserError: it holds another model's, or a file of captions of unknown origin.
+        UserError: it holds another model's, or captions of the other kind, or a file of captions of unknown origin.
     """
     mark = hashlib.sha256(json.dumps(opened.identity(), sort_keys=True).encode()).hexdigest()[:16]
     path = out / RUN_NAME
@@ -64,10 +66,22 @@ def claim_folder(out: Path, opened: ModelHandle, model: str) -> None:
                 f"{out}: holds captions of another model ({other}), or of this one before it was changed; "
                 "give a new --out"
             )
+        _check_kind(out / CAPTIONS_NAME, per_object)
     elif (out / CAPTIONS_NAME).exists():
         raise UserError(f"{out}: holds a {CAPTIONS_NAME} that is not from here; give a new --out")
     elif opened.ranks.is_first:
         write_json(path, {"model": model, "mark": mark})
+
+
+def _check_kind(captions: Path, per_object: bool) -> None:
+    """See to it that captions of objects are not written over those of whole videos, nor the other way round."""
+    first = next(split_records(read_text(captions), captions), None) if captions.is_file() else None
+    if first is None or ("object" in parse_json(first.text, str(captions))) == per_object:
+        return
+    there, wanted = ("whole videos", "objects") if per_object else ("objects", "whole videos")
+    raise UserError(
+        f"{captions}: holds captions of {there}, and those of {wanted} would be written over them: give a new --out"
+    )
 
 
 @dataclass(frozen=True)
@@ -122,7 +136,7 @@ def caption_videos(
         UserError: `out` holds another model's captions or cannot be written, or the model cannot be used.
     """
     began = time.perf_counter()
-    claim_folder(out, opened, model)
+    claim_folder(out, opened, model, request.per_object)
     clips, failures = clips_together(videos, request, opened.ranks)
     if opened.ranks.is_first:
         sys.stderr.write("".join(f"error: {json.dumps(f.video)}: {f.reason}\n" for f in failures))
@@ -193,11 +207,15 @@ def _open_there(opened: ModelHandle, decoding: Decoding) -> tuple[Viewpoint, Cal
 def _records(
     clips: Sequence[Clip], predictions: Predictions, model: str, choice: FrameChoice
 ) -> Iterator[dict[str, Any]]:
+    names = Counter(clip.called for clip in clips)
     for clip in clips:
         texts = predictions.candidates.get(clip.id)
         if texts is None:
             continue
+        # A list may ask several questions of one video.
+        own = clip.called if names[clip.called] == 1 else f"{clip.called}: {clip.question}"
         record: dict[str, Any] = {
+            "id": own,
             "video": clip.video.name,
             "caption": texts[0],
             "question": clip.question,

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from internvl_chat.contracts import UserError
+from internvl_chat.files import raise_faults
 from internvl_chat.scoring.captions.meteor import FloatArray, Tokens, meteor_score, meteor_sums
 from internvl_chat.scoring.captions.ptb import tokenize
 from internvl_chat.scoring.captions.unspaced import are_unspaced, by_characters
@@ -195,6 +196,16 @@ def _spice_sums(truth: Tokens, said: Tokens) -> FloatArray:
     except (OSError, subprocess.CalledProcessError) as error:
         raise UserError(f"--spice: its program failed ({error}); it was written for Java 8") from error
     return np.array([[score["All"]["f"]] for score in scores])
+
+
+def check_worded(references: Mapping[str, Sequence[str]]) -> None:
+    """See to it that every reference says something, before hours are spent on what could not be scored against it.
+
+    Raises:
+        UserError: some hold no word; all of them.
+    """
+    silent = {i: texts for i, texts in references.items() if not texts or not all(tokenize(text) for text in texts)}
+    raise_faults([f"{i}: a reference holds no word: {list(texts)}: leave it out" for i, texts in silent.items()])
 
 
 def score_captions(

@@ -71,10 +71,16 @@ def splits_in(root: Path) -> dict[str, list[str]]:
 
 def read_ids(path: Path) -> list[str]:
     """Video ids from a JSON list, or the keys of a captions file in the challenge's form."""
-    content = read_json(path)
+    expected = f"{path}: expected a JSON list of ids, [\"dog-1\", ...], or {{'captions': {{id: ...}}}}"
+    try:
+        content = read_json(path)
+    except UserError as error:
+        raise UserError(f"{expected} ({str(error).removeprefix(f'{path}:')})") from error
     ids = content.get("captions", content) if isinstance(content, dict) else content
-    if not isinstance(ids, (dict, list)) or not ids or not all(isinstance(i, str) for i in ids):
-        raise UserError(f"{path}: expected a JSON list of ids, or {{'captions': {{id: ...}}}}")
+    # A file of a single record reads as an object.
+    is_line = path.suffix == ".jsonl"
+    if is_line or not isinstance(ids, (dict, list)) or not ids or not all(isinstance(i, str) for i in ids):
+        raise UserError(expected)
     return list(ids)
 
 

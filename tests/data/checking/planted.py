@@ -137,6 +137,8 @@ def _plant_records(shop: Workshop) -> None:
     shop.add(twice)
     shop.add(twice, "record-repeated")
     shop.add({"id": "twice", **talk("another?")}, "id-repeated")
+    shop.add({"id": "caf\u00e9", **talk("composed?")})
+    shop.add({"id": "cafe\u0301", **talk("decomposed?")}, "id-repeated")
 
 
 def _plant_turns(shop: Workshop) -> None:
@@ -148,6 +150,11 @@ def _plant_turns(shop: Workshop) -> None:
     changed("text key", lambda turns: turns[1].update(text=turns[1].pop("value")), "turn-keys")
     changed("user", lambda turns: turns[0].update({"from": "user"}), "turn-speaker")
     changed("backwards", lambda turns: turns.reverse(), "turn-order")
+    changed("unanswered", lambda turns: turns.pop(), "turn-order")
+    for question in ("Who is it?", "Where is it?"):
+        shop.add(
+            {"id": question, "conversations": talk(question)["conversations"][:1]}, "question-alone", entry="asked"
+        )
     changed("empty", lambda turns: turns[1].update(value=" "), "answer-empty")
     changed("no question", lambda turns: turns[0].update(value=""), "question-empty")
     changed("circle-99", lambda turns: turns[1].update(value="circle-99"), "answer-is-id")

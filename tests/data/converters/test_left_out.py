@@ -24,7 +24,7 @@ SECOND_INSTANCE = """"annotations": [{"image_id": 1, "category_id": 3, "instance
     [
         # Another label on a later row; a frame that is none; a row that does not say which object it is of.
         ("boxes-csv", "boxes.csv", {"3,a,dog": "3,a,fox"}, "csv:3: object 'a' is 'fox' here and 'dog' at ", "clip-b-0"),
-        ("boxes-csv", "boxes.csv", {"mp4,3,a": "mp4,x,a"}, "boxes.csv:3: 'x' is no number", "clip-b-0"),
+        ("boxes-csv", "boxes.csv", {"mp4,3,a": "mp4,x,a"}, "boxes.csv:3: frame: 'x' is no number", "clip-b-0"),
         ("boxes-csv", "boxes.csv", {"mp4,3,a": "mp4,3,"}, "boxes.csv:3: 'object' is empty", "clip-a-0 clip-b-0"),
         ("mot", "MOT-02/gt/gt.txt", {"14,11,20": "14,?,20"}, "gt.txt:2: '?' is no number", "MOT-02-5-0"),
         (

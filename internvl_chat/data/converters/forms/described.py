@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -22,6 +23,8 @@ from internvl_chat.files import raise_faults
 Box = tuple[float, float, float, float]
 Order = Literal["xyxy", "xywh"]
 
+# A number as many countries write it.
+_COMMA = re.compile(r"-?\d+,\d+")
 # A file's header, by which others count its frames, may say one or two that are not shown at its end.
 _HEADERS_SLIP = 2
 
@@ -145,13 +148,14 @@ def named_once(files: Iterable[Path], name_of: Callable[[Path], str]) -> Callabl
 
 
 def _told_apart(found: Sequence[Described], root: Path) -> list[Described]:
-    """The same with ids that no two videos share."""
+    """The same with ids that no two videos share; a video with one that would be shared has its folder before all."""
     videos: dict[str, set[Path]] = {}
     for one in found:
         videos.setdefault(one.id, set()).add(one.video)
+    alike = {video for sharing in videos.values() if len(sharing) > 1 for video in sharing}
 
     def apart(one: Described) -> Described:
-        if len(videos[one.id]) == 1 or not one.video.is_relative_to(root):
+        if one.video not in alike or not one.video.is_relative_to(root):
             return one
         return replace(one, id=(one.video.relative_to(root).parent / one.id).as_posix())
 
@@ -261,7 +265,9 @@ def number_of(text: str, where: str) -> float:
     except ValueError:
         number = math.nan
     if not abs(number) < 1e9:
-        raise UserError(f"{where}: {text.strip()!r:.40} is no number")
+        word = text.strip()
+        point = f": expected a decimal point, {word.replace(',', '.')}" if _COMMA.fullmatch(word) else ""
+        raise UserError(f"{where}: {word!r:.40} is no number{point}")
     return number
 
 
