@@ -9,6 +9,8 @@ import sys
 
 from internvl_chat import Captioner
 
+if len(sys.argv) not in (4, 5):
+    sys.exit(__doc__)
 model_path, clip, track, *rest = sys.argv[1:]
 model = Captioner.open(model_path)
-print(model.caption(clip, track, name=rest[0] if rest else "object"))
+print(model.caption(clip, track, name=rest[0] if rest else None))

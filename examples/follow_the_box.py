@@ -9,6 +9,8 @@ import sys
 
 from internvl_chat import Captioner
 
+if len(sys.argv) != 6:
+    sys.exit(__doc__)
 model_path, clip, track, other_track, picture = sys.argv[1:]
 model = Captioner.open(model_path)
 result = model.follow_the_box(clip, track, other_track)

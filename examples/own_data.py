@@ -1,9 +1,11 @@
 """Clips in a folder of your own, with boxes in a CSV, as records to train on: no folder needs to be renamed.
 
-python examples/own_data.py FOLDER BOXES.csv OUT
+python examples/own_data.py FOLDER BOXES.csv OUT [interpolate]
 
-BOXES.csv has the columns video, object, caption, frame, x1, y1, x2, y2: a line a frame on which the object is seen,
-frames from 0, corners in pixels. OUT gets records.jsonl and meta.json, which `check`, `picture` and training read.
+BOXES.csv has the columns video, object, label, frame, x1, y1, x2, y2, caption: a row a frame, from 0, or a key frame
+where `interpolate` is said; corners in pixels; captions on any of an object's rows. OUT gets records.jsonl and
+meta.json, which `check`, `picture` and training read. `convert-data --from boxes-csv` does the same and refuses what is
+wrong with a table: this shows what a record is made of.
 """
 
 from __future__ import annotations
@@ -15,26 +17,41 @@ from pathlib import Path
 
 from internvl_chat.files import write_json, write_jsonl
 
-folder, table, out = map(Path, sys.argv[1:])
+if len(sys.argv) not in (4, 5):
+    sys.exit(__doc__)
+folder, table, out = map(Path, sys.argv[1:4])
+are_key_frames = sys.argv[4:] == ["interpolate"]
 QUESTION = "Describe this video in one sentence, and focus on {name} located in the coordinate list."
 
 boxes: dict[tuple[str, str, str], dict[str, list[float]]] = defaultdict(dict)
+captions: dict[tuple[str, str, str], list[str]] = defaultdict(list)
 with table.open(newline="", encoding="utf-8") as file:
     for row in csv.DictReader(file):
-        corners = [float(row[corner]) for corner in ("x1", "y1", "x2", "y2")]
-        boxes[row["video"], row["object"], row["caption"]][row["frame"]] = corners
+        thing = (row["video"], row["object"], row.get("label") or row["object"])
+        boxes[thing][row["frame"]] = [float(row[corner]) for corner in ("x1", "y1", "x2", "y2")]
+        if row["caption"] and row["caption"] not in captions[thing]:
+            captions[thing].append(row["caption"])
 
 records = (
     {
-        "id": f"{Path(video).stem}-{name}",
+        "id": f"{Path(video).stem}-{object_id}-{number}",
         "video": video,
-        "tracks": [{"name": name, "boxes": of_track, "unit": "pixels", "order": "xyxy"}],
+        "tracks": [
+            {
+                "name": name,
+                "boxes": boxes[video, object_id, name],
+                "unit": "pixels",
+                "order": "xyxy",
+                "interpolate": are_key_frames,
+            }
+        ],
         "conversations": [
             {"from": "human", "value": f"<video>\n{QUESTION.format(name=name)}"},
             {"from": "gpt", "value": caption},
         ],
     }
-    for (video, name, caption), of_track in boxes.items()
+    for (video, object_id, name), of_object in captions.items()
+    for number, caption in enumerate(of_object)
 )
 count = write_jsonl(out / "records.jsonl", records)
 write_json(

@@ -67,14 +67,16 @@ def test_own_clips_become_records(run_example: Callable[..., str], shapes_root: 
         shutil.copyfile(video, tmp_path / f"take {number}.mp4")
         for frame, (x, y, w, h) in enumerate(parse_box_text(video.with_name("object_bboxes.txt")).tolist()):
             if w and h:
-                rows.append([f"take {number}.mp4", "toy", f"toy {number} moves", frame, x, y, x + w, y + h])
+                said = f"toy {number} moves" if f"take {number}.mp4" not in str(rows) else ""
+                rows.append([f"take {number}.mp4", "a", "toy", frame, x, y, x + w, y + h, said])
     with (tmp_path / "boxes.csv").open("w", newline="") as file:
         writer = csv.writer(file)
-        writer.writerow(["video", "object", "caption", "frame", "x1", "y1", "x2", "y2"])
+        writer.writerow("video object label frame x1 y1 x2 y2 caption".split())
         writer.writerows(rows)
     said = run_example("own_data.py", tmp_path, tmp_path / "boxes.csv", tmp_path / "out")
     (entry,) = load_meta(tmp_path / "out" / "meta.json")
     samples = read_samples(entry)
     assert said.startswith("4 records")
-    assert [sample.id for sample in samples] == [f"take {number}-toy" for number in range(4)]
+    assert [sample.id for sample in samples] == [f"take {number}-a-0" for number in range(4)]
+    assert [sample.object_name for sample in samples] == ["toy"] * 4
     assert [sample.turns[-1].text for sample in samples] == [f"toy {number} moves" for number in range(4)]

@@ -152,6 +152,14 @@ def test_folders_of_frames_of_one_name_have_ids_and_captions_of_their_own(
     records = [json.loads(line) for line in out.read_text().splitlines()]
     said = [(record["id"], record["conversations"][1]["value"]) for record in records]
     assert said == [("a/frames-toy-0", "one"), ("b/frames-toy-0", "two")]
+    # Of a clip that shares one id, all others have the folder too.
+    sound = (tmp_path / "boxes.csv").read_text()
+    (tmp_path / "boxes.csv").write_text(f"{sound}b/frames,cap,1,5,6,20,15\n")
+    captions.write_text('{"captions": {"a/frames-toy": ["one"], "b/frames-toy": ["two"], "b/frames-cap": ["three"]}}')
+    assert main([*map(str, argv), "--captions", str(captions)]) == 0
+    assert [json.loads(line)["id"] for line in out.read_text().splitlines()][2:] == ["b/frames-cap-0"]
+    (tmp_path / "boxes.csv").write_text(sound)
+    captions.write_text('{"captions": {"a/frames-toy": ["one"], "b/frames-toy": ["two"]}}')
     capsys.readouterr()
     assert main(["check", str(meta), "--workers", "1"]) == 1
     assert "has a box at 3; expected 0 to 2; are they counted from 1?" in capsys.readouterr().out
@@ -340,6 +348,35 @@ def test_cvats_object_stays_absent_where_several_boxes_in_a_row_say_so(tmp_path:
     assert convert(miniature, source, tmp_path, tmp_path / "out.jsonl") == 0
     record = json.loads((tmp_path / "out.jsonl").read_text())
     assert list(record["tracks"][0]["boxes"]) == ["1", "2", "3", "6"]
+
+
+def test_labels_that_are_learnt_for_want_of_captions_are_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    miniature = next(one for one in MINIATURES if one.kind == "boxes-csv")
+    source = miniature.write(tmp_path)
+    out, captions = tmp_path / "out.jsonl", tmp_path / "captions.json"
+    header, first, second, third = source.read_text().splitlines()
+    source.write_text("\n".join([f"{header},caption", f"{first},", f"{second},", f"{third},it sleeps\n"]))
+    assert convert(miniature, source, tmp_path, out) == 0
+    records = [json.loads(line) for line in out.read_text().splitlines()]
+    bare = [r["id"] for r in records if r["conversations"][1]["value"] == r["tracks"][0]["name"]]
+    told = "warning: 1 of 2 records have no caption, and their label is the answer that is learnt, such as 'dog' of"
+    assert told in capsys.readouterr().err
+    assert bare == ["clip-a-0"]
+    captions.write_text(json.dumps({"captions": {"clip-a": ["it moves"]}}))
+    assert convert(miniature, source, tmp_path, out, "--captions", str(captions)) == 0
+    assert "have no caption" not in capsys.readouterr().err
+
+
+def test_numbers_with_a_decimal_comma_are_told_with_their_column(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "a.mp4").touch()
+    (tmp_path / "boxes.csv").write_text("video;frame;x1;y1;x2;y2;label\na.mp4;0;1;2,5;30;40;cup\n")
+    argv = ["convert-data", "--from", "boxes-csv", tmp_path / "boxes.csv", "--out", tmp_path / "out.jsonl"]
+    assert main(list(map(str, argv))) == 1
+    assert "boxes.csv:2: y1: '2,5' is no number: expected a decimal point, 2.5;" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("apart", [";", "\t"])
