@@ -53,7 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=file_to_write, required=True, help="HTML file to write")
     parser.add_argument("--control", type=Path, help="what `control --out` wrote")
     parser.add_argument("--open", action="store_true", help="show it in the browser, where there is one")
-    parser.add_argument("--title", help="(default: Captions, or Captions compared)")
+    parser.add_argument("--title", help="(default: what the page shows)")
     parser.add_argument(
         "--clips",
         type=positive_int,
@@ -162,7 +162,7 @@ def _compared(
         sys.stderr.write(f"warning: {len(shared)} of {len(references)} references have a caption in every run\n")
     report = render_report(
         ReportInput(
-            args.title or "Captions compared",
+            args.title or ("Captions compared" if len(runs) > 1 else "Captions and their scores"),
             runs,
             predictions,
             references,

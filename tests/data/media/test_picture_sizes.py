@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
+from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
 from typing import cast
@@ -32,6 +35,16 @@ KINDS = [
     ("mkv", "libsvtav1", "yuv420p", {"preset": "12"}),
     ("mp4", "libsvtav1", "yuv420p", {"preset": "12"}),
 ]
+
+
+@pytest.fixture(autouse=True)
+def of_usual_priority() -> Iterator[None]:
+    """SVT-AV1 makes a process of root real-time; what later tests start would be so too, and unstoppable."""
+    usual = os.sched_getscheduler(0), os.sched_getparam(0)
+    yield
+    for thread in os.listdir("/proc/self/task"):
+        with suppress(ProcessLookupError):
+            os.sched_setscheduler(int(thread), *usual)
 
 
 def encoded(encoder: av.VideoCodecContext, numbers: range, step: int, pixels: str) -> list[Packet]:
