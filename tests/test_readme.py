@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+import eval_const
 from internvl_chat.__main__ import COMMANDS, build_parser
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -24,6 +25,8 @@ TEXT = "\n".join(PAGES.values())
 CODE_LINES = [
     line.strip() for block in re.findall(r"```bash\n(.*?)```", TEXT, re.DOTALL) for line in block.splitlines()
 ]
+# Of the README before the package had rooms of its own.
+TYPED_BEFORE = (REPOSITORY / "tests/golden/files/typed_before.txt").read_text(encoding="utf-8").splitlines()
 COMMAND_LINES = [
     line.split("#")[0].strip() for line in CODE_LINES + re.findall(r"`(python -m internvl_chat [^`]+ [^`]+)`", TEXT)
 ]
@@ -35,6 +38,18 @@ COMMAND_LINES = [
 def test_command_parses(line: str) -> None:
     args = build_parser().parse_args(shlex.split(line)[3:])
     assert args.command in COMMANDS
+
+
+@pytest.mark.parametrize("line", TYPED_BEFORE)
+def test_what_earlier_versions_documented_still_parses(line: str) -> None:
+    words = shlex.split(line)
+    script = next((word for word in words if word.endswith(".py")), None)
+    if script == "eval_const.py":
+        eval_const.build_parser().parse_args(words[words.index(script) + 1 :])
+    elif script == "generate_npy_bboxes.py":
+        build_parser().parse_args(["npy", *words[words.index(script) + 1 :]])
+    else:
+        assert build_parser().parse_args(words[3:]).command in COMMANDS
 
 
 def test_the_readme_is_short() -> None:

@@ -14,7 +14,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--line", type=int, default=1, help="line of the annotation file, from 1 (default: %(default)s)"
     )
     parser.add_argument("--out", type=png_path, default=Path("picture.png"), help="PNG to write (default: %(default)s)")
-    parser.add_argument("--num_frames", type=positive_int, default=8, help="frames to show; what a model sees are as many as its recipe trains with (default: %(default)s)")
+    parser.add_argument(
+        "--num_frames",
+        type=positive_int,
+        default=8,
+        help="frames to show; a model sees as many as its recipe trains with (default: %(default)s)",
+    )
     add_video_backend(parser)
     add_json(parser)
 
