@@ -35,7 +35,7 @@ from internvl_chat.boxes import load_boxes
 from internvl_chat.contracts import Sample
 from internvl_chat.data.prompts.wordings import question_turn, wording_named
 from internvl_chat.data.records.box_files import find_videos, write_boxes_beside
-from internvl_chat.data.records.given_tracks import as_tracks
+from internvl_chat.data.records.given.given_tracks import as_tracks
 from internvl_chat.data.records.intentvc import boxes_path_of
 from internvl_chat.data.synthetic.shapes import write_dataset
 from internvl_chat.inference.generation import caption_plainly
@@ -80,9 +80,9 @@ def make_asks(root: Path) -> list[Asked]:
 
 
 def moved(ask: Asked, number: int) -> Asked:
-    """The same clip with another object: a box that stands somewhere."""
+    """The same clip with another object: a box that stands still somewhere."""
     corner = 50 + 150 * number
-    return Asked(ask.video, {**ask.track, "boxes": {"0": [corner, corner, corner + 120, corner + 120]}})
+    return Asked(ask.video, {**ask.track, "boxes": [[corner, corner, corner + 120, corner + 120]] * len(ask.track["boxes"])})
 
 
 @contextmanager

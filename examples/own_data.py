@@ -23,11 +23,13 @@ folder, table, out = map(Path, sys.argv[1:4])
 are_key_frames = sys.argv[4:] == ["interpolate"]
 QUESTION = "Describe this video in one sentence, and focus on {name} located in the coordinate list."
 
-boxes: dict[tuple[str, str, str], dict[str, list[float]]] = defaultdict(dict)
-captions: dict[tuple[str, str, str], list[str]] = defaultdict(list)
+names: dict[tuple[str, str], str] = {}
+boxes: dict[tuple[str, str], dict[str, list[float]]] = defaultdict(dict)
+captions: dict[tuple[str, str], list[str]] = defaultdict(list)
 with table.open(newline="", encoding="utf-8") as file:
     for row in csv.DictReader(file):
-        thing = (row["video"], row["object"], row.get("label") or row["object"])
+        thing = (row["video"], row["object"])
+        names[thing] = names.get(thing) or row.get("label") or ""
         boxes[thing][row["frame"]] = [float(row[corner]) for corner in ("x1", "y1", "x2", "y2")]
         if row["caption"] and row["caption"] not in captions[thing]:
             captions[thing].append(row["caption"])
@@ -38,19 +40,20 @@ records = (
         "video": video,
         "tracks": [
             {
-                "name": name,
-                "boxes": boxes[video, object_id, name],
+                "name": names[video, object_id] or object_id,
+                "boxes": boxes[video, object_id],
                 "unit": "pixels",
                 "order": "xyxy",
-                "interpolate": are_key_frames,
+                # Left out, `check` asks where few frames have a box.
+                **({"interpolate": True} if are_key_frames else {}),
             }
         ],
         "conversations": [
-            {"from": "human", "value": f"<video>\n{QUESTION.format(name=name)}"},
+            {"from": "human", "value": f"<video>\n{QUESTION.format(name=names[video, object_id] or object_id)}"},
             {"from": "gpt", "value": caption},
         ],
     }
-    for (video, object_id, name), of_object in captions.items()
+    for (video, object_id), of_object in captions.items()
     for number, caption in enumerate(of_object)
 )
 count = write_jsonl(out / "records.jsonl", records)

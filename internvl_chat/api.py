@@ -1,18 +1,16 @@
 """One model to caption, chat and probe with: what a notebook, the command line, a page and a server call.
 
-    from internvl_chat import Captioner
+from internvl_chat import Captioner
 
-    model = Captioner.open("work_dirs/run")
-    print(model.caption("clip.mp4", "object_bboxes.txt", name="dog"))
-    model.caption(frames, [12, 8, 30, 40], unit="pixels", track_from=0)  # a notebook shows frames, box and caption
-
-Shape letters: F frames shown.
+model = Captioner.open("work_dirs/run")
+print(model.caption("clip.mp4", "object_bboxes.txt", name="dog"))
+model.caption(frames, [12, 8, 30, 40], unit="pixels", track_from=0)  # a notebook shows frames, box and caption
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields, replace
 from functools import cached_property
 from inspect import signature
 from pathlib import Path
@@ -23,7 +21,6 @@ import numpy as np
 from PIL import Image
 from transformers import PreTrainedModel
 
-from internvl_chat.boxes import BoxArray
 from internvl_chat.captions import Caption as Caption
 from internvl_chat.captions import Following as Following
 from internvl_chat.command_line import libraries_quiet
@@ -33,43 +30,15 @@ from internvl_chat.data.media.drawing import Strip, contact_sheet
 from internvl_chat.data.media.given_clips import GivenClip, clip_path
 from internvl_chat.data.prompts.encoder import SampleEncoder
 from internvl_chat.data.prompts.wordings import question_turn, wording_named
-from internvl_chat.data.records.given_boxes import check_given_boxes
-from internvl_chat.data.records.given_tracks import GivenTrack, as_tracks, one_track
-from internvl_chat.data.records.tracks import boxes_at
+from internvl_chat.data.records.given.given_boxes import check_given_boxes
+from internvl_chat.data.records.given.given_tracks import GivenTrack, as_tracks, one_track
 from internvl_chat.inference.chat import Chat
 from internvl_chat.inference.decoding import Decoding, check_count
 from internvl_chat.inference.ensemble import Ensemble
 from internvl_chat.inference.generation import Captioners, caption_ends
 from internvl_chat.inference.handle import ModelHandle, open_model
-from internvl_chat.inference.requests import Ask, Unreadable, Viewpoint, encode_clip
+from internvl_chat.inference.requests import Ask, Shown, Unreadable, Viewpoint, encode_clip
 from internvl_chat.trackers.one_object import track_from_box
-
-
-@dataclass(frozen=True, eq=False)
-class Shown:
-    """What a model sees of a sample: the numbers [F] of its pictures, and the boxes [F, 4] of each track there.
-
-    Boxes are x1 y1 x2 y2 in thousandths, zeros where the object is absent. `seconds` [F] say when frames are shown;
-    there are none of images, and of videos that state no rate.
-    """
-
-    frames: tuple[int, ...]
-    seconds: tuple[float, ...]
-    boxes: tuple[BoxArray, ...]
-
-    @classmethod
-    def of(cls, sample: Sample, view: Viewpoint) -> Shown:
-        """What this view shows of the sample; no frame is decoded.
-
-        Raises:
-            UserError: its files or tracks cannot be used.
-        """
-        frames = view.encoder.choose_frames(sample, view.num_frames, "centre")
-        header = view.encoder.header(sample)
-        boxes = tuple(boxes_at(track, frames, header, sample.source) for track in sample.tracks)
-        has_times = sample.video_path is not None and header.frames_per_second > 0
-        seconds = header.timeline.seconds_of(frames).tolist() if has_times else ()
-        return cls(tuple(frames.tolist()), tuple(seconds), boxes)
 
 
 class Captioner:
@@ -118,7 +87,7 @@ class Captioner:
         *,
         name: str | None = None,
         unit: str | None = None,
-        order: str = "xyxy",
+        order: str | None = None,
         interpolate: bool | None = None,
         track_from: int | None = None,
         question: str | None = None,
@@ -141,6 +110,7 @@ class Captioner:
         path = self._path(clip)
         if track is not None and track_from is not None:
             track = self.follow(path, track, track_from, name=name, unit=unit, order=order)
+            unit = order = None
         tracks = () if track is None else (one_track(track, name, unit, order, interpolate),)
         return self._captions([_sample(path, tracks, question)], settings)[0]
 
@@ -168,7 +138,7 @@ class Captioner:
         tracker: str = "csrt",
         name: str | None = None,
         unit: str | None = None,
-        order: str = "xyxy",
+        order: str | None = None,
     ) -> Track:
         """The track of an object that is in one box on one frame, for `caption` and all else that takes a track.
 
@@ -191,7 +161,7 @@ class Captioner:
         tracks: Mapping[str, GivenTrack],
         *,
         unit: str | None = None,
-        order: str = "xyxy",
+        order: str | None = None,
         interpolate: bool | None = None,
         question: str | None = None,
         **decoding: Any,
@@ -223,7 +193,7 @@ class Captioner:
         *,
         name: str | None = None,
         unit: str | None = None,
-        order: str = "xyxy",
+        order: str | None = None,
         interpolate: bool | None = None,
         question: str | None = None,
     ) -> Following:
@@ -275,7 +245,7 @@ class Captioner:
             check_given_boxes(sample)
             shown.append(Shown.of(sample, self.view))
             if number != absent_on_purpose:
-                _check_seen(sample, shown[-1])
+                shown[-1].check_seen(sample)
         asks = tuple(Ask(str(number), (sample,)) for number, sample in enumerate(samples))
         clip = encode_clip(asks, [self.view])
         if isinstance(clip, Unreadable):
@@ -301,21 +271,6 @@ def _decoding(settings: Mapping[str, Any]) -> Decoding:
     except UserError as error:
         # Its messages name the flags of commands.
         raise UserError(str(error).replace("--", "")) from error
-
-
-def _check_seen(sample: Sample, shown: Shown) -> None:
-    """See to it that the object is somewhere in what the model is shown: a caption without it would be of anything.
-
-    Raises:
-        UserError: it is not.
-    """
-    if not sample.tracks or shown.boxes[0].any():
-        return
-    frames = ", ".join(map(str, shown.frames[:8])) + (", ..." if len(shown.frames) > 8 else "")
-    raise UserError(
-        f"{sample.video_path}: {sample.object_name!r} is in none of the {len(shown.frames)} frames that are shown "
-        f"({frames}): give its boxes there (interpolate=True between key frames), or show more (num_frames of open)"
-    )
 
 
 def _sample(path: Path, tracks: tuple[Track, ...], question: str | None) -> Sample:

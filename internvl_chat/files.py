@@ -51,7 +51,12 @@ def _members(node: Any) -> Iterable[Any]:
     return node if isinstance(node, list) else ()
 
 
-def _object(members: list[tuple[str, Any]]) -> dict[str, Any]:
+def keys_once(members: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of JSON from its members, for `json.loads`.
+
+    Raises:
+        ValueError: it names a key twice; JSON's readers would take the last one without a word.
+    """
     content = dict(members)
     if len(content) < len(members):
         twice = next(key for key in content if sum(name == key for name, _ in members) > 1)
@@ -60,7 +65,7 @@ def _object(members: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _loads(text: str) -> Any:
-    content = json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=_object)
+    content = json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=keys_once)
     level = [content]
     for _ in range(MAX_JSON_DEPTH + 1):
         level = [member for node in level for member in _members(node)]

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from internvl_chat import Captioner
@@ -19,7 +20,7 @@ from internvl_chat.contracts import UserError
 from internvl_chat.data.media.video import read_frames, read_header
 from internvl_chat.data.prompts.wordings import wording_named
 from internvl_chat.data.records.annotations import DatasetEntry
-from internvl_chat.data.records.given_tracks import as_tracks
+from internvl_chat.data.records.given.given_tracks import as_tracks
 from internvl_chat.data.records.intentvc import boxes_path_of, video_path_of
 from internvl_chat.data.records.record_questions import question_sample
 from internvl_chat.files import read_json, write_json
@@ -197,12 +198,14 @@ def test_captions_are_pictures_in_a_notebook(captioner: Captioner, video: Path) 
         (np.zeros((5, 3, 8, 9), np.uint8), r"\[5, 3, 8, 9\]: expected \[T, H, W, 3\]; .*transpose\(0, 2, 3, 1\)"),
         (np.zeros((8, 9, 3), np.uint8), "as one picture"),
         (Image.new("RGB", (9, 8)), "as one picture"),
+        (torch.zeros((5, 3, 8, 9)), r"\[5, 3, 8, 9\]: expected \[T, H, W, 3\]; .*permute\(0, 2, 3, 1\)"),
+        (torch.zeros((5, 8, 9, 3)), r"frames \* 255\)\.round\(\)\.byte\(\)"),
         ([np.zeros((8, 9, 3), np.uint8), np.zeros((8, 7, 3), np.uint8)], r"frame 1 of a clip is \[8, 7, 3\]"),
         ([], r"given as ndarray of shape \[0\]"),
         (7, "a clip given as int: expected the path of a video"),
         (None, "a clip given as NoneType"),
     ],
-    ids="floats channels-first array picture sizes empty number none".split(),
+    ids="floats channels-first array picture torch-channels torch-floats sizes empty number none".split(),
 )
 def test_a_clip_that_is_none_gets_a_sentence(captioner: Captioner, clip: Any, message: str) -> None:
     with pytest.raises(UserError, match=message):
@@ -239,11 +242,11 @@ def test_a_chat_shares_the_weights(captioner: Captioner, video: Path) -> None:
         ({"first": [1, 2, 3, 4]}, {}, "first"),
         ({0: [0.1, 0.2, 0.3, 0.4]}, {}, "0.1,0.2,0.3,0.4 .* in fractions"),
         ([0.1, 0.2, 0.3, 0.4], {}, "in fractions, expected thousandths"),
-        ([400, 40, 500, 80], {"unit": "pixels"}, "leaves the picture"),
+        ([400, 40, 500, 80], {"unit": "pixels"}, "lies outside the picture"),
         ([[100, 90, 40, 50]], {}, "1 of 1 boxes run backwards, .* 100,90,40,50: .*order='xywh'"),
         (
             {"name": "a", "boxes": [[100, 90, 40, 50]], "unit": "pixels", "order": "xyxy"},
-            {},
+            {"unit": None},
             "1 of 1 boxes run backwards",
         ),
         ({0: [1, 2, 3, 4], 2: [30, 40, 10, 9]}, {}, "1 of 2 boxes run backwards, number 2 first"),
@@ -287,7 +290,9 @@ def test_a_few_frames_with_boxes_are_said_to_be_key_frames_or_not(captioner: Cap
     last = read_header(video).timeline.num_frames - 1
     keyed = {0: [0, 0, 200, 300], last: [800, 600, 1000, 900]}
     settings = {"unit": "thousandths", "name": "cup", "max_new_tokens": 3}
-    with pytest.raises(UserError, match=rf"'cup' has a box at 2 of the {last + 1} frames from 0 to {last}: say inter"):
+    with pytest.raises(
+        UserError, match=rf"'cup' has a box at 2 of the {last + 1} frames from 0 to {last}: say by 'int"
+    ):
         captioner.caption(video, keyed, **settings)
     moving = captioner.caption(video, keyed, interpolate=True, **settings)
     expected = [np.rint(np.interp(moving.frames, [0, last], side)) for side in zip(*keyed.values(), strict=True)]
@@ -298,6 +303,74 @@ def test_a_few_frames_with_boxes_are_said_to_be_key_frames_or_not(captioner: Cap
         captioner.caption(video, [1, 2, 3, 4], interpolate=True, unit="thousandths")
     missed = {frame: [100, 200, 300, 450] for frame in range(last + 1) if frame % 3}
     assert captioner.caption(video, missed, **settings).boxes.any(), "a detector's gaps need no word"
+
+
+def test_what_is_said_of_a_track_is_heeded_or_refused(captioner: Captioner, video: Path, tmp_path: Path) -> None:
+    """A file and a record say themselves what their numbers are: pixels in a .npy would be a box beside the object."""
+    frames = read_header(video).timeline.num_frames
+    np.save(tmp_path / "px.npy", np.tile([5, 6, 30, 40], (frames, 1)))
+    (tmp_path / "px.txt").write_text("5,6,25,34\n" * frames)
+    record = {"name": "cup", "boxes": {0: (5, 6, 30, 40), frames - 1: np.array([9, 6, 34, 40], np.float32)}}
+    whole = {**record, "unit": "pixels", "order": "xyxy", "interpolate": True}
+    write_json(tmp_path / "one.json", [{**whole, "boxes": {"0": [5, 6, 30, 40], str(frames - 1): [9, 6, 34, 40]}}])
+    for track, said, message in (
+        (tmp_path / "px.npy", {"unit": "pixels"}, r"unit='pixels' beside .*px.npy: it has unit 'thousandths'; leave"),
+        (tmp_path / "px.npy", {"order": "xywh"}, "it has order 'xyxy'"),
+        (tmp_path / "px.txt", {"unit": "thousandths"}, "it has unit 'pixels'"),
+        (tmp_path / "px.txt", {"order": "xyxy"}, "it has order 'xywh'"),
+        (tmp_path / "px.txt", {"interpolate": True}, "interpolate=True beside .*px.txt: it has interpolate False"),
+        (tmp_path / "one.json", {"unit": "unit"}, "unit='unit' beside .*one.json: it has unit 'pixels'"),
+        (whole, {"interpolate": False}, "interpolate=False beside the track: it has interpolate True"),
+        ([whole], {"unit": "thousandths"}, "unit='thousandths' beside the track: it has unit 'pixels'"),
+        (as_tracks(whole)[0], {"unit": "pixels"}, "beside a track that was read: it says its unit itself"),
+    ):
+        with pytest.raises(UserError, match=message):
+            captioner.caption(video, track, **said)
+    # What a record leaves open may be said beside it, and what is said twice alike is no fault.
+    expected = as_tracks(whole)
+    assert as_tracks(record, unit="pixels", order="xyxy", interpolate=True) == expected
+    assert (
+        as_tracks(whole, unit="pixels", interpolate=True) == as_tracks(tmp_path / "one.json", unit="pixels") == expected
+    )
+    assert as_tracks(tmp_path / "px.txt", unit="pixels", order="xywh") == as_tracks(tmp_path / "px.txt")
+
+
+@pytest.mark.parametrize(
+    ("track", "settings", "message"),
+    [
+        (
+            {0: [80, 30, 110, 60], 23: [300, 100, 360, 140]},
+            {"interpolate": True},
+            "at frame 23 lies outside the picture",
+        ),
+        ({0: [120, 20, 140, 50]}, {"order": "xywh"}, "120,20,260,70 of 'object' at frame 0 leaves the picture"),
+        (
+            [[120 + 3.5 * t, 30, 140 + 3.5 * t, 60] for t in range(24)],
+            {},
+            "at frame 21 lies outside .*where the object is absent",
+        ),
+    ],
+    ids="scaled-keys keys-of-sizes dense".split(),
+)
+def test_boxes_counted_in_another_size_are_told(
+    captioner: Captioner, video: Path, track: Any, settings: dict[str, Any], message: str
+) -> None:
+    header = read_header(video)
+    assert (header.timeline.num_frames, header.size_px) == (24, (192, 144))
+    with pytest.raises(UserError, match=message):
+        captioner.caption(video, track, unit="pixels", **settings)
+
+
+def test_a_chat_takes_pictures_in_memory(captioner: Captioner, tmp_path: Path) -> None:
+    picture = Image.effect_noise((40, 30), 90).convert("RGB")
+    picture.save(tmp_path / "a.png")
+    expected = captioner.chat(max_new_tokens=3).ask("What?", images=tmp_path / "a.png").text
+    for images in (picture, [picture], np.asarray(picture), [np.asarray(picture)]):
+        assert captioner.chat(max_new_tokens=3).ask("What?", images=images).text == expected
+    frames = [picture, picture.rotate(180)]
+    assert captioner.chat(max_new_tokens=3).ask("What?", video=frames).sample.video_path
+    with pytest.raises(UserError, match="a picture given as int: expected a path"):
+        captioner.chat().ask("What?", images=[3])
 
 
 def test_one_of_several_objects_is_meant_by_its_name(captioner: Captioner, video: Path, tmp_path: Path) -> None:

@@ -114,7 +114,11 @@ COMMANDS = [
     (f"{CHAT} --video a.mp4 --box 1,2,3", 2, "1,2,3: expected four numbers x1,y1,x2,y2"),
     (f"{CHAT} --video a.mp4 --box 0.1,0.2,0.3,0.4", 1, "it is in fractions, expected thousandths"),
     (f"{CHAT} --video a.mp4 --box 1000,40,1200,800", 1, "out of range: expected thousandths, 0 to 1000"),
-    (f"{CHAT} --video a.mp4 --box 400,40,500,80 --box_unit pixels", 1, "400,40,500,80 leaves the picture: a.mp4 has"),
+    (
+        f"{CHAT} --video a.mp4 --box 400,40,500,80 --box_unit pixels",
+        1,
+        "400,40,500,80 lies outside the picture: a.mp4",
+    ),
     (f"{CHAT} --video a.mp4 --box -900,40,100,80", 1, "the box -900,40,100,80 is out of range"),
     (f"{CHAT} --video a.mp4 --tracks good.json", 1, "'tracks' is None: expected a list of tracks"),
     ("chat --model runs/train --video a.mp4 --prompt_form coordinates", 1, "give --box x1,y1,x2,y2 or --tracks FILE"),

@@ -112,7 +112,7 @@ def _check_shown(args: argparse.Namespace, tracks: tuple[Track, ...]) -> None:
     from internvl_chat.constants import BOX_SCALE
     from internvl_chat.contracts import Sample
     from internvl_chat.data.media.sources import check_kind, read_media_header
-    from internvl_chat.data.records.given_boxes import check_given_boxes
+    from internvl_chat.data.records.given.given_boxes import check_given_boxes
 
     for path in args.image:
         check_kind(path, "image")
@@ -132,9 +132,9 @@ def _check_shown(args: argparse.Namespace, tracks: tuple[Track, ...]) -> None:
 
 
 def _tracks(args: argparse.Namespace) -> tuple[Track, ...]:
-    from internvl_chat.data.records.given_boxes import track_of_box
+    from internvl_chat.data.records.given.given_boxes import track_of_box
+    from internvl_chat.data.records.given.track_files import tracks_of_file
     from internvl_chat.data.records.names import DEFAULT_NAME
-    from internvl_chat.data.records.track_files import tracks_of_file
 
     if args.box:
         return (track_of_box(args.box, args.object or DEFAULT_NAME, args.box_unit or "thousandths"),)

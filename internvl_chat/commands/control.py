@@ -101,6 +101,7 @@ def run(args: argparse.Namespace) -> int:
         references,
         METRIC,
         lambda texts, truth: score_captions(texts, truth, java=False).corpus()[METRIC],
+        {ask.id: ask.samples[0].object_name for ask in (*asks, *other_asks.values())},
     )
     if session.ranks.is_first:
         if args.out:

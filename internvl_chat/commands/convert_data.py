@@ -99,6 +99,7 @@ def run(args: argparse.Namespace) -> int:
     if args.captions:
         _check_captions(args.captions, options.question.captions, records)
     _tell_labels(records)
+    _tell_key_frames(records)
     written = write_jsonl(args.out, records)
     _list_faults(args, faults)
     if args.meta_out:
@@ -161,6 +162,28 @@ def _tell_labels(records: Sequence[Mapping[str, Any]]) -> None:
         sys.stderr.write(
             f"warning: {len(labels)} of {counted(len(named), 'record')} have no caption, and their label is the answer "
             f"that is learnt, such as {label!r} of {record_id!r}: write captions beside the boxes, or give --captions\n"
+        )
+
+
+def _tell_key_frames(records: Sequence[Mapping[str, Any]]) -> None:
+    """Say which tracks may be key frames that nobody called so: the object is absent between them then."""
+    import numpy as np
+
+    from internvl_chat.data.records.given.judged_tracks import few_of_span
+
+    few = [
+        (record["id"], *told)
+        for record in records
+        for track in record.get("tracks", ())
+        if isinstance(track["boxes"], dict) and "interpolate" not in track
+        if (told := few_of_span(np.array([float(key) for key in track["boxes"]]), track.get("absent", ())))
+    ]
+    if few:
+        record_id, count, span = few[0]
+        sys.stderr.write(
+            f"warning: {counted(len(few), 'track')} may be key frames, such as that of {record_id!r} with a box at "
+            f"{count} of {span} frames: the object reads as absent from the others; --interpolate fills them "
+            "(boxes-csv, a2d-sentences)\n"
         )
 
 

@@ -67,14 +67,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from internvl_chat.data.synthetic.lettering import default_fonts
+    from internvl_chat.data.media.fonts import font_files
     from internvl_chat.data.synthetic.text_dataset import TextJob, write_text_videos
     from internvl_chat.data.synthetic.text_pages import PageStyle
 
     preset = PRESETS[args.preset] if args.preset else TextFields()
     named = {key: getattr(args, key) for key in ("context", "question", "answer", "split")}
     fields = TextFields(**{key: value or getattr(preset, key) for key, value in named.items()})
-    fonts = tuple(args.font) if args.font else default_fonts()
+    fonts = tuple(args.font) if args.font else font_files()
     style = PageStyle(fonts, args.font_px, args.page_px, args.margin_px, args.max_words)
     name = re.sub(r"[^\w.-]+", "_", args.name or args.source.stem)
     started = time.perf_counter()

@@ -117,7 +117,7 @@ def _track_video(args: argparse.Namespace, settings: TrackerSettings) -> int:
     from tqdm import tqdm
 
     from internvl_chat.contracts import UserError
-    from internvl_chat.data.records.given_boxes import check_sized_boxes
+    from internvl_chat.data.records.given.given_boxes import check_sized_boxes
     from internvl_chat.trackers.following import follow, given_of_track, num_steps
     from internvl_chat.trackers.frames import Footage
 
@@ -162,7 +162,7 @@ def _rows_of_flags(flags: list[BoxFlag], default_frame: int) -> list[TrackRows]:
     import numpy as np
 
     from internvl_chat.contracts import TrackRows, UserError
-    from internvl_chat.data.records.given_boxes import check_unit
+    from internvl_chat.data.records.given.given_boxes import check_unit
 
     rows = []
     for name in dict.fromkeys(flag.name for flag in flags):

@@ -10,7 +10,9 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -22,16 +24,18 @@ from internvl_chat.boxes import is_absent
 from internvl_chat.constants import IMAGE_PLACEHOLDER, MAX_NEW_TOKENS, VIDEO_PLACEHOLDER
 from internvl_chat.contracts import Sample, Track, Turn, UserError
 from internvl_chat.data.media.boxed_pictures import BoxedPicture, boxed_sheet
+from internvl_chat.data.media.given_clips import GivenClip, GivenPicture, clip_path, picture_path
 from internvl_chat.data.media.sources import check_kind, read_media_header
 from internvl_chat.data.prompts.encoder import SampleEncoder, SamplePlan
 from internvl_chat.data.prompts.tokenizer import answer_text, hidden_ids
 from internvl_chat.data.prompts.wordings import question_turn
-from internvl_chat.data.records.given_boxes import check_given_boxes
+from internvl_chat.data.records.given.given_boxes import check_given_boxes
 from internvl_chat.data.records.tracks import boxes_at
 from internvl_chat.families import family_of
 from internvl_chat.grounding import LabelledBox
 from internvl_chat.inference.generation import caption_ends
 from internvl_chat.inference.handle import ModelHandle, open_model
+from internvl_chat.inference.requests import Shown, Viewpoint
 from internvl_chat.scoring.box_answers import parse_boxes
 from internvl_chat.vision import Vision, moved
 
@@ -115,17 +119,17 @@ class Chat:
         self,
         question: str,
         *,
-        images: str | Path | Sequence[str | Path] = (),
-        video: str | Path | None = None,
+        images: GivenPicture | Sequence[GivenPicture] = (),
+        video: GivenClip | None = None,
         tracks: Sequence[Track] = (),
         on_text: Callable[[str], None] | None = None,
     ) -> Answer:
         """The model's answer; it becomes part of the conversation.
 
         Args:
-            images: one or several, shown with this question. `<image>` in the question says where each one stands; by
-                itself each comes before the question.
-            video: shown with the first question.
+            images: one or several, shown with this question: paths, Pillow's images or arrays [H, W, 3]. `<image>` in
+                the question says where each one stands; by itself each comes before the question.
+            video: shown with the first question: a path, or frames, as `clip_path` takes them.
             tracks: the objects that the conversation is about, with their boxes in the images or the video.
             on_text: called with every piece of the answer as it is written.
         Raises:
@@ -133,10 +137,13 @@ class Chat:
         """
         if not isinstance(question, str):
             raise UserError(f"a question given as {type(question).__name__}: expected a text")
-        images = [images] if isinstance(images, str | Path) else images
-        sample = self._with_question(question, images, video, tracks)
+        alone = isinstance(images, str | Path | Image.Image) or getattr(images, "ndim", 0) == 3
+        paths = [self._path(image, picture_path) for image in ([images] if alone else images)]
+        sample = self._with_question(question, paths, None if video is None else self._path(video, clip_path), tracks)
         check_given_boxes(sample)
         encoder = self.encoder
+        if tracks:
+            Shown.of(sample, Viewpoint(encoder, self.num_frames)).check_seen(sample)
         plan = encoder.plan(sample, encoder.choose_frames(sample, self.num_frames, "centre"))
         if tracks and not uses_box(encoder, sample, plan, self.model.config):
             logger.warning(_BOX_UNUSED)
@@ -170,15 +177,22 @@ class Chat:
             pages.append(BoxedPicture(Image.fromarray(picture), given, answer.boxes, caption))
         return boxed_sheet(pages)
 
+    @cached_property
+    def _kept(self) -> TemporaryDirectory[str]:
+        """Where pictures from memory lie, for as long as the chat is there."""
+        return TemporaryDirectory(prefix="chat-")
+
+    def _path(self, given: Any, written: Callable[[Any, Path], Path]) -> Path:
+        return Path(given) if isinstance(given, str | Path) else written(given, Path(self._kept.name))
+
     def _with_question(
-        self, question: str, images: Sequence[str | Path], video: str | Path | None, tracks: Sequence[Track]
+        self, question: str, images: Sequence[Path], video: Path | None, tracks: Sequence[Track]
     ) -> Sample:
         before = self.conversation
-        image_paths = tuple(Path(image) for image in images)
-        for path in image_paths:
+        for path in images:
             check_kind(path, "image")
         if video is not None:
-            check_kind(Path(video), "video")
+            check_kind(video, "video")
         if video is not None and (images or before.turns):
             raise UserError(f"{video}: a video comes alone, with the first question; start a new conversation")
         if images and before.video_path is not None:
@@ -190,8 +204,8 @@ class Chat:
         sample = replace(
             before,
             turns=(*before.turns, question_turn(question)),
-            image_paths=before.image_paths + image_paths,
-            video_path=Path(video) if video is not None else before.video_path,
+            image_paths=(*before.image_paths, *images),
+            video_path=video if video is not None else before.video_path,
             tracks=tuple(tracks) or before.tracks,
         )
         if sample.tracks and not (sample.image_paths or sample.video_path):

@@ -133,10 +133,12 @@ class _Watched(StoppingCriteria):
 
     def __init__(self, ids: Sequence[str], watch: Watch) -> None:
         self.ids, self.watch = ids, watch
+        self.unwanted = [False] * len(ids)
 
     def __call__(self, input_ids: torch.Tensor, scores: Any, **_: Any) -> torch.Tensor:
         # The prompt is one token, see `Ensemble`.
-        unwanted = torch.tensor(self.watch(self.ids, input_ids[:, 1:]), device=input_ids.device)
+        self.unwanted = list(self.watch(self.ids, input_ids[:, 1:]))
+        unwanted = torch.tensor(self.unwanted, device=input_ids.device)
         return unwanted.repeat_interleave(len(input_ids) // len(unwanted))
 
 
@@ -191,7 +193,7 @@ class Captioners:
             device=self.models.device,
         )
         ids = [ask_id for clip in clips for ask_id in clip.ids]
-        watched = None if watch is None else StoppingCriteriaList([_Watched(ids, watch)])
+        watched = None if watch is None else _Watched(ids, watch)
         candidates: list[list[Candidate]] = [[] for _ in ids]
         if self.decoding.num_best:
             found = self._generate(
@@ -201,7 +203,7 @@ class Captioners:
                 num_beams=self.decoding.num_beams,
                 num_return_sequences=self.decoding.num_best,
             )
-            self._hand_out(found, candidates)
+            self._hand_out(found, candidates, watched)
         if self.decoding.num_samples:
             times = self.decoding.num_samples
             drawn = self._generate(
@@ -210,7 +212,7 @@ class Captioners:
                 watched,
                 logits_processor=self._sampling(ids),
             )
-            self._hand_out(drawn, candidates)
+            self._hand_out(drawn, candidates, watched)
         return candidates
 
     def _sampling(self, ids: Sequence[str]) -> LogitsProcessorList:
@@ -226,7 +228,7 @@ class Captioners:
         self,
         last_ids: torch.Tensor,
         prompts: Sequence[SharedPrompts],
-        watched: StoppingCriteriaList | None,
+        watched: _Watched | None,
         logits_processor: LogitsProcessorList | None = None,
         **settings: int,
     ) -> torch.Tensor:
@@ -242,7 +244,7 @@ class Captioners:
             attention_mask=torch.ones_like(last_ids),
             generation_config=config,
             logits_processor=logits_processor,
-            stopping_criteria=watched,
+            stopping_criteria=StoppingCriteriaList([watched] if watched else []),
             **{CACHE_NAME: EnsembleCache(prompts)},
         )
         return ids[:, 1:]
@@ -253,13 +255,17 @@ class Captioners:
             return [answer_text(self.tokenizer, row) for row in ids.tolist()]
         return [text.strip() for text in self.tokenizer.batch_decode(ids, skip_special_tokens=True)]
 
-    def _hand_out(self, ids: torch.Tensor, candidates: Sequence[list[Candidate]]) -> None:
-        is_end = torch.isin(ids, torch.tensor(self.end_ids, device=ids.device))
-        # A row that a watch ended has no mark of its end, only what fills it up.
-        is_over = nnf.pad(is_end | (ids == self.tokenizer.pad_token_id), (0, 1), value=True)
-        lengths = is_over.int().argmax(1)
-        whole = nnf.pad(is_end, (0, 1)).gather(1, lengths[:, None])[:, 0]
-        written = map(Candidate, self.texts(ids), (lengths + whole).tolist(), whole.tolist())
+    def _hand_out(self, ids: torch.Tensor, candidates: Sequence[list[Candidate]], watched: _Watched | None) -> None:
         each = len(ids) // len(candidates)
+        is_end = torch.isin(ids, torch.tensor(self.end_ids, device=ids.device))
+        whole = is_end.any(1)
+        lengths = torch.where(whole, is_end.int().argmax(1) + 1, ids.shape[1])
+        if watched and any(watched.unwanted):
+            # A row that was ended has no mark of its end, only what fills it up; others may hold that token inside.
+            is_text = nnf.pad(ids != self.tokenizer.pad_token_id, (1, 0), value=True)
+            ends = ids.shape[1] - is_text.flip(1).int().argmax(1)
+            unwanted = torch.tensor(watched.unwanted, device=ids.device).repeat_interleave(each)
+            lengths = torch.where(unwanted & ~whole, ends, lengths)
+        written = map(Candidate, self.texts(ids), lengths.tolist(), whole.tolist())
         for mine in candidates:
             mine += islice(written, each)

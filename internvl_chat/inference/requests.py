@@ -1,6 +1,6 @@
 """What is asked of a model, and which asks can share work: the frames of a clip, and a batch.
 
-Shape letter: L text positions.
+Shape letters: F pictures shown, L text positions.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import TypeVar
 import numpy as np
 from torch.utils.data import DataLoader, Dataset
 
+from internvl_chat.boxes import BoxArray
 from internvl_chat.contracts import Sample, Track, UserError
 from internvl_chat.data.media.drawing import Strip
 from internvl_chat.data.media.sources import content_mark, read_media_header
@@ -68,6 +69,49 @@ class Viewpoint:
         if sample.tracks:
             boxes = boxes_at(sample.tracks[0], indices[shown], read_media_header(sample), sample.source)
         return Strip([pictures[number] for number in shown], boxes, lines)
+
+
+@dataclass(frozen=True, eq=False)
+class Shown:
+    """What a model sees of a sample: the numbers [F] of its pictures, and the boxes [F, 4] of each track there.
+
+    Boxes are x1 y1 x2 y2 in thousandths, zeros where the object is absent. `seconds` [F] say when frames are shown;
+    there are none of images, and of videos that state no rate.
+    """
+
+    frames: tuple[int, ...]
+    seconds: tuple[float, ...]
+    boxes: tuple[BoxArray, ...]
+
+    @classmethod
+    def of(cls, sample: Sample, view: Viewpoint) -> Shown:
+        """What this view shows of the sample; no frame is decoded.
+
+        Raises:
+            UserError: its files or tracks cannot be used.
+        """
+        frames = view.encoder.choose_frames(sample, view.num_frames, "centre")
+        header = view.encoder.header(sample)
+        boxes = tuple(boxes_at(track, frames, header, sample.source) for track in sample.tracks)
+        has_times = sample.video_path is not None and header.frames_per_second > 0
+        seconds = header.timeline.seconds_of(frames).tolist() if has_times else ()
+        return cls(tuple(frames.tolist()), tuple(seconds), boxes)
+
+    def check_seen(self, sample: Sample) -> None:
+        """See to it that the object is somewhere in what is shown: a caption without it would be of anything.
+
+        Raises:
+            UserError: it is not.
+        """
+        if not sample.tracks or self.boxes[0].any():
+            return
+        frames = ", ".join(map(str, self.frames[:8])) + (", ..." if len(self.frames) > 8 else "")
+        noun = "frames" if sample.video_path else "images"
+        raise UserError(
+            f"{sample.video_path or sample.source}: {sample.object_name!r} is in none of the {len(self.frames)} "
+            f"{noun} that are shown ({frames}): give its boxes there ('interpolate' between key frames), show more "
+            "(num_frames), or ask about the whole without a track"
+        )
 
 
 @dataclass(frozen=True)

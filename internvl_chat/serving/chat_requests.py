@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveInt, ValidationError
 
+from internvl_chat.files import keys_once
 from internvl_chat.serving.refusals import Refusal
 
 
 class _Strict(BaseModel):
-    """A misspelt field is an error: it would change the answer without a word."""
+    """A misspelt field is an error, and so is true in place of a number: they would change the answer unseen."""
 
-    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False, strict=True)
 
 
 class TextPart(_Strict):
@@ -130,7 +132,8 @@ def parse_request(body: bytes | str) -> ChatRequest:
         Refusal: it is none, or a field is unknown or not what is expected.
     """
     try:
-        return ChatRequest.model_validate_json(body)
+        request = ChatRequest.model_validate_json(body)
+        json.loads(body, object_pairs_hook=keys_once)
     except ValidationError as error:
         # What was sent is not repeated: it may be megabytes long, or private.
         first = error.errors(include_url=False, include_input=False, include_context=False)[0]
@@ -140,3 +143,6 @@ def parse_request(body: bytes | str) -> ChatRequest:
             known = _model_of(first["loc"])
             message = f"{param}: unknown field, which would not be heeded; expected {', '.join(known.model_fields)}"
         raise Refusal(message, param=param) from error
+    except (ValueError, RecursionError) as error:
+        raise Refusal(f"the body: {error}") from error
+    return request

@@ -9,7 +9,7 @@ from pathlib import Path
 from internvl_chat.constants import VIDEO_PLACEHOLDER
 from internvl_chat.contracts import Sample, Track, Turn, UserError
 from internvl_chat.data.prompts.wordings import question_turn, wording_named
-from internvl_chat.data.records.reader import read_tracks
+from internvl_chat.data.records.given.judged_tracks import read_judged_tracks
 from internvl_chat.inference.chat import below_images
 from internvl_chat.inference.decoding import LEAST_TEMPERATURE, Decoding
 from internvl_chat.serving.chat_requests import ChatRequest, ImagePart, Message, Showing, TextPart, VideoPart
@@ -152,7 +152,7 @@ def _tracks(showing: Showing, seen: _Pictures) -> tuple[Track, ...]:
     given = {"tracks": showing.tracks, "width": showing.width, "height": showing.height}
     record = {key: value for key, value in given.items() if value is not None}
     try:
-        return read_tracks(record, bool(seen.images), where)
+        return read_judged_tracks(record, bool(seen.images), where, showing.frames or ())
     except UserError as error:
         raise Refusal(str(error), param=f"{where}.tracks") from error
 
@@ -190,7 +190,14 @@ def decoding_of(request: ChatRequest, most_tokens: int, temperature: float) -> D
     Raises:
         Refusal: settings that contradict each other.
     """
-    wanted = request.max_completion_tokens or request.max_tokens or most_tokens
+    limits = {limit for limit in (request.max_completion_tokens, request.max_tokens) if limit}
+    if len(limits) > 1:
+        raise Refusal(
+            f"max_tokens: {request.max_tokens} beside max_completion_tokens {request.max_completion_tokens}: expected "
+            "one of the two",
+            param="max_tokens",
+        )
+    wanted = max(limits, default=most_tokens)
     if request.temperature is not None:
         temperature = request.temperature
     beams, answers = request.num_beams or 1, request.n or 1

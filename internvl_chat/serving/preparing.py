@@ -11,12 +11,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from internvl_chat.api import Captioner, Shown
+from internvl_chat.api import Captioner
 from internvl_chat.constants import IMAGE_PLACEHOLDER, VIDEO_PLACEHOLDER
 from internvl_chat.contracts import Sample, UserError
 from internvl_chat.data.prompts.tokenizer import hidden_ids
+from internvl_chat.data.records.given.given_boxes import check_given_boxes
 from internvl_chat.inference.decoding import Decoding
-from internvl_chat.inference.requests import Ask, PlannedAsk, ViewedPrompt, Viewpoint, ask_with_plans
+from internvl_chat.inference.requests import Ask, PlannedAsk, Shown, ViewedPrompt, Viewpoint, ask_with_plans
 from internvl_chat.serving.bodies import Body
 from internvl_chat.serving.chat_requests import ChatRequest, parse_request
 from internvl_chat.serving.chat_samples import QuestionReader, decoding_of, in_clients_words
@@ -93,8 +94,11 @@ class Preparer:
         view = replace(self.view, num_frames=num_frames) if num_frames else self.view
         try:
             check_length(sample, view.encoder.header(sample), self.limits)
+            check_given_boxes(sample)
             plan = view.plan(sample)
             planned = ask_with_plans(Ask("", (sample,)), [plan])
+            shown = Shown.of(sample, view)
+            shown.check_seen(sample)
         except UserError as error:
             raise reader.told_to_client(str(error)) from error
         room = view.encoder.config.max_seq_length - planned.lengths[0]
@@ -112,7 +116,7 @@ class Preparer:
             view,
             decoding_of(request, most_tokens, self.answering.temperature),
             not request.skip_special_tokens,
-            _told(sample, Shown.of(sample, view)),
+            _told(sample, shown),
             bool(request.stream),
             bool(request.stream_options and request.stream_options.include_usage),
             reader.seen.called,

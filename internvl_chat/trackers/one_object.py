@@ -8,7 +8,7 @@ import numpy as np
 
 from internvl_chat.contracts import TrackRows, UserError
 from internvl_chat.data.media.video import VideoBackend
-from internvl_chat.data.records.given_boxes import track_of_boxes
+from internvl_chat.data.records.given.given_boxes import track_of_boxes
 from internvl_chat.trackers.choosing import choose_tracker
 from internvl_chat.trackers.following import follow, given_of_track
 from internvl_chat.trackers.frames import Footage

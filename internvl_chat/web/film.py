@@ -11,8 +11,9 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
+from internvl_chat.data.media.fonts import label_font
 from internvl_chat.files import replacing
 from internvl_chat.trackers.frames import Footage
 from internvl_chat.web.pointing import DrawnBox, PointedClip, PointedObject
@@ -118,7 +119,7 @@ def frame_with_boxes(frame: npt.NDArray[np.uint8], objects: Sequence[PointedObje
 
 
 def _draw(image: Image.Image, objects: Sequence[PointedObject], number: int, scale: tuple[float, float]) -> None:
-    draw, font = ImageDraw.Draw(image), ImageFont.load_default(_FONT_PX)
+    draw, font = ImageDraw.Draw(image), label_font(_FONT_PX)
     for one in objects:
         x, y, w, h = (float(v) for v in one.boxes_px[number] * np.array([*scale, *scale]))
         if w and h:

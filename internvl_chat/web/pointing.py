@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from internvl_chat.contracts import TrackRows, UserError
-from internvl_chat.data.records.given_boxes import track_of_boxes
+from internvl_chat.data.records.given.given_boxes import track_of_boxes
 from internvl_chat.data.records.names import check_name
 from internvl_chat.trackers.following import FollowedObjects, GivenObject, Way, spans_without
 

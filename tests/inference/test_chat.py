@@ -20,10 +20,10 @@ from internvl_chat.contracts import UserError
 from internvl_chat.data.prompts.prompt_config import PROMPT_CONFIG_NAME
 from internvl_chat.data.prompts.wordings import wording_named
 from internvl_chat.data.records.annotations import DatasetEntry
-from internvl_chat.data.records.given_boxes import track_of_box
+from internvl_chat.data.records.given.given_boxes import track_of_box
+from internvl_chat.data.records.given.track_files import tracks_of_file
 from internvl_chat.data.records.intentvc import boxes_path_of, video_path_of
 from internvl_chat.data.records.record_questions import question_sample
-from internvl_chat.data.records.track_files import tracks_of_file
 from internvl_chat.grounding import LabelledBox
 from internvl_chat.inference.chat import Answer, Chat
 from internvl_chat.inference.generation import caption_plainly

@@ -18,7 +18,7 @@ from internvl_chat.data.records.record_questions import question_sample
 from internvl_chat.inference import prefill
 from internvl_chat.inference.decoding import Decoding
 from internvl_chat.inference.ensemble import Ensemble, normalised_weights
-from internvl_chat.inference.generation import Captioners, SeededChoice, uniforms_of
+from internvl_chat.inference.generation import Candidate, Captioners, SeededChoice, _Watched, uniforms_of
 from internvl_chat.inference.prefill import PromptBatch, read_batch, read_prompts
 from internvl_chat.inference.requests import (
     Ask,
@@ -132,6 +132,23 @@ def test_all_asks_together_are_answered_as_each_alone(
     alone = [plain(model, tokenizer, sample, views[0], how) for clip in samples for sample in clip]
     assert together == alone
     assert len({texts[0] for texts in alone}) == len(alone)
+
+
+def test_what_fills_up_a_row_may_be_said_in_it(
+    model: IntentVCNetForConditionalGeneration, tokenizer: PreTrainedTokenizerFast
+) -> None:
+    """The token that fills rows up may be drawn like any other: an answer goes on behind it, up to its real end."""
+    write, pad, end = captioners([model], tokenizer), tokenizer.pad_token_id, tokenizer.eos_token_id
+    assert write.end_ids == [end] and pad != end
+    rows = torch.tensor([[5, pad, 6, end, pad], [7, pad, 8, 9, pad], [5, 6, pad, pad, pad]])
+    found: list[list[Candidate]] = [[], [], []]
+    write._hand_out(rows, found, None)
+    assert [(c.num_tokens, c.is_whole) for (c,) in found] == [(4, True), (5, False), (5, False)]
+    watched = _Watched(["a", "b", "c"], lambda ids, rows: [False, False, True])
+    watched(rows, None)
+    found = [[], [], []]
+    write._hand_out(rows, found, watched)
+    assert [(c.num_tokens, c.is_whole) for (c,) in found] == [(4, True), (5, False), (2, False)]
 
 
 @pytest.mark.parametrize("num_beams", [1, 3])

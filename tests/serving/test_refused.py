@@ -67,6 +67,36 @@ MISTAKES: dict[str, tuple[dict[str, Any], int, str]] = {
     "unit": ({"showing": {"tracks": [{**TRACK, "unit": "px"}]}}, 400, "expected one of pixels, unit, thousandths"),
     "far frame": ({"showing": {"tracks": [{**TRACK, "boxes": {"99": [1, 2, 30, 40]}}]}}, 400, "expected 0 to"),
     "name": ({"showing": {"tracks": [{**TRACK, "name": "<|im_end|>"}]}}, 400, "would steer the prompt"),
+    # Of 24 frames, 64 x 48: judged as in Python.
+    "key frames": (
+        {"showing": {"tracks": [{**TRACK, "boxes": {"0": [1, 2, 30, 40], "23": [9, 9, 50, 50]}}]}},
+        400,
+        "track 1: 'cup' has a box at 2 of the 24 frames from 0 to 23: say by 'interpolate'",
+    ),
+    "never seen": ({"showing": {"tracks": [{**TRACK, "interpolate": False}]}}, 400, "'cup' is in none of the 3 frames"),
+    "absent": ({"showing": {"tracks": [{**TRACK, "boxes": [[0] * 4] * 24}]}}, 400, "'cup' is in none of the 3 frames"),
+    "fractions": (
+        {"showing": {"tracks": [{**TRACK, "boxes": [[0.1, 0.2, 0.5, 0.9]] * 24}]}},
+        400,
+        "it is in fractions",
+    ),
+    "backwards": (
+        {"showing": {"tracks": [{**TRACK, "boxes": [[90, 80, 40, 30]] * 24}]}},
+        400,
+        "24 of 24 boxes run back",
+    ),
+    "other size": (
+        {"showing": {"tracks": [{**TRACK, "unit": "pixels", "boxes": [[200, 150, 260, 190]] * 24}]}},
+        400,
+        "24 of 24 boxes reach beyond the ",
+    ),
+    "true": ({"showing": {"num_frames": True}}, 400, "num_frames: Input should be a valid integer"),
+    "true token": ({"max_tokens": True}, 400, "max_tokens: Input should be a valid integer"),
+    "two limits": (
+        {"max_tokens": 3, "max_completion_tokens": 9},
+        400,
+        "3 beside max_completion_tokens 9: expected one",
+    ),
     "no question": ({"messages": [{"role": "user", "content": ""}], "showing": {"tracks": None}}, 400, "a question"),
     "no picture": ({"messages": [{"role": "user", "content": "hi"}]}, 400, "tracks need pictures"),
     "steered": ({"messages": [{"role": "user", "content": "hi <|im_end|>"}]}, 400, "<\\|im_end\\|>, which would steer"),
@@ -123,6 +153,19 @@ def test_a_mistake_is_told_with_what_was_expected(server: Server, model: str, cl
     error = refusal(server, model, clip, **changes)
     assert error.status_code == status, error
     assert re.search(said, error.body["message"]), error
+
+
+def test_a_key_is_named_once(server: Server, model: str, clip: Clip) -> None:
+    """JSON's readers would take the last."""
+    asked = clip.asked(model)
+    asked |= asked.pop("extra_body")
+    body = json.dumps(asked).replace('"max_tokens"', '"max_tokens": 2, "max_tokens"', 1)
+    reply = httpx2.post(
+        f"{server.url}/v1/chat/completions",
+        content=body,
+        headers={"Content-Type": "application/json", "Authorization": f"Bearer {KEY}"},
+    )
+    assert reply.status_code == 400 and "an object names 'max_tokens' twice" in reply.json()["error"]["message"]
 
 
 def test_a_track_must_be_as_long_as_its_video(server: Server, model: str, clip: Clip) -> None:

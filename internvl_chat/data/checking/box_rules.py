@@ -25,6 +25,7 @@ from internvl_chat.data.records.box_evidence import (
     seems_xyxy,
 )
 from internvl_chat.data.records.box_files import shown_thousandths
+from internvl_chat.data.records.given.judged_tracks import few_of_span
 from internvl_chat.data.records.reader import COUNTED_IN
 from internvl_chat.data.records.tracks import CORNER_MARGIN, SECONDS_REACH_S
 
@@ -200,14 +201,21 @@ def _stated_absent(track: WrittenTrack) -> npt.NDArray[np.bool_]:
 
 
 def _sparseness(track: WrittenTrack) -> Iterator[Fault]:
-    """Boxes at a regular distance, as annotation tools export key frames, that are not said to be such."""
-    if track.interpolates or track.times is None or len(track.times) < FEWEST:
+    """Boxes that may be key frames, few or at a regular distance, where it is not said what is between them."""
+    if track.says_between or track.times is None:
+        return
+    expected = "'interpolate': true for key frames, false where the object is absent, or a box for every frame"
+    if few := few_of_span(track.times, track.absent if track.by == "frame" else ()):
+        found = f"track {track.name!r} has a box at {few[0]} of {few[1]} {track.by}s: the others read as absent"
+        yield Fault("track-sparse", found, expected)
+        return
+    if len(track.times) < FEWEST:
         return
     gaps = np.diff(np.sort(track.times))
     usual, covered = float(np.median(gaps)), 2 * SECONDS_REACH_S if track.by == "second" else 1.0
     if usual > covered * 1.01 and (np.abs(gaps - usual) < 0.01 * usual).mean() >= _REGULAR_SHARE:
         found = f"track {track.name!r} has a box every {usual:g} {track.by}s: what lies between reads as absent"
-        yield Fault("track-sparse", found, "'interpolate': true for key frames, or a box for every frame")
+        yield Fault("track-sparse", found, expected)
 
 
 def text_box_faults(boxes: Boxes) -> Iterator[Fault]:

@@ -141,7 +141,7 @@ _WARNINGS = [
     ),
     Kind("track-degenerate", "warning", "Boxes of a track have no area", "they read as absent; write zeros if meant"),
     Kind("track-outside", "warning", "Boxes of a track lie outside the picture", "mark these frames absent"),
-    Kind("track-sparse", "warning", "A track has boxes at a regular distance", "say 'interpolate' if key frames"),
+    Kind("track-sparse", "warning", "A track may be key frames", "say 'interpolate': true or false"),
     Kind("track-absent", "warning", "A track is absent from first to last", "drop the record, or track again"),
 ]
 KINDS = {kind.code: kind for kind in _ERRORS + _WARNINGS}

@@ -17,7 +17,12 @@ _DEFAULTS = {"by": "frame", "counted_in": "shown"}
 
 @dataclass(frozen=True)
 class WrittenTrack:
-    """One object's boxes [K, 4] as written; `times` [K] are frame numbers or seconds, None for one row a frame."""
+    """One object's boxes [K, 4] as written.
+
+    Args:
+        times: [K] frame numbers or seconds; None for one row a frame.
+        says_between: it is said what is between the boxes, a moving box or nothing.
+    """
 
     name: str
     boxes: npt.NDArray[np.float64]
@@ -27,7 +32,7 @@ class WrittenTrack:
     order: str
     absent: tuple[int, ...]
     in_stored: bool = False
-    interpolates: bool = False
+    says_between: bool = False
 
 
 def read_tracks(content: Any, notes: Notes) -> tuple[WrittenTrack, ...]:
@@ -70,7 +75,7 @@ def _read_track(entry: Any, number: int, notes: Notes) -> WrittenTrack | None:
         entry["order"],
         tuple(absent),
         entry.get("counted_in") == "stored",
-        entry.get("interpolate") is True,
+        "interpolate" in entry,
     )
 
 

@@ -6,17 +6,17 @@ import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from internvl_chat.constants import BOX_SCALE
 from internvl_chat.data.media.drawing import BOX_COLOUR, GAP_PX, GROUND_COLOUR, TEXT_COLOUR
+from internvl_chat.data.media.fonts import label_font
 from internvl_chat.grounding import LabelledBox
 
 TRUE_COLOUR = (0, 110, 190)
 LABEL_PX, CAPTION_PX = 11, 13
 # A letter's, on average.
-CAPTION_WIDTH_PX = 7
-_LABEL_FONT, _CAPTION_FONT = ImageFont.load_default(LABEL_PX), ImageFont.load_default(CAPTION_PX)
+CAPTION_WIDTH_PX = 8
 
 Rectangle = tuple[float, float, float, float]
 
@@ -59,14 +59,14 @@ def _tile(picture: BoxedPicture, width_px: int) -> Image.Image:
             x1, y1, x2, y2 = (v / BOX_SCALE * side for v, side in zip(item.box, (width_px, height_px) * 2, strict=True))
             edges = (x1 - outside_px, y1 - outside_px, x2 + outside_px, y2 + outside_px)
             draw.rectangle(edges, outline=colour, width=2)
-            draw.text(_label_place(draw, item.label, edges, taken), item.label, font=_LABEL_FONT, fill=colour)
-    draw.multiline_text((GAP_PX, height_px + 2), "\n".join(lines), font=_CAPTION_FONT, fill=TEXT_COLOUR)
+            draw.text(_label_place(draw, item.label, edges, taken), item.label, font=label_font(LABEL_PX), fill=colour)
+    draw.multiline_text((GAP_PX, height_px + 2), "\n".join(lines), font=label_font(CAPTION_PX), fill=TEXT_COLOUR)
     return tile
 
 
 def _label_place(draw: ImageDraw.ImageDraw, label: str, box: Rectangle, taken: list[Rectangle]) -> tuple[float, float]:
     """Where a label goes: above its box, else below, right or left of it, where no other label is; above if all are."""
-    width = draw.textlength(label, font=_LABEL_FONT)
+    width = draw.textlength(label, font=label_font(LABEL_PX))
     x1, y1, x2, y2 = box
     places = [(x1, y1 - LABEL_PX - 3), (x1, y2 + 1), (x2 + 3, y1), (x1 - width - 3, y1)]
 

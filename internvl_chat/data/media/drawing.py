@@ -11,6 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from internvl_chat.boxes import BoxArray, is_absent
 from internvl_chat.constants import BOX_SCALE
+from internvl_chat.data.media.fonts import label_font
 from internvl_chat.data.media.sources import Pictures
 
 BOX_COLOUR = (255, 170, 0)
@@ -36,14 +37,14 @@ def _frame_with_box(frame: npt.NDArray[np.uint8], box: npt.NDArray | None, size_
         return image
     draw = ImageDraw.Draw(image)
     if is_absent(box):
-        draw.text((6, 4), "absent", font=ImageFont.load_default(FONT_PX), fill=BOX_COLOUR)
+        draw.text((6, 4), "absent", font=label_font(FONT_PX), fill=BOX_COLOUR)
     else:
         corners = box / BOX_SCALE * np.array([image.width, image.height, image.width, image.height])
         draw.rectangle([float(v) for v in corners], outline=BOX_COLOUR, width=3)
     return image
 
 
-def _wrapped(text: str, width_px: int, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> list[str]:
+def _wrapped(text: str, width_px: int, font: ImageFont.FreeTypeFont) -> list[str]:
     lines = [""]
     for word in text.split():
         candidate = f"{lines[-1]} {word}".strip()
@@ -56,7 +57,7 @@ def _wrapped(text: str, width_px: int, font: ImageFont.FreeTypeFont | ImageFont.
 
 def contact_sheet(strips: Sequence[Strip], frame_width_px: int = 160, frames_per_row: int = 6) -> Image.Image:
     """Strips one under the other; a strip of more than `frames_per_row` frames takes several rows."""
-    font = ImageFont.load_default(FONT_PX)
+    font = label_font(FONT_PX)
     columns = min(frames_per_row, max(len(strip.frames) for strip in strips))
     width_px = columns * (frame_width_px + GAP_PX) + GAP_PX
     parts: list[Image.Image] = []

@@ -120,25 +120,36 @@ def read_picture(path: Path) -> npt.NDArray[np.uint8]:
         UserError: it cannot be decoded, or holds numbers that are no brightness.
     """
     with _open_picture(path) as image:
-        try:
-            is_deep = _is_deep(image)
-            image = ImageOps.exif_transpose(image)
-            if is_deep and image.mode in _GREY_MODES:
-                return _from_16_bits(path, np.array(image))
-            if image.mode in _UNBOUNDED_MODES:
-                raise UserError(
-                    f"{path}: holds {'floating-point' if image.mode == 'F' else '32-bit'} numbers, of which nobody "
-                    "says what is black and what is white: save it with 8 bits"
-                )
-            if is_deep:
-                # Pillow keeps the upper eight bits of colours.
-                colours = [bounds for bounds in image.getextrema() if isinstance(bounds, tuple)][:3]
-                _refuse_one_shade(path, *(257 * v for v in (min(c[0] for c in colours), max(c[1] for c in colours))))
-            return np.array(over_ground(image.convert("RGBA") if image.has_transparency_data else image))
-        except UserError:
-            raise
-        except PICTURE_FAULTS as error:
-            raise UserError(f"{path}: cannot be decoded ({error})") from error
+        return shown_pixels(image, str(path))
+
+
+def shown_pixels(image: Image.Image, source: str) -> npt.NDArray[np.uint8]:
+    """The same of a picture that is opened, or made, already.
+
+    Args:
+        source: what it is called in messages.
+    Raises:
+        UserError: as `read_picture`.
+    """
+    try:
+        is_deep = _is_deep(image)
+        image = ImageOps.exif_transpose(image)
+        if is_deep and image.mode in _GREY_MODES:
+            return _from_16_bits(source, np.array(image))
+        if image.mode in _UNBOUNDED_MODES:
+            raise UserError(
+                f"{source}: holds {'floating-point' if image.mode == 'F' else '32-bit'} numbers, of which nobody "
+                "says what is black and what is white: save it with 8 bits"
+            )
+        if is_deep:
+            # Pillow keeps the upper eight bits of colours.
+            colours = [bounds for bounds in image.getextrema() if isinstance(bounds, tuple)][:3]
+            _refuse_one_shade(source, *(257 * v for v in (min(c[0] for c in colours), max(c[1] for c in colours))))
+        return np.array(over_ground(image.convert("RGBA") if image.has_transparency_data else image))
+    except UserError:
+        raise
+    except PICTURE_FAULTS as error:
+        raise UserError(f"{source}: cannot be decoded ({error})") from error
 
 
 def over_ground(image: Image.Image) -> Image.Image:
@@ -160,15 +171,15 @@ def _is_deep(image: Image.Image) -> bool:
     return image.mode in _DEEP_MODES or any(";16" in str(tile) for tile in getattr(image, "tile", ()))
 
 
-def _from_16_bits(path: Path, grey_HW: npt.NDArray[np.integer]) -> npt.NDArray[np.uint8]:
-    _refuse_one_shade(path, int(grey_HW.min()), int(grey_HW.max()))
+def _from_16_bits(source: str, grey_HW: npt.NDArray[np.integer]) -> npt.NDArray[np.uint8]:
+    _refuse_one_shade(source, int(grey_HW.min()), int(grey_HW.max()))
     return np.repeat(np.rint(grey_HW / 257).astype(np.uint8)[..., None], 3, axis=2)
 
 
-def _refuse_one_shade(path: Path, darkest: int, lightest: int) -> None:
+def _refuse_one_shade(source: str, darkest: int, lightest: int) -> None:
     if round(lightest / 257) - round(darkest / 257) < _FEWEST_LEVELS - 1:
         raise UserError(
-            f"{path}: its 16-bit numbers keep from {darkest} to {lightest} of 65535, nearly one shade: "
+            f"{source}: its 16-bit numbers keep from {darkest} to {lightest} of 65535, nearly one shade: "
             "stretch them to 8 bits, alike in all of the data"
         )
 

@@ -13,9 +13,9 @@ from typing import Any
 
 from internvl_chat.boxes import BOX_TEXT_NAME
 from internvl_chat.contracts import Track, UserError
+from internvl_chat.data.records.given.judged_tracks import read_judged_tracks
+from internvl_chat.data.records.given.track_files import tracks_of_file
 from internvl_chat.data.records.intentvc import boxes_path_of, category_of, object_name_of
-from internvl_chat.data.records.reader import read_tracks
-from internvl_chat.data.records.track_files import tracks_of_file
 from internvl_chat.files import lookalike, parse_json, read_text, split_records
 
 # A GIF moves too, where a caption is asked for; what ends in .ts may as well be a program.
@@ -107,7 +107,7 @@ def _listed(source: Path, where: str, row: Mapping[str, Any]) -> ListedVideo:
     path = source.parent / name
     if not path.is_file():
         raise UserError(f"{where}: video not found: {path}{lookalike(path)}")
-    tracks = read_tracks(row, False, where) if row.get("tracks") else ()
+    tracks = read_judged_tracks(row, False, where) if row.get("tracks") else ()
     return ListedVideo(name, path, question or None, tuple(tracks))
 
 

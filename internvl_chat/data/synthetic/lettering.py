@@ -28,14 +28,6 @@ _CLUSTER = regex.compile(r"\X")
 _WIDTHS_KEPT = 100_000
 
 
-def default_fonts() -> tuple[Path, ...]:
-    """The fonts that come with matplotlib and may be handed on: DejaVu Sans, and STIX for mathematical signs."""
-    import matplotlib
-
-    folder = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
-    return (folder / "DejaVuSans.ttf", folder / "STIXGeneral.ttf")
-
-
 def clusters(text: str) -> list[str]:
     """What a reader takes for one character each: letters with their marks, emoji with their modifiers.
 

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from internvl_chat.contracts import UserError
-from internvl_chat.data.synthetic.lettering import default_fonts
+from internvl_chat.data.media.fonts import font_files
 from internvl_chat.data.synthetic.text_pages import Page, PageStyle, draw_page, lay_out, legible
 
 # Mean difference of grey values, of 255, that versions of Pillow and FreeType make.
@@ -28,14 +28,14 @@ def check_pages(case: Mapping[str, Any], path: Path) -> Iterator[tuple[str, str]
         UserError: a field is missing, the font is none of the default ones, or a picture cannot be read.
     """
     try:
-        fonts = [font for font in default_fonts() if font.name == case["font"]]
+        fonts = [font for font in font_files() if font.name == case["font"]]
         side_px, margin_px = case["image_size"][0], (case["image_size"][0] - case["text_width"]) // 2
         font_px, records = case["font_size"], [[record[name] for name in _FIELDS] for record in case["records"]]
         names = [record.get("name", f"record {number}") for number, record in enumerate(case["records"])]
     except (KeyError, TypeError, IndexError) as error:
         raise UserError(f"{path}: is no case of texts as pictures ({error!r})") from error
     if not fonts:
-        known = ", ".join(font.name for font in default_fonts())
+        known = ", ".join(font.name for font in font_files())
         raise UserError(f"{path}: its font is {case['font']!r}: expected one of {known}")
     style = PageStyle(tuple(fonts), font_px, side_px, margin_px)
     for name, (text, lines, height, first_y, image, overflows) in zip(names, records, strict=True):

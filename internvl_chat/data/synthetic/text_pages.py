@@ -18,7 +18,8 @@ import regex
 from PIL import Image, ImageDraw
 
 from internvl_chat.contracts import UserError
-from internvl_chat.data.synthetic.lettering import REPLACEMENT, RIGHT_TO_LEFT, Lettering, clusters, default_fonts
+from internvl_chat.data.media.fonts import font_files
+from internvl_chat.data.synthetic.lettering import REPLACEMENT, RIGHT_TO_LEFT, Lettering, clusters
 
 # Scripts without spaces: a line may break between any two of their characters, and each counts as a word.
 _UNSPACED = r"\p{Han}\p{Hiragana}\p{Katakana}\p{Bopomofo}\p{Yi}"
@@ -46,7 +47,7 @@ class PageStyle:
         UserError: no text would fit.
     """
 
-    fonts: tuple[Path, ...] = field(default_factory=default_fonts)
+    fonts: tuple[Path, ...] = field(default_factory=font_files)
     font_px: int = 20
     page_px: int = 448
     margin_px: int = 20

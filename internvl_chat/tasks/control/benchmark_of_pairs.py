@@ -50,6 +50,7 @@ def read(source: Path) -> Benchmark:
             asked.references,
             METRIC,
             lambda texts, truth: score_captions(texts, truth, java=False).corpus()[METRIC],
+            {i: sample.object_name for i, sample in samples.items()},
         )
         return Scores(result.rates(), result.table(), result.to_json(), _rows(result))
 

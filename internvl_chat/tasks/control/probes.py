@@ -10,7 +10,6 @@ import numpy as np
 from internvl_chat.boxes import BoxArray
 from internvl_chat.constants import BOX_SCALE
 from internvl_chat.contracts import Track, TrackRows, UserError
-from internvl_chat.data.records.intentvc import category_of
 from internvl_chat.data.records.tracks import every_box_of
 from internvl_chat.inference.requests import Ask, with_tracks
 from internvl_chat.scoring.control_record import OWN, Captions, Point, Probe
@@ -84,13 +83,14 @@ def _with_tracks(probe: Probe, ask: Ask, tracks: Sequence[Sequence[Track]]) -> A
 
 @dataclass(frozen=True)
 class ControlResult:
-    """Captions by probe and id, and what counts as right."""
+    """Captions by probe and id, and what counts as right; `object_names` says by id how prompts call the object."""
 
     captions: Mapping[Probe, Captions]
     other_target: Mapping[str, str]
     references: References
     metric: str = ""
     score: Score | None = field(default=None, compare=False)
+    object_names: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def right(self) -> Captions:
@@ -106,10 +106,12 @@ class ControlResult:
         """Shares of exact captions; None where there is nothing to take a share of.
 
         `right_box`: with its own box, a reference of the object. `swapped_box`: with the other object's box, a
-        reference of that other object. `swapped_box_same_category`: the same where both objects share their category.
+        reference of that other object. `swapped_box_same_category`: the same where both objects are called alike, so
+        that the name in the prompt tells nothing.
         """
         judged = [i for i in self.swapped if self.other_target[i] in self.references]
-        twins = [i for i in judged if category_of(i) == category_of(self.other_target[i])]
+        names = self.object_names
+        twins = [i for i in judged if i in names and names[i] == names.get(self.other_target[i])]
 
         def obeys(video_id: str) -> bool:
             return self.swapped[video_id] in self.references[self.other_target[video_id]]

@@ -247,13 +247,15 @@ def _plant_tracks(shop: Workshop) -> None:
         record = {"id": name, "video": CLIP, **talk(QUESTION, "<video>\n")}
         if size:
             record |= {"width": size[0], "height": size[1]}
-        shop.add({**record, "tracks": [track(**changes)]}, code)
+        shop.add({**record, "tracks": [track(**changes)]}, *filter(None, [code]))
 
     tracked("unit", "track-keys", unit="px")
     tracked("absent", "track-frames", absent=[NUM_FRAMES])
     tracked("between", "track-absent", boxes={"2.45": [1, 2, 30, 40]}, by="second")
-    tracked("late box", "track-frames", boxes={"0": [1, 2, 30, 40], "24": [1, 2, 30, 40]})
-    tracked("key frames", "track-sparse", boxes={str(t): [1, 2, 30, 40] for t in range(0, NUM_FRAMES, 4)})
+    tracked("late box", "track-frames", boxes={"22": [1, 2, 30, 40], "24": [1, 2, 30, 40]})
+    tracked("key frames", "track-sparse", boxes={str(t): [1, 2, 30, 40] for t in range(0, NUM_FRAMES, 2)})
+    tracked("two ends", "track-sparse", boxes={"0": [1, 2, 30, 40], "23": [9, 2, 38, 40]})
+    tracked("gone between", "", boxes={"0": [1, 2, 30, 40], "23": [9, 2, 38, 40]}, interpolate=False)
     tracked("other size", "track-refused", boxes=[[20, 30, 60, 80]] * NUM_FRAMES, size=(WIDTH_PX * 2, HEIGHT_PX * 2))
     tracked("few", "box-rows", boxes=[[1, 2, 30, 40]] * 23)
     tracked("three", "box-shape", boxes=[[1, 2, 30]] * NUM_FRAMES)

@@ -379,6 +379,78 @@ def test_numbers_with_a_decimal_comma_are_told_with_their_column(
     assert "boxes.csv:2: y1: '2,5' is no number: expected a decimal point, 2.5;" in capsys.readouterr().err
 
 
+HEADER = "video,object,label,frame,x1,y1,x2,y2,caption"
+
+
+def convert_table(folder: Path, rows: list[str], *flags: str, header: str = HEADER) -> tuple[int, list[Any]]:
+    """The exit status, and the records of a table with these rows."""
+    table, out = folder / "boxes.csv", folder / "out.jsonl"
+    out.unlink(missing_ok=True)
+    table.write_text("\n".join([header, *rows]) + "\n")
+    argv = [
+        "convert-data",
+        "--from",
+        "boxes-csv",
+        str(table),
+        "--out",
+        str(out),
+        "--meta_out",
+        str(out.with_suffix(".json")),
+    ]
+    status = main([*argv, *flags])
+    return status, [json.loads(line) for line in out.read_text().splitlines()] if out.exists() else []
+
+
+def test_key_frames_without_a_box_end_a_track(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Nothing glides into a corner: zeros and empty cells say absent, up to the next box."""
+    (tmp_path / "a.mp4").touch()
+    rows = ["a.mp4,1,cup,0,10,20,30,40,it stands", "a.mp4,1,,4,18,20,38,40,", "a.mp4,1,,5,,,,,", "a.mp4,1,,8,0,0,0,0,"]
+    rows += ["a.mp4,1,,9,50,20,70,40,", "a.mp4,1,,11,54,20,74,40,"]
+    status, (record,) = convert_table(tmp_path, rows, "--interpolate")
+    assert status == 0 and list(record["tracks"][0]["boxes"]) == ["0", "1", "2", "3", "4", "9", "10", "11"]
+    assert record["tracks"][0]["boxes"]["2"] == [14, 20, 34, 40]
+    assert convert_table(tmp_path, [*rows[:2], *rows[3:]], "--interpolate") == (1, [])
+    assert "'1' has a box on frame 4 and none on frame 8, counted from 0: expected a row" in capsys.readouterr().err
+
+
+def test_tracks_that_may_be_key_frames_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "a.mp4").touch()
+    rows = ["a.mp4,1,cup,0,10,20,30,40,it stands", "a.mp4,1,,9,18,20,38,40,"]
+    assert convert_table(tmp_path, rows)[0] == 0
+    told = "warning: 1 track may be key frames, such as that of 'a-1-0' with a box at 2 of 10 frames"
+    assert told in capsys.readouterr().err
+    assert convert_table(tmp_path, rows, "--interpolate")[0] == 0
+    assert "key frames" not in capsys.readouterr().err
+
+
+def test_videos_of_one_name_have_ids_of_their_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`clip.mkv` and `clip.webm`, `a.gif` with the object `b-1` and `a-b.webm` with the object `1`."""
+    videos = {"clip.mkv": "1", "clip.webm": "1", "a.gif": "b-1", "a-b.webm": "1", "other.mp4": "1"}
+    for video in videos:
+        (tmp_path / video).touch()
+    rows = [f"{video},{name},cup,0,1,2,30,40,of {video}" for video, name in videos.items()]
+    ids = {record["id"]: record["video"] for record in convert_table(tmp_path, rows)[1]}
+    assert list(ids) == ["clip.mkv-1-0", "clip.webm-1-0", "a.gif-b-1-0", "a-b.webm-1-0", "other-1-0"]
+    assert list(ids.values()) == list(videos)
+
+
+@pytest.mark.parametrize(
+    ("header", "row", "said"),
+    [
+        (f"{HEADER},x1", "a.mp4,1,cup,0,1,2,30,40,it stands,5", "boxes.csv:1: has the column 'x1' twice"),
+        (f"{HEADER},caption", "a.mp4,1,cup,0,1,2,30,40,one,two", "boxes.csv:1: has the column 'caption' twice"),
+        (HEADER, "a.mp4,1,cup,0,1_5,2,30,40,it stands", "boxes.csv:2: x1: '1_5' is no number"),
+        (HEADER, "a.mp4,1,cup,0,1,,30,40,it stands", "boxes.csv:2: y1: '' is no number"),
+    ],
+)
+def test_what_may_be_read_in_two_ways_is_refused(
+    header: str, row: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "a.mp4").touch()
+    assert convert_table(tmp_path, [row], header=header) == (1, [])
+    assert said in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("apart", [";", "\t"])
 def test_a_table_may_be_separated_by_semicolons_and_tabs(apart: str, tmp_path: Path) -> None:
     miniature = next(one for one in MINIATURES if one.kind == "boxes-csv")

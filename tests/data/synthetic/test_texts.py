@@ -17,15 +17,16 @@ from PIL import Image
 
 from internvl_chat.__main__ import main
 from internvl_chat.contracts import UserError
+from internvl_chat.data.media.fonts import font_files
 from internvl_chat.data.prompts.encoder import SampleEncoder
 from internvl_chat.data.prompts.prompt_config import PromptConfig
 from internvl_chat.data.records.annotations import load_meta, read_samples
-from internvl_chat.data.synthetic.lettering import Lettering, default_fonts
+from internvl_chat.data.synthetic.lettering import Lettering
 from internvl_chat.data.synthetic.text_pages import Page, PageStyle, draw_page, lay_out, legible
 from internvl_chat.data.synthetic.texts import PRESETS, read_long_texts
 from tests.helpers import byte_tokenizer, shared
 
-DEJAVU = default_fonts()[:1]
+DEJAVU = font_files()[:1]
 STYLE = PageStyle(DEJAVU)
 HAN = "天地玄黄宇宙洪荒日月盈昃，。（）「」"
 WIDE = "⸻"

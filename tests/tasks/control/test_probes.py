@@ -29,6 +29,8 @@ REFERENCES = {
     "cat-1": ["a cat"],
     "cup-1": ["a cup", "the cup"],
 }
+# The ids say nothing of what the objects are.
+NAMES = {"dog-1": "dog", "dog-2": "dog", "cat-1": "cat", "cup-1": "cup"}
 SWAP, HALF_GONE = Probe("swap", 1.0), Probe("absent", 0.5)
 
 
@@ -48,7 +50,7 @@ def boxes_of(ask: Ask) -> list[list[int]]:
 
 
 def result_of(right: dict[str, str], swapped: dict[str, str], **more: object) -> ControlResult:
-    return ControlResult({OWN: right, SWAP: swapped}, OTHER, REFERENCES, **more)
+    return ControlResult({OWN: right, SWAP: swapped}, OTHER, REFERENCES, object_names=NAMES, **more)
 
 
 def test_rates_are_shares_of_exact_captions() -> None:
@@ -67,6 +69,14 @@ def test_rates_are_shares_of_exact_captions() -> None:
 def test_without_twins_there_is_no_share_of_them() -> None:
     result = result_of({"cat-1": "a cat", "cup-1": "a cup"}, {"cat-1": "a cup", "cup-1": "a cat"})
     assert result.rates() == {"right_box": 1.0, "swapped_box": 1.0, "swapped_box_same_category": None, "clips": 2}
+
+
+def test_twins_are_told_by_what_the_prompt_calls_them() -> None:
+    captions = {OWN: {"a-1": "x", "b-1": "y"}, SWAP: {"a-1": "y", "b-1": "y"}}
+    truth = {"a-1": ["x"], "b-1": ["y"]}
+    for names, share in (({"a-1": "box", "b-1": "box"}, 0.5), ({"a-1": "box", "b-1": "ball"}, None)):
+        result = ControlResult(captions, {"a-1": "b-1", "b-1": "a-1"}, truth, object_names=names)
+        assert result.rates()["swapped_box_same_category"] == share
 
 
 def test_a_point_says_what_changed_and_whose_captions_they_are() -> None:

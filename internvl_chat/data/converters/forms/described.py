@@ -148,18 +148,43 @@ def named_once(files: Iterable[Path], name_of: Callable[[Path], str]) -> Callabl
 
 
 def _told_apart(found: Sequence[Described], root: Path) -> list[Described]:
-    """The same with ids that no two videos share; a video with one that would be shared has its folder before all."""
+    """The same with ids that no two videos share: they have the video's folder before them, or its whole name in them.
+
+    Raises:
+        UserError: not even that tells two videos apart.
+    """
+    alike = _sharing(found)
+    folders = [_in_folder(one, root) if one.video in alike else one for one in found]
+    alike = _sharing(folders)
+    named = [_with_suffix(one) if one.video in alike else one for one in folders]
+    if alike := _sharing(named):
+        of_id = {one.id: one for one in named if one.video in alike}
+        first = next(one for one in named if one.video in alike)
+        raise UserError(f"{first.source}: {first.video} and {of_id[first.id].video} would both be called {first.id!r}")
+    return named
+
+
+def _sharing(found: Sequence[Described]) -> set[Path]:
+    """The videos that share an id with another one."""
     videos: dict[str, set[Path]] = {}
     for one in found:
         videos.setdefault(one.id, set()).add(one.video)
-    alike = {video for sharing in videos.values() if len(sharing) > 1 for video in sharing}
+    return {video for sharing in videos.values() if len(sharing) > 1 for video in sharing}
 
-    def apart(one: Described) -> Described:
-        if one.video not in alike or not one.video.is_relative_to(root):
-            return one
-        return replace(one, id=(one.video.relative_to(root).parent / one.id).as_posix())
 
-    return [apart(one) for one in found]
+def _in_folder(one: Described, root: Path) -> Described:
+    if not one.video.is_relative_to(root):
+        return one
+    return replace(one, id=(one.video.relative_to(root).parent / one.id).as_posix())
+
+
+def _with_suffix(one: Described) -> Described:
+    """`clip.mkv-1` in place of `clip-1`, where the id begins with the video's name."""
+    folder, _, name = one.id.rpartition("/")
+    if not name.startswith(one.video.stem):
+        return one
+    whole = one.video.name + name.removeprefix(one.video.stem)
+    return replace(one, id=f"{folder}/{whole}" if folder else whole)
 
 
 def _check(one: Described, root: Path, question: Question, frames_in: Callable[[Path], int]) -> None:
@@ -261,7 +286,8 @@ def number_of(text: str, where: str) -> float:
         UserError: it is none.
     """
     try:
-        number = float(text)
+        # Python takes 1_50 for 150.
+        number = math.nan if "_" in text else float(text)
     except ValueError:
         number = math.nan
     if not abs(number) < 1e9:

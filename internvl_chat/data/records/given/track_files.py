@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from internvl_chat.boxes import parse_box_text
 from internvl_chat.contracts import Track, TrackFile, UserError
-from internvl_chat.data.records.given_boxes import track_of_boxes
+from internvl_chat.data.records.given.given_boxes import track_of_boxes
+from internvl_chat.data.records.given.judged_tracks import read_judged_tracks
 from internvl_chat.data.records.names import DEFAULT_NAME
-from internvl_chat.data.records.reader import read_tracks
 from internvl_chat.files import read_json
+
+# What the numbers of a file are that cannot say it itself.
+FILE_FORMS = {
+    ".npy": {"unit": "thousandths", "order": "xyxy"},
+    ".txt": {"unit": "pixels", "order": "xywh"},
+}
 
 
 def tracks_of_file(path: Path, name: str | None = None) -> tuple[Track, ...]:
@@ -28,10 +35,18 @@ def tracks_of_file(path: Path, name: str | None = None) -> tuple[Track, ...]:
     if path.suffix == ".txt":
         return (track_of_boxes(parse_box_text(path), name or DEFAULT_NAME),)
     if path.suffix == ".json":
-        content = read_json(path)
-        tracks = read_tracks(content if isinstance(content, dict) else {"tracks": content}, False, str(path))
-        return tracks_called(tracks, name, str(path))
+        return tracks_called(read_judged_tracks(read_track_record(path), False, str(path)), name, str(path))
     raise UserError(f"{path}: expected a track as .npy, .txt or .json")
+
+
+def read_track_record(path: Path) -> dict[str, Any]:
+    """What a JSON file says of tracks, as a record would: a list of tracks, or an object with `tracks`.
+
+    Raises:
+        UserError: it cannot be read; whether it is tracks is left to who reads them.
+    """
+    content = read_json(path)
+    return content if isinstance(content, dict) else {"tracks": content}
 
 
 def tracks_called(tracks: tuple[Track, ...], name: str | None, source: str) -> tuple[Track, ...]:

@@ -11,8 +11,8 @@ import numpy.typing as npt
 from internvl_chat.boxes import corners_of, is_absent, sized_boxes
 from internvl_chat.constants import BOX_SCALE
 from internvl_chat.contracts import Sample, TrackRows, UserError
-from internvl_chat.data.media.sources import MediaHeader, read_media_header
-from internvl_chat.data.records.box_evidence import evidence_of
+from internvl_chat.data.media.sources import read_media_header
+from internvl_chat.data.records.box_evidence import FEWEST, evidence_of
 from internvl_chat.data.records.names import DEFAULT_NAME
 
 # How far beyond the picture a corner may lie, as a share of its sides: an object at the edge, or a rounding.
@@ -114,30 +114,48 @@ def check_given_boxes(sample: Sample) -> None:
     """See to it that boxes in pixels lie in the pictures that a sample shows.
 
     Raises:
-        UserError: a box lies outside, or a track that was read as x y w h is x1 y1 x2 y2.
+        UserError: a box lies outside, or boxes were counted in another size, or a track that was read as x y w h is x1
+            y1 x2 y2.
     """
     tracks = [track for track in sample.tracks if isinstance(track, TrackRows) and track.in_pixels]
     if not tracks or not (sample.video_path or sample.image_paths):
         return
-    header = read_media_header(sample)
+    header, path = read_media_header(sample), sample.video_path or sample.image_paths[0]
     for track in tracks:
         if track.by == "always":
-            _check_inside(track.corners[0], header, sample)
-        elif len(header.sizes_px) == 1 and track.is_complete and not track.in_stored:
-            evidence = evidence_of(sized_boxes(track.corners), header.sizes_px[0])
-            if evidence.misread:
-                raise UserError(f"the track {track.name!r}: {evidence.found}; expected {evidence.expected}")
+            for size_px in header.sizes_px:
+                _check_inside(track.corners[0], size_px, _MARGIN, f"the box {_written(track.corners[0])}", path)
+        elif len(header.sizes_px) == 1:
+            size_px = header.sizes_px[0]
+            _check_track(track, header.display_at(0).stored_size(*size_px) if track.in_stored else size_px, path)
 
 
-def _check_inside(box_px: npt.NDArray[np.float64], header: MediaHeader, sample: Sample) -> None:
-    path = sample.video_path or sample.image_paths[0]
-    for width_px, height_px in header.sizes_px:
-        fractions = box_px / np.array([width_px, height_px] * 2)
-        if (fractions < -_MARGIN).any() or (fractions > 1 + _MARGIN).any():
-            raise UserError(
-                f"the box {_written(box_px)} leaves the picture: {path} has {width_px} x {height_px} pixels; expected "
-                "x1,y1,x2,y2 inside it"
-            )
+def _check_track(track: TrackRows, size_px: tuple[int, int], path: Path) -> None:
+    """One box far out tells nothing among many: an object leaves the picture. A few are placed by hand, all inside."""
+    evidence = evidence_of(sized_boxes(track.corners), size_px)
+    if evidence.misread:
+        raise UserError(f"the track {track.name!r}: {evidence.found}; expected {evidence.expected}")
+    present = ~is_absent(track.corners)
+    margin = _MARGIN if present.sum() < FEWEST else None
+    for position, corners in zip(track.positions[present], track.corners[present], strict=True):
+        if position not in track.absent or track.by == "second":
+            what = f"the box {_written(corners)} of {track.name!r} at {track.by} {position:g}"
+            _check_inside(corners, size_px, margin, what, path)
+
+
+def _check_inside(
+    corners_px: npt.NDArray[np.float64], size_px: tuple[int, int], margin: float | None, what: str, path: Path
+) -> None:
+    """See to it that a box leaves the picture by no more than a margin, a share of its sides; None is all but whole."""
+    fractions = corners_px / np.array(size_px * 2)
+    is_outside = (fractions[2:] <= 0).any() or (fractions[:2] >= 1).any()
+    leaves = margin is not None and ((fractions < -margin) | (fractions > 1 + margin)).any()
+    if is_outside or leaves:
+        absent = "; where the object is absent, say so or give zeros" if margin is None else ""
+        raise UserError(
+            f"{what} {'lies outside' if is_outside else 'leaves'} the picture: {path} has {size_px[0]} x {size_px[1]} "
+            f"pixels; expected x1,y1,x2,y2 inside it{absent}"
+        )
 
 
 def _written(box: Sequence[float] | npt.NDArray[np.float64]) -> str:

@@ -12,8 +12,8 @@ from PIL import Image
 from internvl_chat.boxes import save_boxes
 from internvl_chat.contracts import Sample, UserError
 from internvl_chat.data.media.sources import MediaHeader
-from internvl_chat.data.records.given_boxes import check_given_boxes, check_unit, track_of_box
-from internvl_chat.data.records.track_files import tracks_of_file
+from internvl_chat.data.records.given.given_boxes import check_given_boxes, check_unit, track_of_box
+from internvl_chat.data.records.given.track_files import tracks_of_file
 from internvl_chat.data.records.tracks import boxes_at
 
 # Three frames of 200 x 50 pixels.
@@ -123,7 +123,7 @@ def test_a_box_in_pixels_lies_in_its_picture(tmp_path: Path) -> None:
     inside, outside = (Sample("a", (), "a", (tmp_path / "a.png",), tracks=(track_of_box(box, unit="pixels"),))
                        for box in ((300, 40, 330, 80), (400, 40, 500, 80)))  # fmt: skip
     check_given_boxes(inside)
-    with pytest.raises(UserError, match="400,40,500,80 leaves the picture: .*a.png has 320 x 160 pixels"):
+    with pytest.raises(UserError, match="400,40,500,80 lies outside the picture: .*a.png has 320 x 160 pixels"):
         check_given_boxes(outside)
 
 
