@@ -82,7 +82,8 @@ def make_asks(root: Path) -> list[Asked]:
 def moved(ask: Asked, number: int) -> Asked:
     """The same clip with another object: a box that stands still somewhere."""
     corner = 50 + 150 * number
-    return Asked(ask.video, {**ask.track, "boxes": [[corner, corner, corner + 120, corner + 120]] * len(ask.track["boxes"])})
+    box = [corner, corner, corner + 120, corner + 120]
+    return Asked(ask.video, {**ask.track, "boxes": [box] * len(ask.track["boxes"])})
 
 
 @contextmanager
