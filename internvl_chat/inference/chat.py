@@ -33,7 +33,7 @@ from internvl_chat.data.records.given.given_boxes import check_given_boxes
 from internvl_chat.data.records.tracks import boxes_at
 from internvl_chat.families import family_of
 from internvl_chat.grounding import LabelledBox
-from internvl_chat.inference.generation import caption_ends
+from internvl_chat.inference.generation import caption_ends, settings_aside
 from internvl_chat.inference.handle import ModelHandle, open_model
 from internvl_chat.inference.requests import Shown, Viewpoint
 from internvl_chat.scoring.box_answers import parse_boxes
@@ -215,7 +215,7 @@ class Chat:
     def _write(self, plan: SamplePlan, vision: Vision, on_text: Callable[[str], None] | None) -> str:
         model, tokenizer = self.model, self.encoder.tokenizer
         input_ids = torch.tensor([plan.input_ids], device=model.device)
-        with torch.inference_mode():
+        with torch.inference_mode(), settings_aside(model):
             ids = model.generate(
                 input_ids=input_ids,
                 attention_mask=torch.ones_like(input_ids),

@@ -6,7 +6,8 @@ Shape letters: A asks, R rows (asks times samples), T tokens of a caption, V voc
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -90,6 +91,20 @@ def caption_ends(encoder: SampleEncoder) -> list[int]:
     return sorted({*map(tokenizer.convert_tokens_to_ids, marks), tokenizer.eos_token_id} - {None})
 
 
+@contextmanager
+def settings_aside(model: PreTrainedModel) -> Iterator[None]:
+    """Within it `generate` takes what it is given alone: a base's own penalties and limits would fill in the rest."""
+    owners = [module for module in model.modules() if "generation_config" in vars(module)]
+    own = [module.generation_config for module in owners]
+    for module in owners:
+        module.generation_config = GenerationConfig()
+    try:
+        yield
+    finally:
+        for module, settings in zip(owners, own, strict=True):
+            module.generation_config = settings
+
+
 # Not in inference mode: weights that ZeRO-3 gathers here may still serve the next training step.
 @torch.no_grad()
 def caption_plainly(model: PreTrainedModel, view: Viewpoint, sample: Sample, max_new_tokens: int) -> str:
@@ -102,15 +117,17 @@ def caption_plainly(model: PreTrainedModel, view: Viewpoint, sample: Sample, max
     """
     plan = view.plan(sample)
     ids = torch.tensor([plan.input_ids], device=model.device)
-    out = model.generate(
-        input_ids=ids,
-        attention_mask=torch.ones_like(ids),
-        vision=moved({**view.encoder.pixels(sample, plan), **plan.tensors}, model.device, model.dtype),
-        do_sample=False,
-        max_new_tokens=max_new_tokens,
-        eos_token_id=caption_ends(view.encoder),
-        pad_token_id=view.encoder.tokenizer.pad_token_id,
-    )
+    vision = moved({**view.encoder.pixels(sample, plan), **plan.tensors}, model.device, model.dtype)
+    with settings_aside(model):
+        out = model.generate(
+            input_ids=ids,
+            attention_mask=torch.ones_like(ids),
+            vision=vision,
+            do_sample=False,
+            max_new_tokens=max_new_tokens,
+            eos_token_id=caption_ends(view.encoder),
+            pad_token_id=view.encoder.tokenizer.pad_token_id,
+        )
     return view.encoder.tokenizer.decode(out[0, ids.shape[1] :], skip_special_tokens=True).strip()
 
 

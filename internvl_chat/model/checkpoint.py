@@ -59,10 +59,11 @@ def is_training_checkpoint(folder: Path) -> bool:
 
 def complete_checkpoints(output_dir: Path) -> list[Path]:
     """The complete `checkpoint-*` folders of a run, oldest first: the run can go on from each."""
-    return sorted(filter(can_go_on_from, output_dir.glob("checkpoint-*")), key=_step)
+    return sorted(filter(can_go_on_from, output_dir.glob("checkpoint-*")), key=step_of)
 
 
-def _step(checkpoint: Path) -> int:
+def step_of(checkpoint: Path) -> int:
+    """The number in a checkpoint's name; -1 where there is none."""
     number = checkpoint.name.rpartition("-")[2]
     return int(number) if number.isdecimal() else -1
 

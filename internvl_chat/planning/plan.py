@@ -1,7 +1,8 @@
 """A plan for a training run: what fits into the GPUs' memory, and about how long it takes.
 
-Bytes are per GPU. Weights are in bfloat16; a trained one has a bfloat16 gradient and, in fp32, a master copy and two
-moments of AdamW. ZeRO-1 spreads the latter three over the GPUs, ZeRO-2 the gradients too, ZeRO-3 all weights.
+Bytes are per GPU. Of what size the numbers are, `Storage` says: under DeepSpeed weights are in half precision, and a
+trained one has a gradient and, in fp32, a master copy and two moments of AdamW. ZeRO-1 spreads the latter three over
+the GPUs, ZeRO-2 the gradients too, ZeRO-3 all weights.
 """
 
 from __future__ import annotations
@@ -37,6 +38,23 @@ USABLE_SHARE = 0.95
 # A pass of fewer tokens leaves a GPU waiting between kernels: more samples are put into it.
 BUSY_TOKENS = 8192
 MOST_GPUS = 1024
+
+
+@dataclass(frozen=True)
+class Storage:
+    """Bytes of a weight, of a trained one's gradient and optimizer state, and of an activation."""
+
+    weight: int = WEIGHT_BYTES
+    gradient: int = GRADIENT_BYTES
+    optimizer: int = OPTIMIZER_BYTES
+    activation: int = WEIGHT_BYTES
+
+
+# Half precision under DeepSpeed, which keeps master copies; float32 under it; and without it, where the weights are the
+# masters, autocast's float16 copies of them, and float32 alone. Gradients are there twice while ranks add them up.
+HALF_PRECISION = Storage()
+SINGLE_PRECISION = Storage(4, 4, 12, 4)
+AUTOCAST, PLAIN = Storage(4 + 2, 4, 8, 2), Storage(4, 4, 8, 4)
 
 
 @dataclass(frozen=True)
@@ -110,10 +128,8 @@ class Settings:
     zero_stage: int
 
     def as_text(self) -> str:
-        return (
-            f"up to {self.frames} frames, {self.micro_batch} a pass, "
-            f"{self.recomputation.as_text()}, ZeRO-{self.zero_stage}"
-        )
+        zero = f"ZeRO-{self.zero_stage}" if self.zero_stage else "no DeepSpeed"
+        return f"up to {self.frames} frames, {self.micro_batch} a pass, {self.recomputation.as_text()}, {zero}"
 
 
 @dataclass(frozen=True)
@@ -176,14 +192,20 @@ class _Planner:
     footprint: Footprint
     parameters: int
     trained: int
+    storage: Storage
 
     @classmethod
     def of(
-        cls, config: PreTrainedConfig, trained: TrainablePart, num_adapter_layers: int, lora_dropout: float
+        cls,
+        config: PreTrainedConfig,
+        trained: TrainablePart,
+        num_adapter_layers: int,
+        lora_dropout: float,
+        storage: Storage,
     ) -> _Planner:
         everything, of_it_trained = parameter_counts(config, trained, num_adapter_layers)
-        footprint = Footprint(config, trained, num_adapter_layers, lora_dropout, WEIGHT_BYTES)
-        return cls(footprint, sum(everything.values()), sum(of_it_trained.values()))
+        footprint = Footprint(config, trained, num_adapter_layers, lora_dropout, storage.activation)
+        return cls(footprint, sum(everything.values()), sum(of_it_trained.values()), storage)
 
     @property
     def layers(self) -> int:
@@ -200,11 +222,12 @@ class _Planner:
             return math.ceil(size / gpus) if stage >= from_stage else size
 
         live = min(LIVE_PARAMETERS, self.parameters) if stage >= 3 and gpus > 1 else 0
+        in_buckets = 2 if stage == 0 and gpus > 1 else 1
         return {
-            "weights": spread(self.parameters * WEIGHT_BYTES, 3),
-            "gradients": spread(self.trained * GRADIENT_BYTES, 2),
-            "optimizer": spread(self.trained * OPTIMIZER_BYTES, 1),
-            "weights gathered by ZeRO-3": live * WEIGHT_BYTES,
+            "weights": spread(self.parameters * self.storage.weight, 3),
+            "gradients": spread(self.trained * self.storage.gradient * in_buckets, 2),
+            "optimizer": spread(self.trained * self.storage.optimizer, 1),
+            "weights gathered by ZeRO-3": live * self.storage.weight,
             "workspace": WORKSPACE_BYTES,
         }
 
@@ -277,9 +300,10 @@ def plan_as_set(
     settings: Settings,
     *,
     lora_dropout: float = 0.05,
+    storage: Storage = HALF_PRECISION,
 ) -> RunPlan:
     """The plan of a run whose settings are given, whether it fits or not."""
-    return _Planner.of(config, trained, num_adapter_layers, lora_dropout).plan(workload, machine, settings)
+    return _Planner.of(config, trained, num_adapter_layers, lora_dropout, storage).plan(workload, machine, settings)
 
 
 def plan_run(
@@ -291,22 +315,30 @@ def plan_run(
     choices: Choices | None = None,
     *,
     lora_dropout: float = 0.05,
+    storage: Storage = HALF_PRECISION,
 ) -> RunPlan:
     """Choose what is open so that the run fits and is fast.
 
+    Args:
+        storage: in which precision, and under what, it trains; the time is that of half precision whatever it is.
     Raises:
         UserError: nothing that is open fits; the message names the smallest change that would.
     """
     choices = choices or Choices()
-    planner = _Planner.of(config, trained, num_adapter_layers, lora_dropout)
+    planner = _Planner.of(config, trained, num_adapter_layers, lora_dropout, storage)
     plan = planner.best(workload, machine, choices)
     if plan is None:
         tokens = planner.shape(workload, workload.max_frames, 1).tokens
         *_, thriftiest = choices.settings(workload, machine, tokens, planner.layers)
         needed = planner.plan(workload, machine, thriftiest)
+        change = planner.smallest_change(workload, machine, choices)
+        if storage != HALF_PRECISION:
+            half = replace(planner, storage=HALF_PRECISION, footprint=replace(planner.footprint, element_bytes=2))
+            found = half.best(workload, machine, replace(choices, zero_stage=None))
+            change = f"--bf16 True under DeepSpeed ({found.settings.as_text()})" if found else change
         raise UserError(
             f"the run does not fit: {thriftiest.as_text()} needs {needed.peak_bytes / GIB:.1f} GiB on each of "
             f"{machine.gpus} GPUs, expected at most {USABLE_SHARE:.0%} of {machine.memory_bytes / GIB:.0f} GiB; "
-            f"it would fit with {planner.smallest_change(workload, machine, choices)}"
+            f"it would fit with {change}"
         )
     return plan

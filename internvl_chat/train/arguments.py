@@ -15,6 +15,10 @@ from internvl_chat.data.prompts.prompt_config import PromptConfig, PromptSetting
 from internvl_chat.data.training_set.packing import LossReduction
 from internvl_chat.inference.ranks import chosen_dtype
 
+_NEW_WORKERS = "workers start anew each epoch, to draw other frames"
+_ALL_TOKENS = "the loss is divided by the answers' tokens of all ranks, whatever number they are"
+_OWN_ORDER = "passes come shuffled, and of similar length in a step with --group_by_length True"
+
 
 @dataclass
 class ModelArguments:
@@ -129,6 +133,9 @@ class FinetuneArguments(TrainingArguments):
     early_stopping_patience: int = field(
         default=0, metadata={"help": "Stop after this many evaluations without a better metric; 0 = never."}
     )
+    logging_nan_inf_filter: bool = field(
+        default=False, metadata={"help": "Log a loss that is no number as the mean of those before it."}
+    )
     warmup_ratio: float = field(default=0.0, metadata={"help": "Share of all steps that warm the learning rate up."})
 
     def __post_init__(self) -> None:
@@ -157,8 +164,20 @@ class FinetuneArguments(TrainingArguments):
             self.eval_steps = self.save_steps
         if self.early_stopping_patience and self.eval_strategy == "no":
             raise UserError("--early_stopping_patience needs --eval_strategy steps (or epoch) and --eval_videos")
-        if self.dataloader_persistent_workers:
-            raise UserError("--dataloader_persistent_workers: workers start anew each epoch, to draw other frames")
+        for flag, is_given, reason in (
+            ("dataloader_persistent_workers", self.dataloader_persistent_workers, _NEW_WORKERS),
+            ("label_smoothing_factor", self.label_smoothing_factor, "packed rows are trained on the labels alone"),
+            ("dataloader_drop_last", self.dataloader_drop_last, "every pass of an epoch is trained"),
+            ("average_tokens_across_devices", not self.average_tokens_across_devices, _ALL_TOKENS),
+            (
+                "logging_nan_inf_filter",
+                self.logging_nan_inf_filter,
+                "a run that has diverged would look as if it stood still",
+            ),
+            ("train_sampling_strategy", self.train_sampling_strategy != "random", _OWN_ORDER),
+        ):
+            if is_given:
+                raise UserError(f"--{flag} {getattr(self, flag)} is not supported: {reason}")
         # Gradient checkpointing is a matter of the model's arguments: it is set up once, in the entry.
         self.gradient_checkpointing = False
         self.remove_unused_columns = False

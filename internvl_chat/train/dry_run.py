@@ -17,9 +17,16 @@ from internvl_chat.model.trainable import TrainablePart
 from internvl_chat.planning.cards import GPUS
 from internvl_chat.planning.footprint import frames_within
 from internvl_chat.planning.inspection import GIB, inspect_checkpoint
-from internvl_chat.planning.plan import USABLE_SHARE, Machine, Settings, Workload, plan_as_set
+from internvl_chat.planning.plan import HALF_PRECISION, USABLE_SHARE, Machine, Settings, Workload, plan_as_set
 from internvl_chat.train.arguments import RunArguments
-from internvl_chat.train.workload import ShownAmounts, offloads, recomputation_asked_for, workload_of, zero_stage
+from internvl_chat.train.workload import (
+    ShownAmounts,
+    offloads,
+    recomputation_asked_for,
+    storage_of,
+    workload_of,
+    zero_stage,
+)
 
 NOTHING_TRAINED = (
     "nothing is trained: --freeze_llm, --freeze_mlp and --freeze_backbone leave nothing without LoRA or box adapters"
@@ -32,6 +39,7 @@ _TRAINING_SETTINGS = (
 _GPU = "h100"
 # A sample that fills `max_seq_length` has few words of answer beside its pictures.
 _ANSWER_TOKENS = 32
+_HALF_TIMES = "times are those of bfloat16: in float32 products take several times as long\n"
 
 
 def describe_run(run: RunArguments, prompt_config: PromptConfig, trained: TrainablePart) -> str:
@@ -59,7 +67,7 @@ def describe_run(run: RunArguments, prompt_config: PromptConfig, trained: Traina
     workload = _workload(config, run, prompt_config, ranks * per_rank * accumulated)
     layers = config.text_config.num_hidden_layers
     recomputed = recomputation_asked_for(model_args.grad_checkpoint, layers)
-    memory_gib = GPUS[_GPU].memory_gib
+    memory_gib, storage = GPUS[_GPU].memory_gib, storage_of(args)
     plan = plan_as_set(
         config,
         trained,
@@ -70,6 +78,7 @@ def describe_run(run: RunArguments, prompt_config: PromptConfig, trained: Traina
             workload.max_frames, per_rank, Recomputation.of_layers(layers) if recomputed is None else recomputed, stage
         ),
         lora_dropout=model_args.lora_dropout,
+        storage=storage,
     )
     fits = plan.peak_bytes <= USABLE_SHARE * memory_gib * GIB
     training = args.to_dict()
@@ -84,6 +93,7 @@ def describe_run(run: RunArguments, prompt_config: PromptConfig, trained: Traina
             f"plan, on {ranks} {_GPU.upper()} of {memory_gib} GiB: {'fits' if fits else 'does not fit'}"
             + (", and less where the DeepSpeed file offloads" if offloads(args.deepspeed) else ""),
             plan.as_text(),
+            *([] if storage.activation == HALF_PRECISION.activation else [_HALF_TIMES]),
         ]
     )
 

@@ -60,6 +60,7 @@ from internvl_chat.train.resume import (
     RUN_RECORD_NAME,
     EarlyStop,
     checked_checkpoint,
+    engine_of,
     note_replaced_checkpoints,
 )
 from internvl_chat.train.trainer import BoxCaptionTrainer
@@ -125,6 +126,7 @@ def write_run_record(folder: Path, run: RunArguments, prompt_config: PromptConfi
             "model": asdict(run.model),
             "data": {**asdict(run.data), **prompt_config.flags()},
             "training": run.training.to_sanitized_dict(),
+            "engine": engine_of(run.training),
             "versions": {"python": sys.version.split()[0], **{name: version(name) for name in packages}},
             **facts,
         },
@@ -174,7 +176,8 @@ def train(run: RunArguments) -> None:
     resume_from = agreed_checkpoint(lambda: checked_checkpoint(run))
     if resume_from:
         batch_size = args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
-        warn_of_another_batch(resume_from.parent / RUN_RECORD_NAME, batch_size)
+        settings = {**asdict(data_args), **args.to_dict()}
+        warn_of_another_batch(resume_from.parent / RUN_RECORD_NAME, batch_size, settings)
     set_seed(args.seed)
 
     config = load_config(model_args.model_name_or_path)
@@ -198,7 +201,9 @@ def train(run: RunArguments) -> None:
         check_same_data(resume_from.parent / RUN_RECORD_NAME, of_data)
     check_first_pass(dataset)
 
-    dtype = torch.bfloat16 if args.bf16 else torch.float32
+    # Without DeepSpeed float16 is autocast's, over float32 weights.
+    halves = {torch.bfloat16: args.bf16, torch.float16: args.fp16 and args.deepspeed}
+    dtype = next((half for half, is_chosen in halves.items() if is_chosen), torch.float32)
     part = trainable_part(model_args, config, new_tokens)
     # The rank with the least memory decides: layers that differ would gather weights in different orders.
     recomputation = max(found_by_ranks(lambda: settle_recomputation(run, prompt_config, config, part, dataset.passes)))
@@ -235,10 +240,11 @@ def train(run: RunArguments) -> None:
         write_run_record(Path(args.output_dir), run, prompt_config, facts)
 
     started = time.monotonic()
-    if resume_from is None and args.should_save:
-        note_replaced_checkpoints(Path(args.output_dir))
+    if args.should_save:
+        note_replaced_checkpoints(Path(args.output_dir), resume_from)
     with fastest_attention():
         result = trainer.train(resume_from_checkpoint=str(resume_from) if resume_from else None)
+    trainer.check_weights()
     trainer.save_model()
     trainer.save_state()
     logger.info("trained to step %d in %.0f s: %s", result.global_step, time.monotonic() - started, args.output_dir)

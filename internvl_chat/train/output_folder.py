@@ -25,6 +25,8 @@ logger = logging.getLogger(__name__)
 # Of a trained parameter in a checkpoint beside the weight itself: a master copy and AdamW's two moments, 4 bytes each.
 _STATE_BYTES = 12
 _BATCH_SETTINGS = ("per_device_train_batch_size", "gradient_accumulation_steps")
+# What says which passes make a step.
+_ORDER_SETTINGS = ("seed", "data_seed", "group_by_length", "max_packed_tokens")
 _START_ANEW = "or start anew: --overwrite_output_dir True, or another --output_dir"
 
 
@@ -53,10 +55,26 @@ def held(output_dir: Path) -> Iterator[None]:
         os.close(folder)
 
 
-def warn_of_another_batch(run_record: Path, batch_size: int) -> None:
-    """Tell where a run that goes on takes more or fewer passes to an optimizer step, of all processes, than before."""
+def warn_of_another_batch(run_record: Path, batch_size: int, settings_now: Mapping[str, Any]) -> None:
+    """Tell where a run that goes on puts other passes, or more or fewer of them, into a step than before.
+
+    Args:
+        batch_size: passes of an optimizer step, of all processes.
+        settings_now: flags of this run by name.
+    """
     before = _record(run_record)
     settings = before.get("training", {})
+    said = {**before.get("data", {}), **settings}
+    for flag in _ORDER_SETTINGS:
+        if flag in said and said[flag] != settings_now[flag]:
+            logger.warning(
+                "%s: --%s was %s and is %s from here on: the epoch goes on in another order, in which some passes come "
+                "again and others are left out",
+                run_record.parent,
+                flag,
+                said[flag],
+                settings_now[flag],
+            )
     sizes = [before.get("world_size"), *(settings.get(key) for key in _BATCH_SETTINGS)]
     if all(isinstance(size, int) for size in sizes) and math.prod(sizes) != batch_size:
         logger.warning("%s: a step was of %d passes, from here on %d", run_record.parent, math.prod(sizes), batch_size)

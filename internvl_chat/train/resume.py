@@ -7,6 +7,8 @@ would also bring back the settings of the run that was killed.
 from __future__ import annotations
 
 import logging
+import os
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +25,11 @@ from internvl_chat.model.checkpoint import (
     complete_checkpoints,
     half_written_checkpoints,
     is_complete,
+    step_of,
 )
-from internvl_chat.train.arguments import FinetuneArguments, ModelArguments, RunArguments
+from internvl_chat.train.arguments import FinetuneArguments, RunArguments
 from internvl_chat.train.fault_log import FaultLog, SkippedSample
+from internvl_chat.train.workload import zero_stage
 
 logger = logging.getLogger("internvl_chat.train")
 
@@ -39,7 +43,11 @@ _PARTS_TRAINED = (
     "freeze_backbone",
     "unfreeze_vit_layers",
     "unfreeze_lm_head",
+    # What is learned is scaled by it.
+    "lora_alpha",
 )
+# Kept in the optimizer's and the schedule's own state, and read back with it: a flag would change nothing.
+_OPTIMIZER = ("learning_rate", "weight_decay", "adam_beta1", "adam_beta2", "adam_epsilon", "optim")
 
 
 def checkpoint_to_resume(args: FinetuneArguments) -> Path | None:
@@ -86,11 +94,11 @@ def checked_checkpoint(run: RunArguments) -> Path | None:
     """Where to go on, after a look at what the run before trained, and on how many ranks.
 
     Raises:
-        UserError: see `checkpoint_to_resume`, `check_same_parts_trained` and `check_same_ranks`.
+        UserError: see `checkpoint_to_resume`, `check_same_settings` and `check_ranks`.
     """
     checkpoint = checkpoint_to_resume(run.training)
     if checkpoint:
-        check_same_parts_trained(checkpoint, run.model)
+        check_same_settings(checkpoint, run)
         if run.training.deepspeed:
             check_ranks(checkpoint, run.training.world_size, run.training.universal)
     return checkpoint
@@ -126,36 +134,68 @@ def check_ranks(checkpoint: Path, world_size: int, universal: bool) -> None:
     )
 
 
-def check_same_parts_trained(checkpoint: Path, args: ModelArguments) -> None:
-    """See to it that a run that goes on trains what it trained before.
+def engine_of(args: FinetuneArguments) -> str:
+    """What keeps weights and optimizer: of another one's checkpoints the optimizer cannot be read."""
+    stage = zero_stage(args.deepspeed)
+    precision = "bfloat16" if args.bf16 else "float16" if args.fp16 else "float32"
+    return f"DeepSpeed's ZeRO-{stage} in {precision}" if args.deepspeed else f"no DeepSpeed in {precision}"
+
+
+def check_same_settings(checkpoint: Path, run: RunArguments) -> None:
+    """See to it that a run that goes on trains what it trained before, and as it did.
 
     Raises:
-        UserError: `run.json` beside the checkpoint speaks of other parts of the model.
+        UserError: `run.json` beside the checkpoint speaks of other parts of the model, another optimizer, or another
+            engine.
     """
     record = checkpoint.parent / RUN_RECORD_NAME
-    before = read_json(record).get("model", {}) if record.is_file() else {}
-    for flag in _PARTS_TRAINED:
-        now = getattr(args, flag)
-        if before.get(flag, now) != now:
-            raise UserError(
-                f"{checkpoint}: was trained with --{flag} {before[flag]}, and this run has {now}: give the same flags "
-                "to go on, or another --output_dir"
-            )
+    before = read_json(record) if record.is_file() else {}
+    for owner, flags, args in (("model", _PARTS_TRAINED, run.model), ("training", _OPTIMIZER, run.training)):
+        then = before.get(owner, {})
+        for flag in flags:
+            now = getattr(args, flag)
+            now = str(now.value) if isinstance(now, Enum) else now
+            if then.get(flag, now) != now:
+                raise UserError(
+                    f"{checkpoint}: was trained with --{flag} {then[flag]}, and this run has {now}: give the same "
+                    "flags to go on, or another --output_dir"
+                )
+    engine = engine_of(run.training)
+    if before.get("engine", engine) != engine:
+        raise UserError(
+            f"{checkpoint}: was trained under {before['engine']}, and this run has {engine}: its optimizer cannot be "
+            "read so; give the same --deepspeed, --bf16 and --fp16 to go on, or another --output_dir"
+        )
 
 
-def note_replaced_checkpoints(output_dir: Path) -> None:
-    """When a run starts anew in a used folder: which checkpoints are not its own, should it be killed and go on."""
+def note_replaced_checkpoints(output_dir: Path, resume_from: Path | None = None) -> None:
+    """Mark the checkpoints of a used folder that are not on this run's way, should it be killed and go on.
+
+    Args:
+        resume_from: where it goes on; None starts anew.
+    """
     folders = sorted(output_dir.glob("checkpoint-*"))
+    if resume_from is not None and resume_from.absolute().parent == output_dir.absolute():
+        folders = [folder for folder in folders if step_of(folder) > step_of(resume_from)]
     for folder in folders:
         (folder / REPLACED_NAME).touch()
-    if folders:
+        # The trainer deletes the oldest first, by this time.
+        os.utime(folder, (0, 0))
+    if folders and resume_from is not None:
+        logger.warning(
+            "%s holds %s, and this run goes on from %s: it will replace them",
+            output_dir,
+            ", ".join(folder.name for folder in folders),
+            resume_from,
+        )
+    elif folders:
         logger.warning(
             "%s holds %s of an earlier run: this one starts anew and will replace them; --overwrite_output_dir False "
             "would have gone on from the last one",
             output_dir,
             ", ".join(folder.name for folder in folders),
         )
-    elif is_complete(output_dir):
+    elif resume_from is None and is_complete(output_dir):
         logger.warning(
             "%s holds a finished run: this one starts anew and will replace it; --output_dir (--out) another folder "
             "would keep it",

@@ -30,12 +30,13 @@ from internvl_chat.model.checkpoint import (
 from internvl_chat.model.trainable import TrainablePart
 from internvl_chat.planning.footprint import Footprint
 from internvl_chat.processes import keep_inherited
+from internvl_chat.train.agreement import found_by_ranks
 from internvl_chat.train.fault_log import FaultLog
-from internvl_chat.train.first_step import ExactPositions, check_first_loss
 from internvl_chat.train.resume import RememberFaults, ranks_of
+from internvl_chat.train.sanity import ExactPositions, check_first_loss, check_loss, check_weights
 from internvl_chat.train.throughput import Throughput
 from internvl_chat.train.validation import Validation
-from internvl_chat.train.workload import peak_flops, tile_cost
+from internvl_chat.train.workload import peak_flops, tile_cost, zero_stage
 
 logger = logging.getLogger("internvl_chat.train")
 
@@ -79,8 +80,9 @@ class BoxCaptionTrainer(Trainer):
         dataset = train_dataset or self.train_dataset
         assert isinstance(dataset, CaptionDataset)
         args = self.args
-        step_size = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
-        return EpochSampler(dataset, step_size if args.group_by_length else None)
+        together = args.train_batch_size * args.world_size
+        step_size = together * args.gradient_accumulation_steps
+        return EpochSampler(dataset, step_size if args.group_by_length else None, together)
 
     def get_train_dataloader(self) -> DataLoader:
         if not self.max_packed_tokens:
@@ -163,9 +165,28 @@ class BoxCaptionTrainer(Trainer):
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
         if "loss" in logs:
+            # Where float16 overflows, the step is left out and its scale lowered.
+            if not self.args.fp16:
+                check_loss(logs["loss"], self.state.global_step, str(self.args.output_dir))
             totals = self.throughput.totals()[None].to(self.args.device)
             logs.update(self.throughput.rates(self.accelerator.gather(totals)))
         super().log(logs, *args, **kwargs)
+
+    def check_weights(self) -> None:
+        """See to it, on all ranks, that what was trained are numbers.
+
+        Raises:
+            UserError: they are not.
+        """
+        where = str(self.args.output_dir)
+        found_by_ranks(lambda: check_weights(self.model, self.state.global_step, where))
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """Below ZeRO-3 every rank has all weights: the first one writes its own, and none copies the model before."""
+        if self.is_deepspeed_enabled and zero_stage(self.args.deepspeed) < 3:
+            self._save(output_dir)
+        else:
+            super().save_model(output_dir, _internal_call)
 
     def _save(self, output_dir: str | None = None, state_dict: Mapping[str, torch.Tensor] | None = None) -> None:
         """Called on every rank; under ZeRO-3 `state_dict` holds the gathered parameters that require a gradient."""
@@ -200,6 +221,7 @@ class BoxCaptionTrainer(Trainer):
 
     def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
         """A folder of the same step is another run's, or was cut off: nothing of it may be mixed with this one."""
+        self.check_weights()
         folder = Path(self._get_output_dir(trial=None)) / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
         if self.args.should_save and folder.is_dir():
             shutil.rmtree(folder)

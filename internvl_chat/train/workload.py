@@ -23,8 +23,18 @@ from internvl_chat.model.memory.recomputation import Recomputation
 from internvl_chat.model.trainable import TrainablePart
 from internvl_chat.planning.cards import GPUS, kind_of
 from internvl_chat.planning.footprint import Footprint, PassShape, prompt_tokens
-from internvl_chat.planning.plan import Choices, Machine, Workload, plan_run
-from internvl_chat.train.arguments import RunArguments
+from internvl_chat.planning.plan import (
+    AUTOCAST,
+    HALF_PRECISION,
+    PLAIN,
+    SINGLE_PRECISION,
+    Choices,
+    Machine,
+    Storage,
+    Workload,
+    plan_run,
+)
+from internvl_chat.train.arguments import FinetuneArguments, RunArguments
 
 logger = logging.getLogger("internvl_chat.train")
 
@@ -90,6 +100,13 @@ def workload_of(passes: Sequence[Sequence[Sample]], *, shown: ShownAmounts, epoc
 def zero_stage(deepspeed: str | dict[str, Any] | None) -> int:
     """The ZeRO stage of a DeepSpeed configuration; 0 without one."""
     return int(_zero_settings(deepspeed).get("stage", 0))
+
+
+def storage_of(args: FinetuneArguments) -> Storage:
+    """Of what size the numbers of a run are."""
+    if args.deepspeed:
+        return HALF_PRECISION if args.bf16 or args.fp16 else SINGLE_PRECISION
+    return AUTOCAST if args.fp16 else PLAIN
 
 
 def offloads(deepspeed: str | dict[str, Any] | None) -> bool:
@@ -175,7 +192,7 @@ def settle_recomputation(
         longest = prompt + workload.answers * workload.answer_tokens
         samples_a_pass = max(1, math.ceil(run.data.max_packed_tokens / longest))
     machine = Machine(args.world_size, memory_bytes(), gpu_kind() or _ANY_KIND)
-    stage = max(1, zero_stage(args.deepspeed))
+    stage = zero_stage(args.deepspeed)
     planned = partial(
         plan_run,
         config,
@@ -184,6 +201,7 @@ def settle_recomputation(
         workload,
         machine,
         lora_dropout=model_args.lora_dropout,
+        storage=storage_of(args),
     )
     try:
         plan = planned(Choices(samples_a_pass, wanted, stage))
@@ -196,7 +214,7 @@ def settle_recomputation(
         logger.warning("%s. Going on, since --grad_checkpoint %s was asked for", error, model_args.grad_checkpoint)
         return wanted
     again = plan.settings.recomputation
-    if args.world_size > 1 and torch.cuda.is_available() and not offloads(args.deepspeed):
+    if stage and args.world_size > 1 and torch.cuda.is_available() and not offloads(args.deepspeed):
         # The stage is the user's word, since checkpoints go on under their own alone; one that costs less is named.
         least = planned(Choices(samples_a_pass, again)).settings.zero_stage
         if least < stage:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import PreTrainedTokenizerFast
+from transformers import GenerationConfig, PreTrainedTokenizerFast
 
 from internvl_chat.contracts import Sample, Turn, UserError
 from internvl_chat.data.prompts.encoder import PromptConfig, SampleEncoder
@@ -18,7 +18,14 @@ from internvl_chat.data.records.record_questions import question_sample
 from internvl_chat.inference import prefill
 from internvl_chat.inference.decoding import Decoding
 from internvl_chat.inference.ensemble import Ensemble, normalised_weights
-from internvl_chat.inference.generation import Candidate, Captioners, SeededChoice, _Watched, uniforms_of
+from internvl_chat.inference.generation import (
+    Candidate,
+    Captioners,
+    SeededChoice,
+    _Watched,
+    caption_plainly,
+    uniforms_of,
+)
 from internvl_chat.inference.prefill import PromptBatch, read_batch, read_prompts
 from internvl_chat.inference.requests import (
     Ask,
@@ -132,6 +139,23 @@ def test_all_asks_together_are_answered_as_each_alone(
     alone = [plain(model, tokenizer, sample, views[0], how) for clip in samples for sample in clip]
     assert together == alone
     assert len({texts[0] for texts in alone}) == len(alone)
+
+
+def test_a_base_s_own_settings_change_no_caption(
+    model: IntentVCNetForConditionalGeneration, views: list[Viewpoint], samples: list[list[Sample]]
+) -> None:
+    """Validation captions as `eval` does, which knows nothing of penalties."""
+    sample, own = samples[0][0], model.generation_config
+    expected = caption_plainly(model, views[0], sample, NEW_TOKENS)
+    penalised = GenerationConfig(repetition_penalty=9.0, no_repeat_ngram_size=1, num_beams=3)
+    model.generation_config = penalised
+    try:
+        assert caption_plainly(model, views[0], sample, NEW_TOKENS) == expected
+        assert model.generation_config is penalised
+        others = plain(model, views[0].encoder.tokenizer, sample, views[0], {})
+        assert others != [expected], "these settings would have changed it"
+    finally:
+        model.generation_config = own
 
 
 def test_what_fills_up_a_row_may_be_said_in_it(

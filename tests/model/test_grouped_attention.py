@@ -105,6 +105,22 @@ def test_answers_in_bfloat16_round_no_more_than_the_fused_kernel(deviation: floa
         assert (got.detach() - want).norm() <= MOST_OF_SDPA * (of_kernel - want).norm()
 
 
+def test_autocast_rounds_no_scores() -> None:
+    """As float16 trains without DeepSpeed: rotary leaves queries and keys in float32, values are in float16."""
+    query, _, _, key, value = (s.half() for s in offset_states(10, 200))
+    query = query.transpose(0, 2).contiguous()
+    mask = torch.ones(query.shape[2], key.shape[2], dtype=torch.bool)
+
+    def gradients(autocast: bool, dtype: torch.dtype) -> list[torch.Tensor]:
+        states = [s.float().requires_grad_() for s in (query, key)] + [value.to(dtype).requires_grad_()]
+        with torch.autocast("cpu", torch.float16, enabled=autocast):
+            output = grouped_attention(*states, mask, query.shape[-1] ** -0.5)
+        return [s.detach().double() for s in (output, *torch.autograd.grad(output.float().square().sum(), states))]
+
+    for got, want in zip(gradients(True, torch.float16), gradients(False, torch.float32), strict=True):
+        assert (got - want).norm() <= 0.01 * want.norm()
+
+
 @pytest.mark.skipif(not torch.backends.cuda.is_built(), reason="fake tensors of a GPU want a build with CUDA")
 @pytest.mark.parametrize("width", [12, 64])
 @pytest.mark.parametrize(

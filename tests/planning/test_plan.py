@@ -71,6 +71,23 @@ def plan(config: Any, workload: Workload = WORKLOAD, machine: Machine = MACHINE,
     return plan_run(config, LORA, 5, workload, machine, Choices(**choices))
 
 
+def test_float32_takes_twice_the_memory_and_is_told_what_would_fit(config: Any) -> None:
+    one = replace(MACHINE, gpus=1)
+    settings = planning.Settings(32, 1, Recomputation(), 1)
+    half, single, plain = (
+        planning.plan_as_set(config, LORA, 5, WORKLOAD, one, settings, storage=storage)
+        for storage in (planning.HALF_PRECISION, planning.SINGLE_PRECISION, planning.PLAIN)
+    )
+    assert single.state_bytes["weights"] == plain.state_bytes["weights"] == 2 * half.state_bytes["weights"]
+    # Masks of dropout are a byte an element in either.
+    assert 1.7 < sum(plain.kept_bytes.values()) / sum(half.kept_bytes.values()) < 2
+    trained = single.state_bytes["optimizer"] / 12
+    assert single.peak_bytes - plain.peak_bytes == 4 * trained, "without DeepSpeed the weights are the masters"
+    everything = Choices(1, Recomputation.of_layers(28), 0)
+    with pytest.raises(UserError, match=r"no DeepSpeed needs .* it would fit with --bf16 True under DeepSpeed \("):
+        plan_run(config, LORA, 5, WORKLOAD, replace(one, memory_bytes=40 * GIB), everything, storage=planning.PLAIN)
+
+
 def test_the_scripts_run_of_8b_is_plausible(config: Any) -> None:
     made = plan(config)
     assert made.tokens == 48 * (256 + 2 + 38) + 110 + 100

@@ -9,6 +9,7 @@ from dataclasses import asdict, fields, replace
 from pathlib import Path
 
 import pytest
+from transformers.trainer_utils import rotate_checkpoints
 
 from internvl_chat.contracts import Sample, Turn, UserError
 from internvl_chat.data.controls.base import control_kinds
@@ -20,8 +21,9 @@ from internvl_chat.train.arguments import FinetuneArguments, ModelArguments, Run
 from internvl_chat.train.finetune_w_bboxes_ml import parse_arguments, trains_with_deepspeed
 from internvl_chat.train.resume import (
     check_ranks,
-    check_same_parts_trained,
+    check_same_settings,
     checkpoint_to_resume,
+    engine_of,
     note_replaced_checkpoints,
 )
 from internvl_chat.train.validation import Validation, hold_out
@@ -49,6 +51,10 @@ def test_what_is_saved_with_a_checkpoint_are_the_flags_of_the_prompt_and_of_the_
     assert (saved["crop_frames"], saved["pad2square"], saved["tokens_per_frame"]) == (3, True, 16)
 
 
+def run_of(folder: Path, flags: str) -> RunArguments:
+    return parse_arguments(f"--model_name_or_path b --meta_path m --output_dir {folder} {flags}".split())
+
+
 def arguments(folder: Path, **given: object) -> FinetuneArguments:
     return FinetuneArguments(output_dir=str(folder), report_to="none", **given)  # type: ignore[arg-type]
 
@@ -69,6 +75,11 @@ def test_warmup_steps_win_over_the_scripts_ratio(tmp_path: Path) -> None:
         ({"early_stopping_patience": 3}, "needs --eval_strategy"),
         ({"dataloader_persistent_workers": True, "dataloader_num_workers": 1}, "--dataloader_persistent_workers"),
         ({"warmup_ratio": 1.5}, "expected 0 to 1"),
+        ({"label_smoothing_factor": 0.2}, "--label_smoothing_factor 0.2 is not supported: packed rows"),
+        ({"dataloader_drop_last": True}, "--dataloader_drop_last True is not supported: every pass"),
+        ({"average_tokens_across_devices": False}, "--average_tokens_across_devices False is not supported: the loss"),
+        ({"logging_nan_inf_filter": True}, "--logging_nan_inf_filter True is not supported: a run that has diverged"),
+        ({"train_sampling_strategy": "group_by_length"}, "of similar length in a step with --group_by_length True"),
     ],
 )
 def test_flags_that_cannot_work_are_refused(given: dict, message: str, tmp_path: Path) -> None:
@@ -242,12 +253,54 @@ def test_resume_from_checkpoint_takes_words_and_paths(tmp_path: Path) -> None:
 
 def test_a_run_goes_on_with_the_parts_that_it_trained(tmp_path: Path) -> None:
     folder = checkpoint(tmp_path / "checkpoint-3")
-    full, lora = (ModelArguments("base", use_llm_lora=rank) for rank in (0, 16))
-    check_same_parts_trained(folder, lora)
-    write_json(tmp_path / "run.json", {"model": {**asdict(full), "attn_implementation": "eager"}})
-    check_same_parts_trained(folder, full)
+    full, lora, scaled = (run_of(tmp_path, f"--use_llm_lora {flags}") for flags in ("0", "16", "0 --lora_alpha 64"))
+    check_same_settings(folder, lora)
+    write_json(tmp_path / "run.json", {"model": {**asdict(full.model), "attn_implementation": "eager"}})
+    check_same_settings(folder, full)
     with pytest.raises(UserError, match="checkpoint-3: was trained with --use_llm_lora 0, and this run has 16"):
-        check_same_parts_trained(folder, lora)
+        check_same_settings(folder, lora)
+    with pytest.raises(UserError, match="was trained with --lora_alpha 0.0, and this run has 64.0"):
+        check_same_settings(folder, scaled)
+
+
+def test_a_run_goes_on_with_its_optimizer_and_under_its_engine(tmp_path: Path) -> None:
+    """What a checkpoint keeps of them is read back whatever the flags say, or cannot be read."""
+    folder, same = checkpoint(tmp_path / "checkpoint-3"), run_of(tmp_path, "")
+    said = same.training.to_sanitized_dict()
+    write_json(tmp_path / "run.json", {"training": said, "engine": engine_of(same.training)})
+    check_same_settings(folder, same)
+    for flags, message in (
+        ("--learning_rate 0.5", "was trained with --learning_rate 5e-05, and this run has 0.5"),
+        ("--weight_decay 0.1", "--weight_decay 0.0, and this run has 0.1"),
+        ("--optim sgd", "--optim adamw_torch.*, and this run has sgd"),
+    ):
+        with pytest.raises(UserError, match=message):
+            check_same_settings(folder, run_of(tmp_path, flags))
+    zero2 = run_of(tmp_path, "")
+    zero2.training.deepspeed, zero2.training.bf16 = str(ROOT / "shell/deepspeed/zero_stage2_config.json"), True
+    under = (
+        "under no DeepSpeed in float32, and this run has DeepSpeed's ZeRO-2 in bfloat16: its optimizer cannot be read"
+    )
+    with pytest.raises(UserError, match=under):
+        check_same_settings(folder, zero2)
+
+
+def test_checkpoints_of_another_way_are_not_gone_on_from(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A run that went back to step 4, and is killed behind its own step 6, goes on from there and not from step 8."""
+    out = tmp_path / "out"
+    for step in (2, 4, 6, 8):
+        checkpoint(out / f"checkpoint-{step}")
+    note_replaced_checkpoints(out, out / "checkpoint-4")
+    assert "holds checkpoint-6, checkpoint-8, and this run goes on from" in caplog.text
+    assert checkpoint_to_resume(arguments(out)) == out / "checkpoint-4"
+    shutil.rmtree(out / "checkpoint-6")
+    mine = checkpoint(out / "checkpoint-6")
+    assert checkpoint_to_resume(arguments(out)) == mine
+    # The trainer deletes by age, where files have one, and the abandoned way is the oldest.
+    rotate_checkpoints(str(out), save_total_limit=3, use_mtime=True)
+    assert sorted(path.name for path in out.iterdir()) == ["checkpoint-2", "checkpoint-4", "checkpoint-6"]
+    note_replaced_checkpoints(out, checkpoint(tmp_path / "elsewhere" / "checkpoint-1"))
+    assert checkpoint_to_resume(arguments(out)) is None
 
 
 def test_another_number_of_ranks_is_refused_or_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

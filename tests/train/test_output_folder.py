@@ -41,11 +41,25 @@ def record(tmp_path: Path) -> Path:
 
 
 def test_another_batch_is_told(record: Path, caplog: pytest.LogCaptureFixture) -> None:
+    order = {"seed": 1, "data_seed": None, "group_by_length": False, "max_packed_tokens": 0}
     with caplog.at_level(logging.WARNING):
-        warn_of_another_batch(record, 24)
+        warn_of_another_batch(record, 24, order)
         assert not caplog.text
-        warn_of_another_batch(record, 12)
+        warn_of_another_batch(record, 12, order)
     assert "a step was of 24 passes, from here on 12" in caplog.text
+
+
+@pytest.mark.parametrize(("flag", "value"), [("seed", 7), ("group_by_length", True), ("max_packed_tokens", 600)])
+def test_another_order_of_the_epoch_is_told(
+    flag: str, value: object, record: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    order = {"seed": 42, "data_seed": None, "group_by_length": False, "max_packed_tokens": 0}
+    sizes = read_json(record)["training"]
+    data = {"max_packed_tokens": order["max_packed_tokens"]}
+    write_json(record, {"world_size": 4, "data": data, "training": {**sizes, **order}})
+    with caplog.at_level(logging.WARNING):
+        warn_of_another_batch(record, 24, {**order, flag: value})
+    assert f"--{flag} was {order[flag]} and is {value} from here on: the epoch goes on in another order" in caplog.text
 
 
 def test_a_run_goes_on_with_the_data_it_began_with(record: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ import torch
 from internvl_chat.contracts import Sample, Turn, UserError
 from internvl_chat.model.loading import load_config
 from internvl_chat.model.memory.recomputation import Recomputation
+from internvl_chat.planning.plan import AUTOCAST, HALF_PRECISION, PLAIN, SINGLE_PRECISION, Storage, plan_run
 from internvl_chat.train import workload
 from internvl_chat.train.arguments import FinetuneArguments
 from internvl_chat.train.build import trainable_part
@@ -38,6 +40,26 @@ def test_an_estimate_refuses_what_it_chooses_itself_and_warns_of_what_was_asked_
     with caplog.at_level(logging.WARNING):
         assert settle_recomputation(*asked) == Recomputation.of_layers(layers)
     assert "the run does not fit" in caplog.text and f"--grad_checkpoint {flag} was asked for" in caplog.text
+
+
+def test_weights_in_float32_are_planned_as_such(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half precision under DeepSpeed, and what trains without it: weights and activations of twice the bytes."""
+    given = f"--model_name_or_path {BASE_MODEL} --meta_path m --output_dir {tmp_path} --grad_checkpoint auto"
+    planned = []
+
+    def noting(*args: Any, storage: Storage, **kwargs: Any) -> Any:
+        planned.append((storage, args[-1].zero_stage))
+        return plan_run(*args, storage=storage, **kwargs)
+
+    monkeypatch.setattr(workload, "plan_run", noting)
+    sample = Sample("a", (Turn("human", "<video>"), Turn("gpt", "A disc.")), "here:1", video_path=tmp_path)
+    config = load_config(BASE_MODEL)
+    for stage, bf16, fp16 in ((2, True, False), (1, False, False), (None, False, False), (None, False, True)):
+        run = parse_arguments(given.split())
+        run.training.bf16, run.training.fp16 = bf16, fp16
+        run.training.deepspeed = str(REPOSITORY / f"shell/deepspeed/zero_stage{stage}_config.json") if stage else None
+        settle_recomputation(run, run.prompt_config(25), config, trainable_part(run.model, config), [[sample]])
+    assert planned == [(HALF_PRECISION, 2), (SINGLE_PRECISION, 1), (PLAIN, 0), (AUTOCAST, 0)]
 
 
 @pytest.mark.parametrize(

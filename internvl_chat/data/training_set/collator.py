@@ -13,7 +13,7 @@ from internvl_chat.vision import Vision, joined
 class PackCollator:
     """Puts samples behind one another into a packed row; every text tensor gets a batch axis of one, vision none.
 
-    A row without any picture gets a blank, and a row of skipped passes alone one token that counts nothing, so
+    A row without any picture gets a blank, and a row of skipped passes, or of none, one token that counts nothing, so
     that all ranks run the same layers.
 
     Args:
@@ -23,8 +23,8 @@ class PackCollator:
     def __init__(self, blank: Vision) -> None:
         self.blank = blank
 
-    def __call__(self, passes: Sequence[PackedFeatures | SkippedPass]) -> PackedBatch:
-        samples = [p for p in passes if not isinstance(p, SkippedPass)] or [_NOTHING]
+    def __call__(self, passes: Sequence[PackedFeatures | SkippedPass | None]) -> PackedBatch:
+        samples = [p for p in passes if p is not None and not isinstance(p, SkippedPass)] or [_NOTHING]
         offset = 0
         target_positions = []
         for sample in samples:

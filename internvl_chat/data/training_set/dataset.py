@@ -18,6 +18,8 @@ from internvl_chat.data.training_set.packing import LossReduction, pack_answers,
 
 # Longer than any text: a sample's length is measured before it is held against the limit.
 _NO_LIMIT = 2**62
+# Fills up the last pass of all ranks; there is nothing in it to learn.
+NO_PASS = -1
 
 
 @dataclass(frozen=True)
@@ -28,7 +30,7 @@ class PassSize:
     tiles: int
 
 
-class CaptionDataset(Dataset[PackedFeatures | SkippedPass]):
+class CaptionDataset(Dataset[PackedFeatures | SkippedPass | None]):
     """Passes over prompts, each with up to `captions_per_pass` of its answers (None: all of them).
 
     Which frames a pass shows depends on the seed, the epoch and the pass alone. A pass that cannot be read is told so,
@@ -118,7 +120,9 @@ class CaptionDataset(Dataset[PackedFeatures | SkippedPass]):
     def _layout(self, plans: Sequence[SamplePlan]) -> SharedPrefix:
         return pack_answers(plans, {}, self.loss_reduction)["layout"][0]
 
-    def __getitem__(self, index: int) -> PackedFeatures | SkippedPass:
+    def __getitem__(self, index: int) -> PackedFeatures | SkippedPass | None:
+        if index == NO_PASS:
+            return None
         try:
             return self.load(index)
         except UserError as error:
@@ -147,25 +151,32 @@ class EpochSampler(Sampler[int]):
 
     Args:
         group_size: passes of one optimizer step; with it, they have similar lengths. None shuffles freely.
+        together: passes that all ranks take at a time; an epoch is filled up to a multiple of it with `NO_PASS`, where
+            the loader would take passes a second time.
     """
 
-    def __init__(self, dataset: CaptionDataset, group_size: int | None = None) -> None:
+    def __init__(self, dataset: CaptionDataset, group_size: int | None = None, together: int = 1) -> None:
         self.dataset = dataset
         self.group_size = group_size
+        self.num_filled = -len(dataset) % together
 
     def set_epoch(self, epoch: int) -> None:
         self.dataset.set_epoch(epoch)
 
     def __len__(self) -> int:
-        return len(self.dataset)
+        return len(self.dataset) + self.num_filled
 
     def __iter__(self) -> Iterator[int]:
+        return iter([*self._order(), *[NO_PASS] * self.num_filled])
+
+    def _order(self) -> list[int]:
         epoch = self.dataset.epoch
         generator = _generator(self.dataset, epoch)
         if self.group_size is None:
-            return iter(torch.randperm(len(self), generator=generator).tolist())
+            order: list[int] = torch.randperm(len(self.dataset), generator=generator).tolist()
+            return order
         lengths = [size.tokens for size in self.dataset.sizes(epoch)]
-        return iter(get_length_grouped_indices(lengths, self.group_size, generator=generator))
+        return list(get_length_grouped_indices(lengths, self.group_size, generator=generator))
 
 
 class PackSampler(Sampler[list[int]]):

@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from accelerate.data_loader import BatchSamplerShard
+from torch.utils.data import BatchSampler
 
 from internvl_chat.boxes import load_boxes, save_boxes
 from internvl_chat.choices import PROMPT_FORMS
@@ -19,7 +21,8 @@ from internvl_chat.data.media.video import read_frames
 from internvl_chat.data.prompts.encoder import PromptConfig, SampleEncoder
 from internvl_chat.data.prompts.wordings import question_turn, wording_named
 from internvl_chat.data.records.annotations import DatasetEntry, read_samples
-from internvl_chat.data.training_set.dataset import CaptionDataset, EpochSampler
+from internvl_chat.data.training_set.collator import PackCollator
+from internvl_chat.data.training_set.dataset import NO_PASS, CaptionDataset, EpochSampler
 from internvl_chat.model.pixels import normalised
 
 NUM_SAMPLES = 30  # three clips, two targets each, five captions each
@@ -263,6 +266,24 @@ def test_an_epoch_holds_every_sample_once_and_repeats_itself(
     assert first == again != later
     assert sorted(first) == sorted(later) == list(range(NUM_SAMPLES)) != first
     assert list(EpochSampler(dataset_of(shapes_entry, encoder, seed=12), group_size)) != first
+
+
+@pytest.mark.parametrize("group_size", [None, 8])
+def test_ranks_take_every_pass_once(group_size: int | None, shapes_entry: DatasetEntry, encoder: SampleEncoder) -> None:
+    """Where passes do not go up in the ranks' batches, the loader would take the epoch's first ones again."""
+    dataset = dataset_of(shapes_entry, encoder)
+    ranks, batch = 2, 4
+    assert len(dataset) % (ranks * batch) not in (0, ranks * batch - 1)
+    sampler = EpochSampler(dataset, group_size, ranks * batch)
+    batches = BatchSampler(sampler, batch, drop_last=False)
+    taken = [list(BatchSamplerShard(batches, ranks, rank, even_batches=True)) for rank in range(ranks)]
+    assert len(taken[0]) == len(taken[1]) == -(-len(dataset) // (ranks * batch))
+    indices = [index for of_rank in taken for one in of_rank for index in one]
+    assert sorted(index for index in indices if index != NO_PASS) == list(range(len(dataset)))
+    collate = PackCollator({"pixel_values": torch.zeros(1)})
+    alone, filled = collate([dataset[0]]), collate([dataset[0], dataset[NO_PASS]])
+    assert alone["input_ids"].equal(filled["input_ids"]) and not filled["skipped"]
+    assert collate([dataset[NO_PASS]])["loss_weights"].sum() == 0
 
 
 def test_grouping_puts_similar_lengths_into_a_step(shapes_entry: DatasetEntry, encoder: SampleEncoder) -> None:

@@ -1,7 +1,8 @@
-"""What is looked at before a run spends hours: that positions are exact, and that the first loss is a number."""
+"""What a run is stopped for: positions that are not exact, and losses or weights that are no numbers."""
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -11,6 +12,10 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from internvl_chat.contracts import UserError
 
 _ROTARY_FREQUENCIES = "inv_freq"
+_ADVICE = (
+    "the run has diverged and stops; lower --learning_rate or --max_grad_norm, or warm up longer; what {} holds from "
+    "before is left as it was"
+)
 
 
 def check_rotary(model: nn.Module) -> None:
@@ -41,6 +46,31 @@ def check_first_loss(losses: torch.Tensor) -> None:
             f"the first loss is {losses[broken[0]].item()} on rank {broken[0]} of {len(losses)}: expected a number; "
             "are the base's weights whole, and DeepSpeed and torch those of requirements/internvl_chat.txt?"
         )
+
+
+def check_loss(loss: float, step: int, checkpoints: str) -> None:
+    """See to it that training goes on from a number: from anything else the weights will be none either.
+
+    Args:
+        loss: the mean since the last one that was looked at.
+        checkpoints: where those written before lie.
+    Raises:
+        UserError: it is none.
+    """
+    if not math.isfinite(loss):
+        raise UserError(f"the loss is {loss} at step {step}: {_ADVICE.format(checkpoints)}")
+
+
+def check_weights(model: nn.Module, step: int, checkpoints: str) -> None:
+    """See to it that what is saved is of use; under ZeRO-3 each rank looks at its own part.
+
+    Raises:
+        UserError: a trained weight is no number.
+    """
+    for name, parameter in model.named_parameters():
+        own = getattr(parameter, "ds_tensor", parameter)
+        if parameter.requires_grad and not bool(own.detach().isfinite().all()):
+            raise UserError(f"{name} holds numbers that are none, at step {step}: {_ADVICE.format(checkpoints)}")
 
 
 class ExactPositions(TrainerCallback):
