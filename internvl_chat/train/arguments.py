@@ -133,9 +133,6 @@ class FinetuneArguments(TrainingArguments):
     early_stopping_patience: int = field(
         default=0, metadata={"help": "Stop after this many evaluations without a better metric; 0 = never."}
     )
-    logging_nan_inf_filter: bool = field(
-        default=False, metadata={"help": "Log a loss that is no number as the mean of those before it."}
-    )
     warmup_ratio: float = field(default=0.0, metadata={"help": "Share of all steps that warm the learning rate up."})
 
     def __post_init__(self) -> None:
@@ -169,11 +166,6 @@ class FinetuneArguments(TrainingArguments):
             ("label_smoothing_factor", self.label_smoothing_factor, "packed rows are trained on the labels alone"),
             ("dataloader_drop_last", self.dataloader_drop_last, "every pass of an epoch is trained"),
             ("average_tokens_across_devices", not self.average_tokens_across_devices, _ALL_TOKENS),
-            (
-                "logging_nan_inf_filter",
-                self.logging_nan_inf_filter,
-                "a run that has diverged would look as if it stood still",
-            ),
             ("train_sampling_strategy", self.train_sampling_strategy != "random", _OWN_ORDER),
         ):
             if is_given:
@@ -181,6 +173,8 @@ class FinetuneArguments(TrainingArguments):
         # Gradient checkpointing is a matter of the model's arguments: it is set up once, in the entry.
         self.gradient_checkpointing = False
         self.remove_unused_columns = False
+        # Or a run that has diverged would be logged as one that stands still.
+        self.logging_nan_inf_filter = False
         # LoRA alone cannot say which parameters of a batch go unused; with boxes in every batch none do.
         self.ddp_find_unused_parameters = False
         super().__post_init__()

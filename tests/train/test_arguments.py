@@ -78,7 +78,6 @@ def test_warmup_steps_win_over_the_scripts_ratio(tmp_path: Path) -> None:
         ({"label_smoothing_factor": 0.2}, "--label_smoothing_factor 0.2 is not supported: packed rows"),
         ({"dataloader_drop_last": True}, "--dataloader_drop_last True is not supported: every pass"),
         ({"average_tokens_across_devices": False}, "--average_tokens_across_devices False is not supported: the loss"),
-        ({"logging_nan_inf_filter": True}, "--logging_nan_inf_filter True is not supported: a run that has diverged"),
         ({"train_sampling_strategy": "group_by_length"}, "of similar length in a step with --group_by_length True"),
     ],
 )
