@@ -16,12 +16,10 @@ import torch
 
 def exact_product(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
     """[B, G, R, X] @ [B, G, X, S], added up and kept in float32 where the operands have less."""
-    # Autocast would round the product of float32 operands, in the forward pass alone.
-    with torch.autocast(left.device.type, enabled=False):
-        return _exact_product(left, right)
-
-
-def _exact_product(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
+    if torch.is_autocast_enabled(left.device.type):
+        # It would round the product of float32 operands, in the forward pass alone.
+        with torch.autocast(left.device.type, enabled=False):
+            return exact_product(left, right)
     if left.dtype.itemsize >= torch.float32.itemsize:
         return left @ right
     if left.is_cuda:
