@@ -203,9 +203,20 @@ def _write_other(args: argparse.Namespace, reader: RecordReader, options: Conver
     from internvl_chat.data.converters.forms.collecting import converted_objects
     from internvl_chat.files import write_json, write_jsonl
 
+    called: dict[str, str] = {}
+
     def convert(record: dict[str, Any], where: str, _: int) -> dict[str, Any]:
-        reader.read(record, where)
+        sample = reader.read(record, where)
+        if sample.tracks and "tracks" not in record:
+            raise UserError(f"{where}: has a box file beside its video, which the other format cannot say")
+        if sample.video_path is not None:
+            # IntentVC's annotations leave out a folder, which only this project knows.
+            record = {**record, "video": sample.video_path.relative_to(reader.root).as_posix()}
         said: dict[str, Any] = _converter(args.to).write(record, where, options)
+        if "video_id" in said and called.setdefault(said["video_id"], record["video"]) != record["video"]:
+            raise UserError(
+                f"{where}: {record['video']} and {called[said['video_id']]} would both be {said['video_id']!r} there"
+            )
         return said
 
     written = list(converted_objects(args.source, convert, options.faults))

@@ -61,12 +61,14 @@ class ReferringScores:
 class GroundingReport:
     """Every answer counts in `answers`, and in the scores, however malformed it is.
 
-    `faults` is how many answers have a fault of each kind; `without_box` how many have no box that can be read.
+    `faults` is how many answers have a fault of each kind; `without_box` how many have no box that can be read, and
+    `unread_detection` how many of these were asked for all boxes of a picture.
     """
 
     answers: int
     malformed: int
     without_box: int
+    unread_detection: int
     faults: dict[str, int]
     turns_without_boxes: int
     predictions_without_reference: int
@@ -112,6 +114,7 @@ def score_boxes(answers: AnsweredSet) -> GroundingReport:
         answers=len(answers.answered),
         malformed=sum(bool(item.answer.faults) for item in answers.answered),
         without_box=sum(not item.answer.boxes for item in answers.answered),
+        unread_detection=sum(not item.answer.boxes for item in detection),
         faults=dict(faults.most_common()),
         turns_without_boxes=answers.turns_without_boxes,
         predictions_without_reference=answers.predictions_without_reference,

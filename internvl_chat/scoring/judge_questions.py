@@ -14,7 +14,7 @@ import json_repair
 
 from internvl_chat.contracts import UserError
 from internvl_chat.scoring.answer_files import AnswerFields, AnswerLine
-from internvl_chat.scoring.multiple_choice import THOUGHT
+from internvl_chat.scoring.multiple_choice import without_thought
 
 MOST_POINTS = 5
 
@@ -59,7 +59,7 @@ class JudgeQuestion:
         What stands in `<think>`, which may be cut off, is no verdict.
         """
         try:
-            content = json_repair.loads(THOUGHT.sub("", reply))
+            content = json_repair.loads(without_thought(reply))
         except ValueError:
             return None
         if isinstance(content, list):

@@ -17,7 +17,9 @@ _OPTION = re.compile(r"^[ \t]*(?:[-*•][ \t]+)?\**\(?([A-Z])(?:[.):][ \t]*|、)
 _OPTION_IN_LINE = re.compile(r"\(([A-Z])\)[ \t]*(\S.*?)(?=[ \t]*\([A-Z]\)|[ \t]*$)", re.MULTILINE)
 
 # What a model thinks before it replies; it may have been cut off there.
-THOUGHT = re.compile(r"(?is)<think(?:ing)?>.*?(?:</think(?:ing)?>|\Z)")
+_THOUGHT = re.compile(r"(?is)<think(?:ing)?>.*?(?:</think(?:ing)?>|\Z)")
+# Where the chat's template has opened it, only its end is written.
+_END_OF_THOUGHT = re.compile(r"(?i)</think(?:ing)?>")
 # What a reply marks as its answer; and what stands around a text and is no part of it: tokens that end it, characters
 # that are not seen, the mark of a list.
 _MARKED = re.compile(r"(?is)<answer>(.*?)</answer>|\\boxed\{((?:[^{}]|\{[^{}]*\})*)\}")
@@ -65,7 +67,7 @@ _LEADING = re.compile(
 _NEGATED = re.compile(
     r"(?:\b(?i:not|no|cannot|never|(?:rather )?than|except|neither|nor)|n't)"
     r"(?:\s+(?i:be|choose|pick|select|option|answer))*\s*(?:[(\[][A-Za-z][)\]]|[A-Z](?![\w']))"
-    r"|(?<![\w'])[(\[]?[A-Z][)\]]?\s+(?:is|was|are|cannot|can't|does)(?:n't|\s+not|\s+(?:wrong|incorrect|false|out)\b)"
+    r"|(?<![\w'])[(\[]?[A-Z][)\].]?\s+(?:is|was|are|cannot|can't|does)(?:n't|\s+not|\s+(?:wrong|incorrect|false|out)\b)"
     r"|[(\[]?(?<![\w'])[A-Z][)\]]?(?:\s*(?:,|\band\b|\bor\b)+\s*(?:(?i:option)\s+)?[(\[]?[A-Z][)\]]?)+\s+are\s+"
     r"(?:not\b|(?:both\s+|all\s+)?(?:wrong|incorrect|false|out)\b)"
     r"|(?:不是|不选|并非|而非|排除)\s*[A-Z](?![A-Za-z])|(?<![A-Za-z])[A-Z]\s*是?(?:错误?|不正确|不对)的?"
@@ -74,6 +76,7 @@ _NEGATION_BEFORE = re.compile(r"\b(?:not|no|never|neither|nor|cannot|without|tha
 # What is no direction, and no answer either.
 _RIGHT_ANSWER = re.compile(r"(?i)\bright(?=\s+(?:answer|option|choice|letter|one)\b)")
 _NO_OF_AN_ANSWER = re.compile(r"^ no (?!(?:idea|clue|answer|information|way|option)\b)| no $")
+_NO_ANSWER = re.compile(r"no (?:idea|clue|answer|information|way|option)\b")
 _CLAUSE = re.compile(r"[.,;:!?\n。，](?!\d)|\bbut\b")
 
 
@@ -111,6 +114,11 @@ def options_of(prompt: str) -> dict[str, str]:
     return in_line if len(in_line) > len(by_line) else by_line
 
 
+def without_thought(reply: str) -> str:
+    """What a model replies behind what it thinks."""
+    return _END_OF_THOUGHT.split(_THOUGHT.sub("", reply))[-1]
+
+
 def _last_list(found: Sequence[tuple[str, str]]) -> dict[str, str]:
     """The last of what begins at A and goes on to B at least."""
     listed: dict[str, str] = {}
@@ -139,7 +147,7 @@ def chosen_letter(reply: str, options: Mapping[str, str]) -> str | None:
         options: letter -> text; without texts, or empty for A to E, only letters are looked for.
     """
     letters = "".join(options) or DEFAULT_LETTERS
-    text = THOUGHT.sub("", unicodedata.normalize("NFKC", reply))
+    text = without_thought(unicodedata.normalize("NFKC", reply))
     marked = {chosen_letter(one or other, options) for one, other in _MARKED.findall(text)} - {None}
     if marked:
         return marked.pop() if len(marked) == 1 else None
@@ -151,11 +159,13 @@ def chosen_letter(reply: str, options: Mapping[str, str]) -> str | None:
     if len(bare) == 1 and bare.upper() in letters:
         return bare.upper()
     same = [letter for letter, option in options.items() if _plain(option) and _plain(option) == _plain(text)]
+    # A letter and its text, which may speak of letters: `D. Both A and B`.
+    same = same or [letter for letter in options if _plain(f"{letter} {options[letter]}") == _plain(text) != letter]
     if same:
         return same[0] if len(same) == 1 else None
     if _LETTERS_ONLY.fullmatch(text):
         return _one(_named(re.compile(".+", re.DOTALL), text), letters)
-    leading = _leading(text, letters)
+    leading = _leading(affirmed.lstrip(), letters)
     for pattern in (_ANSWER, _RIGHT, _PICKED):
         named = _named(pattern, affirmed)
         if named:
@@ -166,7 +176,7 @@ def chosen_letter(reply: str, options: Mapping[str, str]) -> str | None:
         named = _named(pattern, affirmed)
         if named:
             return _one(named, letters)
-    by_text = _by_text(text, options)
+    by_text = _yes_or_no(text, options) or _by_text(text, options)
     if by_text:
         return by_text
     ending = _named(_ENDING, affirmed.rstrip(" ,.;:()"))
@@ -214,6 +224,14 @@ def _by_text(reply: str, options: Mapping[str, str]) -> str | None:
     # `There is no dog` says neither yes nor no to a question that may be about something else.
     says = held[affirmed[0]] != " no " or any(map(_NO_OF_AN_ANSWER.search, clauses))
     return affirmed[0] if says else None
+
+
+def _yes_or_no(reply: str, options: Mapping[str, str]) -> str | None:
+    """Of a question between yes and no, the one that a reply begins with, whatever it says then."""
+    by_text = {_plain(text): letter for letter, text in options.items()}
+    word = _plain(reply).partition(" ")[0]
+    begins = {"yes", "no"} <= by_text.keys() and word in ("yes", "no")
+    return by_text[word] if begins and not _NO_ANSWER.match(_plain(reply)) else None
 
 
 def _denied(clause: str, text: str) -> bool:

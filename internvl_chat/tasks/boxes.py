@@ -43,13 +43,14 @@ def read(source: Path) -> Benchmark:
             overall = report.detection.overall
             values |= {"AP50": overall.ap50, "AP": overall.ap50_95, "F1": overall.f1}
             measured = {name: value for name, value in values.items() if value is not None}
-            unread = report.malformed + report.without_box
+            unread = report.unread_detection
             rows += [ScoreRow(name, value, report.detection.images, None, unread) for name, value in measured.items()]
         if report.referring is not None:
             referring = report.referring
             values["P@1"] = referring.precision_at_1
             interval = share_interval(referring.correct, referring.answers)
-            rows.append(ScoreRow("P@1", referring.precision_at_1, referring.answers, interval))
+            unread = report.without_box - report.unread_detection
+            rows.append(ScoreRow("P@1", referring.precision_at_1, referring.answers, interval, unread))
         return Scores(values, report.as_text(), report.as_dict(), rows)
 
     return Benchmark(asked, score, keep_tags=True)

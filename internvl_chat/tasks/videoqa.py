@@ -87,11 +87,12 @@ def _list_of(path: Path) -> list[Any]:
     return content
 
 
-def _videos_below(root: Path) -> dict[str, str]:
+def _videos_below(root: Path) -> dict[str, list[str]]:
     """Paths of videos relative to `root`, by file name and by file name without suffix."""
-    found: dict[str, str] = {}
+    found: dict[str, list[str]] = {}
     for path in videos_below(root, CAPTIONED_SUFFIXES):
-        found[path.name] = found[path.stem] = path.relative_to(root).as_posix()
+        for name in {path.name, path.stem}:
+            found.setdefault(name, []).append(path.relative_to(root).as_posix())
     return found
 
 
@@ -102,12 +103,16 @@ def _truth_of(entry: object, where: str) -> tuple[str, str]:
     return answer, str(entry.get("type", ""))
 
 
-def _record_of(entry: object, lying: dict[str, str], where: str) -> dict[str, Any]:
+def _record_of(entry: object, lying: dict[str, list[str]], where: str) -> dict[str, Any]:
     keys = ("video_name", "question", "question_id")
     if not isinstance(entry, dict) or any(key not in entry for key in keys) or not isinstance(entry["question"], str):
         raise UserError(f"{where}: {entry!r:.80}: expected {', '.join(keys)}")
     name = str(entry["video_name"])
     if name not in lying:
         raise UserError(f"{where}: no video {name} below the folder")
+    if len(lying[name]) > 1:
+        raise UserError(
+            f"{where}: {name!r} may be {lying[name][0]} or {lying[name][1]}: expected one video of this name"
+        )
     turns = [{"from": "human", "value": f"{VIDEO_PLACEHOLDER}\n{entry['question']}"}]
-    return {"id": str(entry["question_id"]), "video": lying[name], "conversations": turns}
+    return {"id": str(entry["question_id"]), "video": lying[name][0], "conversations": turns}

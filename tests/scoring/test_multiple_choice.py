@@ -417,6 +417,28 @@ def test_no_letter_is_read_less_often_than_another(form: str) -> None:
     assert [chosen_letter(form.format(letter), OPTIONS) for letter in OPTIONS] == list(OPTIONS)
 
 
+@pytest.mark.parametrize(
+    ("reply", "options", "letter"),
+    [
+        ("...so option A. But then it turns.\n</think>\n\nB", {"A": "red", "B": "blue"}, "B"),
+        ("<think>A</think> no, B</thinking>\nC", {"A": "red", "B": "blue", "C": "green"}, "C"),
+        ("D. Both A and B", {"A": "red", "B": "blue", "C": "green", "D": "Both A and B"}, "D"),
+        ("Both A and B", {"A": "red", "B": "blue", "C": "green", "D": "Both A and B"}, "D"),
+        ("A and B", {"A": "red", "B": "blue", "C": "green"}, None),
+        ("(B) y", {"A": "x", "B": "y"}, "B"),
+        ("Yes, a man is there, and no one else.", {"A": "yes", "B": "no"}, "A"),
+        ("No. There is no dog, yes.", {"A": "yes", "B": "no"}, "B"),
+        ("No idea.", {"A": "yes", "B": "no"}, None),
+        ("C.\n\nA. is wrong, as it moves.", {"A": "red", "B": "blue", "C": "green"}, "C"),
+        ("A. is wrong, as it moves.", {"A": "red", "B": "blue", "C": "green"}, None),
+    ],
+)
+def test_thoughts_letters_in_texts_and_a_yes_at_the_beginning(
+    reply: str, options: dict[str, str], letter: str | None
+) -> None:
+    assert chosen_letter(reply, options) == letter
+
+
 def test_of_several_lists_of_options_the_questions_counts() -> None:
     assert options_of("Which?\nA. one\nB. two\nC. three\nB\n\nWhich?\nA. red\nB. blue") == {"A": "red", "B": "blue"}
     assert options_of("Compare (A) and (B).\nA. red\nB. blue\nC. green")["C"] == "green"

@@ -6,9 +6,11 @@ import json
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from internvl_chat.__main__ import main
 from internvl_chat.choices import TASKS
@@ -144,8 +146,31 @@ def test_boxes_are_scored_answer_by_answer(tmp_path: Path) -> None:
     assert benchmark.score(right).values["AP50"] == pytest.approx(1.0)
     one = dict(list(right.items())[:1])
     assert benchmark.score(one).values["AP50"] < 1  # type: ignore[operator]
+    # What could not be read is told of each score by itself.
+    missing = {row.name: (row.count, row.unread) for row in benchmark.score({}).rows}
+    count = len(right)
+    assert missing["AP50"] == (count, count)
+    garbled = {name: ["<box>[[1"] for name in list(right)[:1]}
+    assert {row.unread for row in benchmark.score({**right, **garbled}).rows} == {1}
     with pytest.raises(UserError, match=r"val\.jsonl"):
         task_named("boxes").read(tmp_path)
+
+
+def test_replies_that_cannot_be_read_are_told_by_kind_of_question(tmp_path: Path) -> None:
+    def record(name: str, asked: str, answer: str) -> dict[str, Any]:
+        turns = [{"from": "human", "value": f"<image>\n{asked}"}, {"from": "gpt", "value": answer}]
+        return {"id": name, "image": "a.png", "conversations": turns}
+
+    Image.new("RGB", (60, 40)).save(tmp_path / "a.png")
+    refers = "Please provide the bounding box coordinate of the region this sentence describes: <ref>a cup</ref>"
+    box = "<ref>a cup</ref><box>[[1, 2, 30, 40]]</box>"
+    lines = [record(f"d{n}", "Please detect and label all objects in the image.", box) for n in range(2)]
+    lines += [record(f"r{n}", refers, box) for n in range(3)]
+    (tmp_path / "val.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    benchmark = task_named("boxes").read(tmp_path)
+    detected = {sample.id: [box] for sample in benchmark.samples if sample.id.startswith("d")}
+    unread = {row.name: (row.count, row.unread) for row in benchmark.score(detected).rows}
+    assert unread["AP50"] == (2, 0) and unread["P@1"] == (3, 3)
 
 
 def test_from_a_checkpoint_to_a_table_and_again_from_the_answers(

@@ -71,6 +71,15 @@ def test_faults_name_file_and_entry(tmp_path: Path, changes: dict, message: str)
         task_named("videoqa").read(write(tmp_path, **changes))
 
 
+def test_a_name_of_two_videos_is_refused(tmp_path: Path) -> None:
+    folder = write(tmp_path)
+    video = next(path for path in folder.rglob("*") if path.suffix in (".mp4", ".avi", ".mkv", ".gif", ".webm"))
+    (folder / "other").mkdir()
+    (folder / "other" / video.name).touch()
+    with pytest.raises(UserError, match=f"'{video.stem}' may be .* or .*: expected one video of this name"):
+        task_named("videoqa").read(folder)
+
+
 def test_lists_of_other_lengths_are_refused(tmp_path: Path) -> None:
     (write(tmp_path) / "test_a.json").write_text('[{"answer": "man"}]')
     with pytest.raises(UserError, match="5 questions in test_q.json and 1 answers in test_a.json"):

@@ -48,6 +48,10 @@ def write_repaired(report: CheckReport, folder: Path) -> Counter[str]:
             count = len(lines)
         fields = content[checked.entry.name]
         fields["annotation"] = str((target if any(codes.values()) else source).resolve())
+        # What was written relative to the source's place leads elsewhere from the copy's.
+        fields["root"] = str(checked.entry.root.resolve())
+        if checked.entry.boxes_root is not None and "boxes_root" in fields:
+            fields["boxes_root"] = str(checked.entry.boxes_root.resolve())
         mended["meta-length"] += fields.get("length", len(checked.lines)) != len(checked.lines)
         if "length" in fields:
             fields["length"] = count

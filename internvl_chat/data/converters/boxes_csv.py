@@ -82,7 +82,8 @@ def records(source: Path, options: Conversion) -> Iterator[dict[str, Any]]:
         with faults.gathered():
             filled = _filled(one) if options.interpolate else one.boxes
             unit = "pixels" if options.unit == "pixels" else "unit"
-            thing, texts = ObjectBoxes(one.label or DEFAULT_NAME, filled, "xyxy", unit), tuple(one.texts or [one.label])
+            thing = ObjectBoxes(one.label or DEFAULT_NAME, filled, "xyxy", unit, says_all=options.interpolate)
+            texts = tuple(one.texts or [one.label])
             found.append(Described(f"{video.stem}-{name}", one.first_at, video, (thing,), texts))
     yield from records_of(found, options.root, options.question, faults)
 

@@ -13,6 +13,7 @@ from internvl_chat.data.converters.forms.described import (
     Faults,
     ObjectBoxes,
     box_of,
+    check_stated_size,
     field,
     path_under,
     records_of,
@@ -67,8 +68,12 @@ def records(source: Path, options: Conversion) -> Iterator[dict[str, Any]]:
 
 
 def _frames(images: list[Any], root: Path, where: str, faults: Faults) -> Mapping[int, tuple[Path, int]]:
-    """The folder of each image and its number among the folder's pictures, by the image's id."""
+    """The folder of each image and its number among the folder's pictures, by the image's id.
+
+    A folder is a video: pictures of two videos in one folder would be one, with both's objects under one number.
+    """
     numbers: dict[Path, dict[str, int]] = {}
+    video_of: dict[Path, Any] = {}
     frames = {}
     for entry in images:
         with faults.gathered():
@@ -77,7 +82,15 @@ def _frames(images: list[Any], root: Path, where: str, faults: Faults) -> Mappin
             folder = path.parent
             if folder not in numbers:
                 numbers[folder] = {file.name: at for at, file in enumerate(frame_files(folder))}
+                if path.name in numbers[folder]:
+                    check_stated_size(path, (entry.get("width"), entry.get("height")), f"{where}: image {image}")
             if path.name not in numbers[folder]:
                 raise UserError(f"{where}: image {image}: {path} is not there")
+            video = entry.get("video_id")
+            if video_of.setdefault(folder, video) != video:
+                raise UserError(
+                    f"{where}: image {image} is of video {video}, and others in {folder} are of {video_of[folder]}: "
+                    "expected a folder a video"
+                )
             frames[image] = (folder, numbers[folder][path.name])
     return frames

@@ -38,10 +38,12 @@ def records(source: Path, options: Conversion) -> Iterator[dict[str, Any]]:
     files = sorted(labels[0].glob("*.json"))
     if not files:
         raise UserError(f"{labels[0]}: holds no .json files")
-    media = {path.stem: path for folder in folders for path in sorted(folder.iterdir()) if _kind(path)}
+    media: dict[str, list[Path]] = {}
+    for path in (path for folder in folders for path in sorted(folder.iterdir()) if _kind(path)):
+        media.setdefault(path.stem, []).append(path)
 
     def record(label: Path) -> list[dict[str, Any]]:
-        return [_record(label, media.get(label.stem), options)]
+        return [_record(label, media.get(label.stem, []), options)]
 
     yield from converted(files, record, options.faults)
 
@@ -52,9 +54,12 @@ def _kind(path: Path) -> str | None:
     return key if path.suffix.lower() in suffixes else None
 
 
-def _record(label: Path, media: Path | None, options: Conversion) -> dict[str, Any]:
-    if media is None:
-        raise UserError(f"{label}: there is no picture and no video of this name")
+def _record(label: Path, called: list[Path], options: Conversion) -> dict[str, Any]:
+    if len(called) != 1:
+        found = " or ".join(map(str, called))
+        raise UserError(f"{label}: there is no picture and no video of this name" if not called else
+                        f"{label}: may be of {found}: expected one picture or video of its name")  # fmt: skip
+    (media,) = called
     content = parse_json(read_text(label), str(label))
     said = content.get("conversations") if isinstance(content, dict) else None
     if not isinstance(said, list) or not said:

@@ -51,9 +51,10 @@ def records(source: Path, options: Conversion) -> Iterator[dict[str, Any]]:
     video, found = path_under(options.root, reader.video, f"{source}: 'source'"), []
     # A track with a faulty box is left out whole: it would have a hole, or be drawn straight across it.
     for track in (track for track in reader.tracks if track.is_sound):
-        thing = ObjectBoxes(track.label, _filled(track), "xyxy")
+        thing = ObjectBoxes(track.label, _filled(track), "xyxy", says_all=True)
         where = f"{source}:{track.line}: track {track.key}"
-        found.append(Described(f"{video.stem}-{track.key}", where, video, (thing,), (track.label,)))
+        name, size_px = f"{video.stem}-{track.key}", reader.stated_size()
+        found.append(Described(name, where, video, (thing,), (track.label,), size_px=size_px))
     yield from records_of(found, options.root, options.question, Faults(options.faults))
 
 
@@ -74,6 +75,7 @@ class _Reader:
     def __init__(self, path: Path, left_out: list[UserError]) -> None:
         self.path = path
         self.tracks, self.video = list[_Track](), ""
+        self.size_px = dict[str, int]()
         self._faults = Faults(left_out)
         self._text, self._parents = "", list[str]()
         self._parser = expat.ParserCreate("utf-8")
@@ -89,6 +91,10 @@ class _Reader:
             raise UserError(f"{self.path}:{error.lineno}: is no valid XML ({expat.ErrorString(error.code)})") from error
         if not self.tracks:
             raise UserError(f"{self.path}: holds no records: no <track>; export as 'CVAT for video'")
+
+    def stated_size(self) -> tuple[int, int] | None:
+        """Width and height of the video in pixels, where the file has them."""
+        return (self.size_px["width"], self.size_px["height"]) if len(self.size_px) == 2 else None
 
     def _refuse(self, *_: object) -> None:
         raise UserError(f"{self.path}:{self._parser.CurrentLineNumber}: has a document type, which CVAT never writes")
@@ -117,6 +123,8 @@ class _Reader:
         if attributes.get("outside") == "1":
             self.tracks[-1].outside.append(int(frame))
             return
+        if number_of(attributes.get("rotation", "0"), where) % 360:
+            raise UserError(f"{where}: the box on frame {frame:g} is turned: expected upright ones")
         x1, y1, x2, y2 = (number_of(attributes[key], where) for key in _CORNERS)
         self.tracks[-1].boxes[int(frame)] = (x1, y1, x2, y2)
 
@@ -124,6 +132,8 @@ class _Reader:
         self._text += text
 
     def _end(self, element: str) -> None:
+        if element in ("width", "height") and self._parents[-2:-1] == ["original_size"]:
+            self.size_px[element] = int(number_of(self._text, f"{self.path}:{self._parser.CurrentLineNumber}"))
         if element == "source":
             source = self._text.strip()
             if self.video and source != self.video:

@@ -84,7 +84,7 @@ def _described(region: dict[str, Any], video: Path, where: str) -> Described:
     if type(num_frames) is int and last not in off and last < num_frames <= 1_000_000:
         # The last key frame holds to the end where nothing says otherwise.
         until[last] = num_frames - 1
-    thing = ObjectBoxes(labels[0], interpolated(boxes, until) if boxes else {}, "xywh", "unit")
+    thing = ObjectBoxes(labels[0], interpolated(boxes, until) if boxes else {}, "xywh", "unit", says_all=True)
     name = f"{video.stem}-{region.get('id', 0)}"
     frames = num_frames if type(num_frames) is int else None
     return Described(name, f"{where}: region {region.get('id', 0)}", video, (thing,), (labels[0],), num_frames=frames)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -55,9 +55,21 @@ def records(source: Path, options: Conversion) -> Iterator[dict[str, Any]]:
                         if annotation not in tracks:
                             tracks[annotation] = _boxes(masks, annotation, num_frames, source / MASKS, here)
                     objects = tuple(tracks[annotation] for annotation in ids)
-                    name = f"{video_id}-{number}"
-                    found.append(Described(name, here, shown, objects, (said,), num_frames=num_frames))
+                    name, size_px = f"{video_id}-{number}", _size_of(masks, ids, here)
+                    found.append(Described(name, here, shown, objects, (said,), size_px=size_px, num_frames=num_frames))
     yield from records_of(found, options.root, options.question, faults)
+
+
+def _size_of(masks: Mapping[str, Any], ids: Sequence[str], where: str) -> tuple[int, int] | None:
+    """Width and height in pixels that the masks of these annotations say; None where all of them are empty.
+
+    Raises:
+        UserError: they say several.
+    """
+    sizes = {tuple(run["size"]) for annotation in ids for run in masks[annotation] if run is not None}
+    if len(sizes) > 1:
+        raise UserError(f"{where}: its masks are of {len(sizes)} sizes: expected one")
+    return next(((width, height) for height, width in sizes), None)
 
 
 def _boxes(masks: Mapping[str, Any], annotation: str, num_frames: int, path: Path, where: str) -> ObjectBoxes:
@@ -69,7 +81,7 @@ def _boxes(masks: Mapping[str, Any], annotation: str, num_frames: int, path: Pat
     for frame, run in enumerate(runs):
         if run is not None and (box := _box_of_mask(run, f"{path}: annotation {annotation}, frame {frame}")):
             boxes[frame] = box
-    return ObjectBoxes("object", boxes, "xywh")
+    return ObjectBoxes("object", boxes, "xywh", says_all=True)
 
 
 def _box_of_mask(run: Any, where: str) -> Box | None:

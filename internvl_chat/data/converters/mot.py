@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from configparser import ConfigParser
+from configparser import Error as ConfigParserError
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +16,10 @@ from internvl_chat.data.converters.forms.rows import ObjectRows
 from internvl_chat.data.media.sources import frame_files
 from internvl_chat.files import read_text
 
-TRUTH, LABELS, FRAMES = "gt/gt.txt", "gt/labels.txt", "img1"
+TRUTH, LABELS, INFO, FRAMES = "gt/gt.txt", "gt/labels.txt", "seqinfo.ini", "img1"
+# Values of a row at least, and of one that says its flag and class; what is taken where it does not.
+_FEWEST, _WITH_CLASS = 6, 8
+_UNSAID = ("1", "0")
 # Classes of MOT16 to 20 that are people who walk or stand.
 _PEOPLE = {1: "person", 2: "person", 7: "person"}
 
@@ -38,12 +44,28 @@ def records(source: Path, options: Conversion) -> Iterator[dict[str, Any]]:
             named = {number: label.strip() for number, label in enumerate(labels, start=1) if label.strip()}
             frames = frame_files(folder / FRAMES)
             _refuse_gaps(folder / FRAMES, frames)
+            size_px = _stated_size(folder / INFO)
             for key, thing in _objects(folder / TRUTH, named, options.faults).items():
-                where = f"{folder / TRUTH}: object {key}"
-                name = f"{folder.name}-{key}"
-                shown = folder / FRAMES
-                found.append(Described(name, where, shown, (thing,), (thing.name,), num_frames=len(frames)))
+                where, name, shown = f"{folder / TRUTH}: object {key}", f"{folder.name}-{key}", folder / FRAMES
+                described = Described(name, where, shown, (thing,), (thing.name,), num_frames=len(frames))
+                found.append(replace(described, size_px=size_px))
     yield from records_of(found, options.root, options.question, faults)
+
+
+def _stated_size(path: Path) -> tuple[int, int] | None:
+    """Width and height in pixels of a sequence's `seqinfo.ini`, where there is one.
+
+    Raises:
+        UserError: it cannot be read.
+    """
+    if not path.is_file():
+        return None
+    parser = ConfigParser()
+    try:
+        parser.read_string(read_text(path), str(path))
+        return parser.getint("Sequence", "imWidth"), parser.getint("Sequence", "imHeight")
+    except (ConfigParserError, ValueError) as error:
+        raise UserError(f"{path}: expected imWidth and imHeight of [Sequence] ({error})") from error
 
 
 def _refuse_gaps(folder: Path, frames: Sequence[Path]) -> None:
@@ -62,17 +84,20 @@ def _objects(path: Path, labelled: dict[int, str], left_out: list[UserError]) ->
         where = f"{path}:{number}"
         with objects.row():
             cells = line.split(",")
-            if len(cells) < 6:
+            if len(cells) < _FEWEST:
                 raise UserError(f"{where}: has {len(cells)} values, expected frame, id, x, y, w, h, flag, class, ...")
             key = number_of(cells[1], where)
             if not key.is_integer():
                 raise UserError(f"{where}: id {key:g} is expected to be whole")
             with objects.of(int(key), f"object {key:g}", where) as one:
-                frame, _, x, y, w, h, flag, kind = (number_of(cell, where) for cell in [*cells, "1", "1"][:8])
+                whole = [*cells, *_UNSAID[len(cells) - _FEWEST :]]
+                frame, _, x, y, w, h, flag, kind = (number_of(cell, where) for cell in whole[:_WITH_CLASS])
+                if not kind.is_integer():
+                    raise UserError(f"{where}: class {kind:g} is expected to be whole")
                 if not frame.is_integer() or frame < 1:
                     raise UserError(f"{where}: frame {frame:g} is expected to be whole, from 1")
                 if flag:
-                    if labelled and int(kind) not in labelled:
+                    if labelled and len(cells) >= _WITH_CLASS and int(kind) not in labelled:
                         raise UserError(f"{where}: class {kind:g} is not in {LABELS}, which has {len(labelled)}")
                     one.put(int(frame) - 1, (x, y, w, h), (labelled or _PEOPLE).get(int(kind), "object"), where)
     # An object whose rows are all ignored has no box.

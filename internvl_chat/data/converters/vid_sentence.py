@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -37,10 +38,12 @@ def records(source: Path, options: Conversion) -> Iterator[dict[str, Any]]:
     lists = sorted((source / SAMPLES).glob(f"*{_SENTENCES}"))
     if not lists:
         raise UserError(f"{source}: has no {SAMPLES}/*{_SENTENCES}: expected the folder with Data/ and Annotations/")
-    faults, found = Faults(options.faults), list[Described]()
-    for path in lists:
-        found += _of_set(source, path, faults)
-    yield from records_of(found, options.root, options.question, faults)
+    faults, found = Faults(options.faults), dict[str, Described]()
+    for one in (one for path in lists for one in _of_set(source, path, faults)):
+        # Of several sentences about one object each is an answer of its own.
+        before = found.get(one.id)
+        found[one.id] = replace(before, texts=before.texts + one.texts) if before else one
+    yield from records_of(list(found.values()), options.root, options.question, faults)
 
 
 def _of_set(source: Path, path: Path, faults: Faults) -> Iterator[Described]:

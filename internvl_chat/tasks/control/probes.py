@@ -135,7 +135,7 @@ class ControlResult:
             probe.name,
             probe.level,
             len(texts),
-            _share(text != self.right.get(i) for i, text in texts.items()) or 0.0,
+            _share(text != self.right[i] for i, text in texts.items() if i in self.right) or 0.0,
             _share(texts[i] in truth for i, truth in own.items()),
             _share(texts[i] in truth for i, truth in other.items()),
             self._scored(texts, own),

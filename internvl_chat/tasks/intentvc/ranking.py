@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from internvl_chat.contracts import UserError
-from internvl_chat.scoring.captions.caption_scores import CHALLENGE_METRICS, NO_JAVA_SUFFIX
+from internvl_chat.scoring.captions.caption_scores import CHALLENGE_METRICS, CHARACTERS_SUFFIX, NO_JAVA_SUFFIX
 
 POINTS = (3, 2, 1)
 
@@ -29,7 +29,7 @@ def final_scores(parts: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
 
 
 def _ranked_names(runs: Mapping[str, Mapping[str, float]]) -> list[str]:
-    for suffix in ("", NO_JAVA_SUFFIX):
+    for suffix in (written + java for written in ("", CHARACTERS_SUFFIX) for java in ("", NO_JAVA_SUFFIX)):
         names = [m + suffix for m in CHALLENGE_METRICS if all(m + suffix in scores for scores in runs.values())]
         if names:
             return names

@@ -170,6 +170,21 @@ def test_fix_writes_what_was_meant(planted: Workshop, tmp_path: Path) -> None:
     assert meta["pixels"]["annotation"] == str(planted.annotation("pixels"))
 
 
+def test_fix_leaves_no_root_that_leads_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A root is relative to its meta JSON, and the copy lies in another folder."""
+    (tmp_path / "data").mkdir()
+    record = {"id": 1, "conversations": [{"from": "user", "value": "a"}, {"from": "gpt", "value": "b"}]}
+    (tmp_path / "data" / "r.jsonl").write_text(json.dumps(record) + "\n")
+    fields = {"root": "data", "boxes_root": "data", "annotation": "data/r.jsonl"}
+    (tmp_path / "m.json").write_text(json.dumps({"d": fields}))
+    monkeypatch.chdir(tmp_path)
+    main(["check", "m.json", "--fix", "mended", "--workers", "1"])
+    monkeypatch.chdir("/")
+    assert main(["check", str(tmp_path / "mended" / "m.json"), "--workers", "1"]) == 0
+    mended = json.loads((tmp_path / "mended" / "m.json").read_text())["d"]
+    assert mended["root"] == mended["boxes_root"] == str(tmp_path / "data")
+
+
 def test_fix_refuses_a_folder_that_holds_something(
     shapes_meta: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -125,6 +125,47 @@ def test_videos_are_found_by_their_id(convert: Back) -> None:
     assert record["id"] == "source-0" and record["conversations"][0]["value"] == "What?\n<video>\n"
 
 
+def test_a_picture_without_a_mark_gets_one(convert: Back, root: Path) -> None:
+    Image.new("RGB", (8, 6)).save(root / "p.png")
+    record = {"id": 1, "image": "p.png", "conversations": turns("What?", "That.")}
+    assert convert("--to", "llava", [record])[0]["conversations"] == turns("<image>\nWhat?", "That.")
+    (back,) = convert("--from", "llava", [{"id": 1, "images": ["p.png"], "conversations": turns("<image>\na", "b")}])
+    assert back["image"] == "p.png"
+
+
+def test_intentvcs_short_paths_and_boxes_are_not_lost(
+    convert: Back, root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (root / "dog" / "dog-1").mkdir(parents=True)
+    (root / "dog" / "dog-1" / "dog-1.mp4").touch()
+    record = {"id": 1, "video": "dog-1/dog-1.mp4", "conversations": turns("<video>\na", "b")}
+    (said,) = convert("--to", "sharegemini", [record])
+    assert said["video_id"] == "dog/dog-1/dog-1"
+    asked = {**record, "conversations": turns("<video>\nDescribe the dog located in the coordinate list.", "b")}
+    (root / "dog" / "dog-1" / "object_bboxes.npy").touch()
+    (tmp_path / "in.json").write_text(json.dumps([asked]))
+    argv = ["convert-data", "--to", "llava", tmp_path / "in.json", "--root", root, "--out", tmp_path / "o.json"]
+    assert main(list(map(str, argv))) == 1
+    assert "has a box file beside its video, which the other format cannot say" in capsys.readouterr().err
+
+
+def test_a_video_of_two_suffixes_is_not_chosen(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (root / "b.mkv").touch()
+    (tmp_path / "in.json").write_text(json.dumps([{"q": "a", "a": "b", "video_id": "b"}]))
+    argv = [
+        "convert-data",
+        "--from",
+        "videoinstruct",
+        tmp_path / "in.json",
+        "--root",
+        root,
+        "--out",
+        tmp_path / "o.jsonl",
+    ]
+    assert main(list(map(str, argv))) == 1
+    assert "'b' may be b.mkv or b.mp4: expected one video of this name" in capsys.readouterr().err
+
+
 def test_images_follow_the_text_whatever_the_digits_of_their_numbers(convert: Back) -> None:
     files = {"<image_10>": "ten.png", "<image_2>": "two.png", "<image_001>": "one.png"}
     ask = {"image": files, "conversations": messages("First <image_001> then <image_2>, then <image_10>.", "ok")}
@@ -199,6 +240,8 @@ def test_all_faults_are_told_and_what_has_one_is_left_out(
         ("--from", "llava", [{"video": 3, "conversations": turns("a", "b")}], ":1: a file is 3: expected its path"),
         ("--from", "llava", [{"id": 1, "conversations": []}], "'conversations' is \\[\\]: expected a list of turns"),
         ("--from", "llava", [{"video": "/etc/b.mp4", "conversations": turns("<video>", "b")}], "another --root"),
+        ("--from", "llava", [{"videos": ["a", "b"], "conversations": turns("a", "b")}], "shows 2 videos: expected one"),
+        ("--from", "llava", [{"image": "a", "images": ["b"], "conversations": turns("a", "b")}], "'image' and "),
         ("--from", "sharegemini", [{"conversations": turns("a", "b")}], ":1: a file is null"),
         ("--from", "videoinstruct", [{"q": "a", "video_id": "b"}], "expected 'q', 'a' and 'video_id'"),
         ("--from", "minicpm-v", [{"image": {"a": "b"}, "conversations": messages("a", "b")}], "the key \"a\""),
@@ -219,6 +262,7 @@ def test_all_faults_are_told_and_what_has_one_is_left_out(
         ("--to", "llava", [{**B_MP4, "clip": [0, 1]}], "has 'clip'"),
         ("--to", "sharegemini", [{"id": 1, "conversations": turns("a", "b")}], "shows no video"),
         ("--to", "videoinstruct", [{**B_MP4, "conversations": turns("a", "b", "c", "d")}], "has 4 turns"),
+        ("--to", "videoinstruct", [B_MP4, {**B_MP4, "video": "b.mkv"}], "b.mkv and b.mp4 would both be 'b' there"),
         ("--to", "llava", [], "holds no records"),
     ],
 )  # fmt: skip

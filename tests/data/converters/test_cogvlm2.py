@@ -72,6 +72,10 @@ def test_pictures_and_videos_come_with_their_conversations(source: Path, tmp_pat
         (lambda f: (f / "labels_en" / "a.json").write_text('["a"]'), "expected 'conversations', a list of 'role' and"),
         (lambda f: (f / "labels_en" / "a.json").write_text('{"conversations": [{"role": "user"}]}'), "a turn is"),
         (lambda f: (f / "labels_en" / "a.json").write_text("{"), "a.json"),
+        (
+            lambda f: [(f / n / f"a{s}").touch() for n, s in (("images", ".png"), ("videos", ".mp4"))],
+            "a.json: may be of ",
+        ),
         (lambda f: [(f / n).rename(f / f"{n}_") for n in ("images", "videos")], "expected a folder images or videos"),
     ],
 )

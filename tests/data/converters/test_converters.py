@@ -145,6 +145,14 @@ def coco(**changes: Any) -> dict[str, Any]:
     }
 
 
+@pytest.mark.parametrize("kind", ["ms-swift", "llamafactory"])
+def test_media_are_taken_under_either_name(kind: str, convert: Convert, root: Path) -> None:
+    said = {"messages": turns("<image>What?", "that"), "label": True}
+    for media in ({"image": "a.png"}, {"images": ["a.png"]}, {"images": "a.png"}):
+        (record,) = convert(kind, [{**said, **media}])
+        assert record["image"] == "a.png"
+
+
 def test_coco_answers_are_grouped_by_class_clamped_and_in_thousandths(convert: Convert) -> None:
     (record,) = convert("coco", coco())
     assert (record["id"], record["image"], record["width"], record["height"]) == (7, "a.png", 200, 100)
@@ -254,6 +262,23 @@ def test_got10k_folders_become_tracks_with_their_absence(convert: Convert, root:
         ("llamafactory", [{"conversations": turns("<image>a", "b")}], "1 '<image>' for 0 files"),
         ("llamafactory", [{"conversations": turns("a", "b"), "images": ["a.png"]}], "0 '<image>' for 1 files"),
         ("llamafactory", [{"conversations": turns("a", "b"), "audios": ["a.wav"]}], "sound is not supported"),
+        ("llamafactory", [{"conversations": turns("a", "b"), "audio": "a.wav"}], "sound is not supported"),
+        ("llamafactory", [{"conversations": turns("a", "b"), "kto_tag": False}], "has 'kto_tag': false"),
+        (
+            "ms-swift",
+            [{"messages": turns("a", "b"), "label": False}],
+            "'label': false: an answer that is not to be",
+        ),
+        (
+            "ms-swift",
+            [{"messages": [*turns("a"), {"from": "gpt", "value": "b", "loss": False}]}],
+            "'loss': false",
+        ),
+        (
+            "ms-swift",
+            [{"messages": turns("a", "b"), "image": "a.png", "images": ["b.png"]}],
+            "'images' and 'image'",
+        ),
         ("llamafactory", [{"conversations": turns("<image>", "b"), "images": ["/etc/a.png"]}], "another --root"),
         ("llamafactory", [{"conversations": turns("<image>", "b"), "images": ["../a.png"]}], "leaves the dataset"),
         ("llamafactory", [{"conversations": [{"from": "function_call", "value": "{}"}]}], "tool calls"),

@@ -204,7 +204,22 @@ def test_folders_of_frames_of_one_name_have_ids_and_captions_of_their_own(
         ("mot", "MOT-02/gt/gt.txt", "3,2,14", "9,2,14", "has a box on frame 8, counted from 0, of 3 frames"),
         ("mot", "MOT-02/gt/labels.txt", "\ncar", "", "gt.txt:3: class 3 is not in gt/labels.txt, which has 2"),
         ("mot", "MOT-02/gt/gt.txt", "1,5,40", "one,5,40", "gt.txt:3: 'one' is no number"),
+        ("mot", "MOT-02/gt/gt.txt", "30,1,1,0.9", "30,1,1.7,0.9", "gt.txt:1: class 1.7 is expected to be whole"),
         ("cvat", "annotations.xml", 'ytl="20" ', "", "annotations.xml:6: a box without ytl"),
+        (
+            "cvat",
+            "annotations.xml",
+            'xbr="30"',
+            'xbr="30" rotation="90.00"',
+            "xml:6: the box on frame 1 is turned",
+        ),
+        (
+            "cvat",
+            "annotations.xml",
+            "<size>7</size>",
+            "<size>7</size><original_size><width>640</width><height>360</height></original_size>",
+            "track 0: says 640 x 360 pixels, ",
+        ),
         (
             "cvat",
             "annotations.xml",
@@ -238,6 +253,20 @@ def test_folders_of_frames_of_one_name_have_ids_and_captions_of_their_own(
             "export.json:2: the box on frame 1 is turned",
         ),
         ("yolo-tracks", "labels/clip_1.txt", "0 0.25", "4 0.25", "clip_1.txt:2: class 4 is not in classes.txt"),
+        (
+            "coco-vid",
+            "coco_vid.json",
+            '"video_id": 1,\n   "frame_id": 1',
+            '"video_id": 2,\n   "frame_id": 1',
+            "image 2 is of video 2, and others in ",
+        ),
+        (
+            "coco-vid",
+            "coco_vid.json",
+            '"frame_id": 0,',
+            '"frame_id": 0, "width": 640, "height": 360,',
+            "says 640 x 360",
+        ),
         ("coco-vid", "coco_vid.json", '"image_id": 2', '"image_id": 7', "annotation 2: names image 7"),
         ("coco-vid", "coco_vid.json", "v7/f10.png", "v7/f11.png", "v7/f11.png is not there"),
     ],
@@ -252,6 +281,62 @@ def test_what_is_broken_is_told(
     assert convert(miniature, source, tmp_path, tmp_path / "out.jsonl") == 1
     assert said in capsys.readouterr().err
     assert not (tmp_path / "out.jsonl").exists()
+
+
+def test_rows_of_mot_without_a_class_are_objects(tmp_path: Path) -> None:
+    miniature = next(one for one in MINIATURES if one.kind == "mot")
+    source = miniature.write(tmp_path)
+    (tmp_path / "MOT-02" / "gt" / "gt.txt").write_text("1,2,10,11,20,30,1\n2,2,10,11,20,30,1\n")
+    for labels in ("walker\n", None):
+        if labels is None:
+            (tmp_path / "MOT-02" / "gt" / "labels.txt").unlink()
+        assert convert(miniature, source, tmp_path, tmp_path / "out.jsonl") == 0
+        assert json.loads((tmp_path / "out.jsonl").read_text())["tracks"][0]["name"] == "object"
+
+
+def test_a_stated_size_is_that_of_the_pictures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    miniature = next(one for one in MINIATURES if one.kind == "mot")
+    source, info = miniature.write(tmp_path), tmp_path / "MOT-02" / "seqinfo.ini"
+    info.write_text("[Sequence]\nname=MOT-02\nimWidth=112\nimHeight=80\n")
+    assert convert(miniature, source, tmp_path, tmp_path / "out.jsonl") == 0
+    record = json.loads((tmp_path / "out.jsonl").read_text().splitlines()[0])
+    assert (record["width"], record["height"]) == (112, 80)
+    halved = "[Sequence]\nimWidth=56\nimHeight=40\n"
+    for said, told in ((halved, "says 56 x 40 pixels, "), ("[a]\n", "seqinfo.ini: expected imWidth and imHeight")):
+        info.write_text(said)
+        assert convert(miniature, source, tmp_path, tmp_path / "out.jsonl") == 1
+        assert told in capsys.readouterr().err
+
+
+def test_masks_are_as_large_as_their_pictures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    miniature = next(one for one in MINIATURES if one.kind == "mevis")
+    source = miniature.write(tmp_path)
+    for path in (tmp_path / "JPEGImages" / "v1").iterdir():
+        Image.new("RGB", (56, 40)).save(path)
+    assert convert(miniature, source, tmp_path, tmp_path / "out.jsonl") == 1
+    assert re.search(r"v1, expression 0: says 112 x 80 pixels, .*v1 has 56 x 40", capsys.readouterr().err)
+
+
+def test_sentences_of_one_object_are_answers_of_their_own(tmp_path: Path) -> None:
+    miniature = next(one for one in MINIATURES if one.kind == "vid-sentence")
+    source = miniature.write(tmp_path)
+    with (tmp_path / "Data/VID/annSamples/train_ann_list_v2.txt").open("a") as file:
+        file.write("1,it does not move\n")
+    assert convert(miniature, source, tmp_path, tmp_path / "out.jsonl") == 0
+    records = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    assert [(r["id"], r["conversations"][1]["value"]) for r in records] == [
+        ("train-1-0", "a still fox"),
+        ("train-1-1", "it does not move"),
+        ("train-2-0", "a fox, red, runs right"),
+    ]
+
+
+def test_absences_that_a_source_states_are_no_question(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "a.mp4").touch()
+    rows = ["a.mp4,1,cup,0,10,20,30,40,it stands", "a.mp4,1,,1,,,,,", "a.mp4,1,,9,50,20,70,40,"]
+    (record,) = convert_table(tmp_path, rows, "--interpolate")[1]
+    assert record["tracks"][0]["interpolate"] is False and list(record["tracks"][0]["boxes"]) == ["0", "9"]
+    assert "key frames" not in capsys.readouterr().err
 
 
 def test_all_faults_of_a_source_are_told_at_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

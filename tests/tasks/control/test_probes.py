@@ -102,6 +102,11 @@ def test_a_point_says_what_changed_and_whose_captions_they_are() -> None:
     assert (own.score_own, swap.base_own) == (2 + 3 + 2, 2 + 3)
 
 
+def test_a_caption_that_is_missing_has_not_changed() -> None:
+    result = ControlResult({OWN: {"a-1": "x", "b-1": "y"}, HALF_GONE: {"a-1": "x", "b-1": "z", "c-1": "w"}}, {}, {})
+    assert [point.changed for point in result.points()] == [0.0, 0.5]
+
+
 def test_nothing_is_judged_without_references() -> None:
     result = ControlResult({OWN: {"fox-1": "a fox"}, HALF_GONE: {"fox-1": "an ox"}}, {}, {})
     assert [(p.changed, p.own, p.other, p.score_own) for p in result.points()] == [

@@ -53,6 +53,12 @@ def test_runs_without_java_are_ranked_among_themselves() -> None:
         rank_runs({**runs, "c": scores(1, 1, 1, 1)})
 
 
+@pytest.mark.parametrize("suffix", [" (characters)", " (characters) (no Java)"])
+def test_runs_in_scripts_without_spaces_are_ranked(suffix: str) -> None:
+    runs = {n: {f"CIDEr{suffix}": v, f"BLEU-4{suffix}": v} for n, v in (("a", 0.2), ("b", 0.6))}
+    assert places(runs) == [(1, "b", 6), (2, "a", 4)]
+
+
 def test_final_scores_are_the_mean_of_public_and_private() -> None:
     parts = {"public": scores(2.0, 0.4, 0.5, 0.2), "private": {**scores(1.0, 0.2, 0.4, 0.6), "SPICE": 0.1}}
     assert final_scores(parts) == pytest.approx(scores(1.5, 0.3, 0.45, 0.4))

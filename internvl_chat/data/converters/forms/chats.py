@@ -37,6 +37,8 @@ from internvl_chat.grounding import box_text
 _REF_MARK, _BOX_MARK = "<ref-object>", "<bbox>"
 _BOX_UNITS = ("real", "norm1")
 _OBJECT_KEYS = ("ref", "bbox", "bbox_type", "image_id")
+# KTO's, by which an answer is one to avoid.
+_JUDGED_KEYS = ("label", "kto_tag")
 _PREFERENCE_KEYS = ("chosen", "rejected", "rejected_response", "rejected_messages")
 
 
@@ -97,6 +99,11 @@ def _chat_records(
     def convert(record: dict[str, Any], where: str, number: int) -> dict[str, Any]:
         if preference := [key for key in _PREFERENCE_KEYS if key in record]:
             raise UserError(f"{where}: has {preference[0]!r}: pairs of better and worse answers are not supported")
+        if marked := [key for key in _JUDGED_KEYS if record.get(key, True) is not True]:
+            raise UserError(
+                f"{where}: has {marked[0]!r}: {shortened(record[marked[0]])}: an answer that is not to be learnt, or a "
+                "class; expected answers to train on"
+            )
         turns, pair = record.get("messages", record.get("conversations")), last_pair(record)
         if turns is None and pair is not None:
             turns = _from_pairs(record, pair, where)
@@ -127,10 +134,10 @@ class _Chat:
     def __init__(self, content: Mapping[str, Any], where: str, root: Path) -> None:
         self.content, self.where, self.root = content, where, root
         self.files: dict[str, list[str]] = {
-            IMAGE_PLACEHOLDER: [self._path(item) for item in self._listed("images")],
-            VIDEO_PLACEHOLDER: [self._path(item) for item in self._listed("videos")],
+            IMAGE_PLACEHOLDER: [self._path(item) for item in self._listed("images", "image")],
+            VIDEO_PLACEHOLDER: [self._path(item) for item in self._listed("videos", "video")],
         }
-        if self._listed("audios"):
+        if self._listed("audios", "audio"):
             raise UserError(f"{where}: has 'audios': sound is not supported")
 
     def record(self, turns: Any, sample_id: str, fills_in: bool) -> dict[str, Any]:
@@ -169,9 +176,12 @@ class _Chat:
         record["conversations"] = [_Message(m.speaker, break_after_video(m.text)).as_turn() for m in messages]
         return record
 
-    def _listed(self, key: str) -> list[Any]:
-        value = self.content.get(key) or []
-        return value if isinstance(value, list) else [value]
+    def _listed(self, *keys: str) -> list[Any]:
+        """What stands under one of these keys, by which files are called in one dataset or another."""
+        values = [self.content[key] for key in keys if self.content.get(key)]
+        if len(values) > 1:
+            raise UserError(f"{self.where}: has {' and '.join(map(repr, keys))}: expected one of the two")
+        return [item for value in values for item in (value if isinstance(value, list) else [value])]
 
     def _path(self, item: Any) -> str:
         """A file's path relative to the root."""
@@ -194,6 +204,11 @@ class _Chat:
             text = "".join(self._part(part) for part in text)
         if not isinstance(text, str):
             raise UserError(f"{self.where}: a message is {shortened(turn)}: expected a speaker and a text")
+        if turn.get("loss", True) not in (True, 1, None):
+            raise UserError(
+                f"{self.where}: a message has 'loss': {shortened(turn['loss'])}, which nobody would heed: all answers "
+                "of a record are trained"
+            )
         if speaker not in SPEAKERS:
             raise UserError(
                 f"{self.where}: a message is from {shortened(speaker)}: expected a user, an assistant or the system; "

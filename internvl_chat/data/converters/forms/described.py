@@ -11,12 +11,16 @@ from functools import cache
 from pathlib import Path, PurePath
 from typing import Any, Literal, Protocol
 
+import numpy as np
+
 from internvl_chat.constants import VIDEO_PLACEHOLDER
 from internvl_chat.contracts import UserError
 from internvl_chat.data.converters.forms.tracking import Question
+from internvl_chat.data.media.pictures import PICTURE_SUFFIXES, picture_size
 from internvl_chat.data.media.sources import frame_files
 from internvl_chat.data.media.video import read_header
 from internvl_chat.data.prompts.wordings import question_about
+from internvl_chat.data.records.given.judged_tracks import few_of_span
 from internvl_chat.data.records.reader import MAX_NAME_BYTES, MAX_PATH_BYTES
 from internvl_chat.files import raise_faults
 
@@ -31,12 +35,17 @@ _HEADERS_SLIP = 2
 
 @dataclass(frozen=True)
 class ObjectBoxes:
-    """One object: its name, and its box by frame number from 0; a frame without one does not show it."""
+    """One object: its name, and its box by frame number from 0; a frame without one does not show it.
+
+    Args:
+        says_all: the source says that the object is absent from the frames without a box, few as they may be.
+    """
 
     name: str
     boxes: Mapping[int, Box]
     order: Order
     unit: str = "pixels"
+    says_all: bool = False
 
 
 @dataclass(frozen=True)
@@ -200,6 +209,8 @@ def _check(one: Described, root: Path, question: Question, frames_in: Callable[[
                 f"{one.source}: counts {one.num_frames} frames, {one.video} holds {there}: expected as many, since its "
                 "boxes go by them"
             )
+    if one.size_px:
+        check_stated_size(one.video, one.size_px, one.source)
     if not any(text.strip() for text in question.captions.get(one.id) or one.texts):
         raise UserError(
             f"{one.source}: has no text to learn: give it a caption or a label there, or --captions with {one.id!r}"
@@ -220,13 +231,44 @@ def _check(one: Described, root: Path, question: Question, frames_in: Callable[[
             raise UserError(f"{one.source}: has a box on frame {number}, counted from 0, of {there} frames")
 
 
+def check_stated_size(path: Path, size_px: tuple[Any, Any], where: str) -> None:
+    """Hold the size that a source says its boxes were counted in against a video, a folder of frames, or a picture.
+
+    Args:
+        size_px: width and height; what is no number says nothing.
+    Raises:
+        UserError: it is shown, and stored, in another one.
+    """
+    if not all(type(side) is int for side in size_px):
+        return
+    sizes = _sizes_of(path)
+    if tuple(size_px) not in sizes:
+        shown = " x ".join(map(str, sizes[0]))
+        raise UserError(
+            f"{where}: says {size_px[0]} x {size_px[1]} pixels, {path} has {shown}: expected boxes counted in that size"
+        )
+
+
+def _sizes_of(path: Path) -> list[tuple[int, int]]:
+    """Width and height as shown, and as stored."""
+    if path.is_dir():
+        path = frame_files(path)[0]
+    if path.suffix.lower() in PICTURE_SUFFIXES:
+        shown, display = picture_size(path)
+        return [shown, display.stored_size(*shown)]
+    header = read_header(path)
+    return [header.size_px, header.stored_px]
+
+
 def _frames_in(video: Path) -> int:
     return len(frame_files(video)) if video.is_dir() else read_header(video).num_frames
 
 
 def _track(thing: ObjectBoxes) -> dict[str, Any]:
     boxes = {str(frame): [_short(v) for v in thing.boxes[frame]] for frame in sorted(thing.boxes)}
-    return {"name": thing.name, "boxes": boxes, "by": "frame", "unit": thing.unit, "order": thing.order}
+    track = {"name": thing.name, "boxes": boxes, "by": "frame", "unit": thing.unit, "order": thing.order}
+    is_asked = few_of_span(np.array(sorted(thing.boxes), dtype=np.float64)) is not None
+    return {**track, "interpolate": False} if thing.says_all and is_asked else track
 
 
 def _short(value: float) -> float | int:

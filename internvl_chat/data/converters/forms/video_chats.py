@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePath
 from typing import Any
 
-from internvl_chat.constants import VIDEO_PLACEHOLDER, VIDEO_SUFFIXES
+from internvl_chat.constants import IMAGE_PLACEHOLDER, VIDEO_PLACEHOLDER, VIDEO_SUFFIXES
 from internvl_chat.contracts import UserError
 from internvl_chat.data.checking.conversations import break_after_video, renamed_turn, shortened
 from internvl_chat.data.converters.forms.collecting import converted_objects
@@ -27,7 +27,7 @@ def llava_records(source: Path, root: Path, faults: list[UserError] | None = Non
     """
 
     def convert(record: dict[str, Any], where: str, number: int) -> dict[str, Any]:
-        media = {key: _media(record[key], root, where) for key in ("video", "image") if record.get(key)}
+        media = {key: value for key in ("video", "image") if (value := _media(record, key, root, where))}
         sample_id = record.get("id")
         named = {"id": sample_id if type(sample_id) in (int, str) else f"{source.stem}-{number}"}
         return {**named, **media, "conversations": turns_of(record, where)}
@@ -72,8 +72,14 @@ def videoinstruct_records(source: Path, root: Path, faults: list[UserError] | No
 
 
 def to_llava(record: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """A record of this project as LLaVA has it: the same keys, no tracks and no clip."""
-    return {key: value for key, value in _plain(record, where).items() if key in _LLAVA_KEYS}
+    """A record of this project as LLaVA has it: the same keys, no tracks and no clip, and a placeholder a picture."""
+    said = {key: value for key, value in _plain(record, where).items() if key in _LLAVA_KEYS}
+    if isinstance(said.get("image"), str):
+        asked = [turn for turn in said["conversations"] if turn["from"] == "human"]
+        if asked and not any(IMAGE_PLACEHOLDER in turn["value"] for turn in asked):
+            first = {**asked[0], "value": f"{IMAGE_PLACEHOLDER}\n{asked[0]['value']}"}
+            said["conversations"] = [first if turn is asked[0] else turn for turn in said["conversations"]]
+    return said
 
 
 def to_sharegemini(record: Mapping[str, Any], where: str) -> dict[str, Any]:
@@ -120,10 +126,23 @@ def turns_of(record: Mapping[str, Any], where: str) -> list[dict[str, str]]:
     return [turn_of(turn, where) for turn in _list(record, "conversations", where)]
 
 
-def _media(value: Any, root: Path, where: str) -> str | list[str]:
-    if isinstance(value, list):
-        return [relative_name(name, root, where) for name in value]
-    return relative_name(value, root, where)
+def _media(record: Mapping[str, Any], key: str, root: Path, where: str) -> str | list[str] | None:
+    """What stands under a key, or its plural; None where nothing does.
+
+    Raises:
+        UserError: both are there, or there are several videos, or a file is no path under the root.
+    """
+    found = [record[name] for name in (key, f"{key}s") if record.get(name)]
+    if len(found) > 1:
+        raise UserError(f"{where}: has {key!r} and '{key}s': expected one of the two")
+    if not found:
+        return None
+    if not isinstance(found[0], list):
+        return relative_name(found[0], root, where)
+    names = [relative_name(name, root, where) for name in found[0]]
+    if key == "video" and len(names) > 1:
+        raise UserError(f"{where}: shows {len(names)} videos: expected one")
+    return names[0] if len(names) == 1 else names
 
 
 def _list(record: Mapping[str, Any], key: str, where: str) -> list[Any]:
@@ -157,8 +176,10 @@ def _video_named(name: Any, root: Path, where: str) -> str:
     path = relative_name(name, root, where)
     if PurePath(path).suffix.lower() in VIDEO_SUFFIXES or (root / path).exists():
         return path
-    there = (f"{path}{suffix}" for suffix in sorted(VIDEO_SUFFIXES) if (root / f"{path}{suffix}").is_file())
-    return next(there, f"{path}{_DEFAULT_SUFFIX}")
+    there = [f"{path}{suffix}" for suffix in sorted(VIDEO_SUFFIXES) if (root / f"{path}{suffix}").is_file()]
+    if len(there) > 1:
+        raise UserError(f"{where}: {path!r} may be {' or '.join(there)}: expected one video of this name")
+    return there[0] if there else f"{path}{_DEFAULT_SUFFIX}"
 
 
 def _video_id(record: Mapping[str, Any], where: str) -> str:
