@@ -66,7 +66,8 @@ def warn_of_another_batch(run_record: Path, batch_size: int, settings_now: Mappi
     settings = before.get("training", {})
     said = {**before.get("data", {}), **settings}
     for flag in _ORDER_SETTINGS:
-        if flag in said and said[flag] != settings_now[flag]:
+        # The trainer writes down a setting that is None as a text.
+        if flag in said and str(said[flag]) != str(settings_now[flag]):
             logger.warning(
                 "%s: --%s was %s and is %s from here on: the epoch goes on in another order, in which some passes come "
                 "again and others are left out",

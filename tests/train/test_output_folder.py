@@ -56,7 +56,10 @@ def test_another_order_of_the_epoch_is_told(
     order = {"seed": 42, "data_seed": None, "group_by_length": False, "max_packed_tokens": 0}
     sizes = read_json(record)["training"]
     data = {"max_packed_tokens": order["max_packed_tokens"]}
-    write_json(record, {"world_size": 4, "data": data, "training": {**sizes, **order}})
+    training = {**sizes, **{key: str(value) if value is None else value for key, value in order.items()}}
+    write_json(record, {"world_size": 4, "data": data, "training": training})
+    warn_of_another_batch(record, 24, order)
+    assert not caplog.text, "as the trainer writes them down"
     with caplog.at_level(logging.WARNING):
         warn_of_another_batch(record, 24, {**order, flag: value})
     assert f"--{flag} was {order[flag]} and is {value} from here on: the epoch goes on in another order" in caplog.text

@@ -13,12 +13,12 @@ from internvl_chat.data.converters.forms.described import (
     Faults,
     ObjectBoxes,
     box_of,
-    check_stated_size,
     field,
     path_under,
     records_of,
 )
 from internvl_chat.data.converters.forms.rows import ObjectRows
+from internvl_chat.data.converters.forms.stated_sizes import check_stated_size
 from internvl_chat.data.media.sources import frame_files
 from internvl_chat.files import read_json
 

@@ -15,8 +15,8 @@ import numpy as np
 
 from internvl_chat.constants import VIDEO_PLACEHOLDER
 from internvl_chat.contracts import UserError
+from internvl_chat.data.converters.forms.stated_sizes import check_stated_size
 from internvl_chat.data.converters.forms.tracking import Question
-from internvl_chat.data.media.pictures import PICTURE_SUFFIXES, picture_size
 from internvl_chat.data.media.sources import frame_files
 from internvl_chat.data.media.video import read_header
 from internvl_chat.data.prompts.wordings import question_about
@@ -229,35 +229,6 @@ def _check(one: Described, root: Path, question: Question, frames_in: Callable[[
         if min(thing.boxes) < 0 or (there is not None and last >= there):
             number = last if last >= 0 and min(thing.boxes) >= 0 else min(thing.boxes)
             raise UserError(f"{one.source}: has a box on frame {number}, counted from 0, of {there} frames")
-
-
-def check_stated_size(path: Path, size_px: tuple[Any, Any], where: str) -> None:
-    """Hold the size that a source says its boxes were counted in against a video, a folder of frames, or a picture.
-
-    Args:
-        size_px: width and height; what is no number says nothing.
-    Raises:
-        UserError: it is shown, and stored, in another one.
-    """
-    if not all(type(side) is int for side in size_px):
-        return
-    sizes = _sizes_of(path)
-    if tuple(size_px) not in sizes:
-        shown = " x ".join(map(str, sizes[0]))
-        raise UserError(
-            f"{where}: says {size_px[0]} x {size_px[1]} pixels, {path} has {shown}: expected boxes counted in that size"
-        )
-
-
-def _sizes_of(path: Path) -> list[tuple[int, int]]:
-    """Width and height as shown, and as stored."""
-    if path.is_dir():
-        path = frame_files(path)[0]
-    if path.suffix.lower() in PICTURE_SUFFIXES:
-        shown, display = picture_size(path)
-        return [shown, display.stored_size(*shown)]
-    header = read_header(path)
-    return [header.size_px, header.stored_px]
 
 
 def _frames_in(video: Path) -> int:
