@@ -13,8 +13,9 @@ from typing import Literal, get_args
 import numpy as np
 import numpy.typing as npt
 
-from internvl_chat.boxes import sized_boxes
+from internvl_chat.boxes import is_absent, sized_boxes
 from internvl_chat.contracts import TrackRows, UserError
+from internvl_chat.data.records.tracks import SECONDS_REACH_S, shown_fractions
 from internvl_chat.trackers.frames import Footage
 from internvl_chat.trackers.protocol import BoxPx, Frame, Tracker, TrackerFactory
 
@@ -53,27 +54,42 @@ def given_of_track(track: TrackRows, footage: Footage) -> GivenObject:
     """The rows of a record's track as what an object is followed from.
 
     Raises:
-        UserError: it names a frame that the video does not have, or no box with area in the picture.
+        UserError: it names a frame that the video does not have, or a box outside the picture, or none with area.
     """
-    where = f"{footage.path}: object {track.name!r}"
-    width_px, height_px = footage.size_px
-    rate = 1.0 if track.by == "frame" else footage.header.frames_per_second
-    if rate <= 0:
-        raise UserError(f"{where}: is given by second, but the video states no rate: give it by frame")
-    if track.in_pixels and track.size_px not in (None, footage.size_px):
-        raise UserError(f"{where}: its boxes count in {track.size_px}, the video is {footage.size_px}")
-    corners = track.corners if track.in_pixels else track.corners * np.array([width_px, height_px] * 2)
-    corners = np.clip(corners, 0, np.array([width_px, height_px] * 2))
-    boxes_px = sized_boxes(corners)
-    boxes_px[(boxes_px[:, 2:] <= 0).any(axis=1)] = 0
-    given = {round(float(at) * rate): box for at, box in zip(track.positions, boxes_px, strict=True)}
-    given |= {number: np.zeros(4) for number in track.absent}
-    last = max(given)
+    where, sides = f"{footage.path}: object {track.name!r}", np.tile(footage.size_px, 2)
+    numbers = _frames_of(track, footage, where)
+    last = max([*numbers.tolist(), *track.absent])
     if last >= footage.num_frames:
         raise UserError(f"{where}: is given on frame {last}, the video has 0 to {footage.num_frames - 1}")
+    corners = shown_fractions(track, track.corners, numbers, footage.header, where) * sides
+    inside = np.clip(corners, 0, sides)
+    lost = is_absent(inside) & ~is_absent(corners)
+    if lost.any():
+        at = int(np.argmax(lost))
+        raise UserError(
+            f"{where}: its box on frame {numbers[at]} lies outside {footage.size_px[0]} x {footage.size_px[1]}: where "
+            "it is not to be seen, say so ('absent')"
+        )
+    boxes_px = sized_boxes(inside)
+    boxes_px[is_absent(inside)] = 0
+    given = dict(zip(numbers.tolist(), boxes_px, strict=True)) | {number: np.zeros(4) for number in track.absent}
     if not any(box.any() for box in given.values()):
-        raise UserError(f"{where}: has no box with area inside {width_px} x {height_px}: there is nothing to follow")
+        raise UserError(f"{where}: has no box with area: there is nothing to follow")
     return GivenObject(track.name, given)
+
+
+def _frames_of(track: TrackRows, footage: Footage, where: str) -> npt.NDArray[np.int64]:
+    """The frame of each row: the one that is shown nearest to a row's second."""
+    if track.by != "second":
+        return track.positions.astype(np.int64)
+    if footage.header.frames_per_second <= 0:
+        raise UserError(f"{where}: is given by second, but the video states no rate: give it by frame")
+    shown_s = footage.header.timeline.seconds_of(np.arange(footage.num_frames))
+    distances = np.abs(track.positions[:, None] - shown_s)
+    if (distances.min(axis=1) > SECONDS_REACH_S).any():
+        at = float(track.positions[int(np.argmax(distances.min(axis=1)))])
+        raise UserError(f"{where}: is given at second {at:g}, when no frame of the video is shown")
+    return distances.argmin(axis=1).astype(np.int64)
 
 
 def follow(

@@ -55,7 +55,14 @@ from internvl_chat.train.build import (
     trainable_part,
 )
 from internvl_chat.train.dry_run import NOTHING_TRAINED, describe_run
-from internvl_chat.train.output_folder import check_free_disk, check_same_data, data_facts, held, warn_of_another_batch
+from internvl_chat.train.output_folder import (
+    check_free_disk,
+    check_same_data,
+    data_facts,
+    held,
+    warn_of_another_batch,
+    warn_of_another_prompt,
+)
 from internvl_chat.train.resume import (
     RUN_RECORD_NAME,
     EarlyStop,
@@ -168,22 +175,28 @@ def check_flags(run: RunArguments, family: Family, config: PreTrainedConfig) -> 
         )
 
 
+def tell_what_differs(run_record: Path, run: RunArguments, prompt_config: PromptConfig) -> None:
+    """Of a run that goes on: where its batches or its prompts are not those of before."""
+    args, of_data = run.training, asdict(run.data)
+    batch_size = args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
+    warn_of_another_batch(run_record, batch_size, {**of_data, **args.to_dict()})
+    warn_of_another_prompt(run_record, {**of_data, **prompt_config.flags()})
+
+
 def train(run: RunArguments) -> None:
     model_args, data_args, args = run.model, run.data, run.training
     logging.basicConfig(
         format="%(asctime)s %(levelname)s %(message)s", level=logging.INFO if args.should_log else logging.ERROR
     )
     resume_from = agreed_checkpoint(lambda: checked_checkpoint(run))
-    if resume_from:
-        batch_size = args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
-        settings = {**asdict(data_args), **args.to_dict()}
-        warn_of_another_batch(resume_from.parent / RUN_RECORD_NAME, batch_size, settings)
     set_seed(args.seed)
 
     config = load_config(model_args.model_name_or_path)
     family = family_of(config)
     check_flags(run, family, config)
     prompt_config = run.prompt_config(family.parts.tokens_per_tile(config, run.prompt.force_image_size))
+    if resume_from:
+        tell_what_differs(resume_from.parent / RUN_RECORD_NAME, run, prompt_config)
     with_modules(config, prompt_config.modules)
     check_supported({**asdict(model_args), **prompt_config.flags()}, family)
     if args.dry_run:

@@ -27,6 +27,8 @@ _STATE_BYTES = 12
 _BATCH_SETTINGS = ("per_device_train_batch_size", "gradient_accumulation_steps")
 # What says which passes make a step.
 _ORDER_SETTINGS = ("seed", "data_seed", "group_by_length", "max_packed_tokens")
+# Where data lie and how they are read, which no sample shows; packing is told with the batch.
+_FED_SETTINGS = ("meta_path", "max_packed_tokens", "frame_cache", "frame_cache_gb", "video_backend", "max_bad_fraction")
 _START_ANEW = "or start anew: --overwrite_output_dir True, or another --output_dir"
 
 
@@ -79,6 +81,24 @@ def warn_of_another_batch(run_record: Path, batch_size: int, settings_now: Mappi
     sizes = [before.get("world_size"), *(settings.get(key) for key in _BATCH_SETTINGS)]
     if all(isinstance(size, int) for size in sizes) and math.prod(sizes) != batch_size:
         logger.warning("%s: a step was of %d passes, from here on %d", run_record.parent, math.prod(sizes), batch_size)
+
+
+def warn_of_another_prompt(run_record: Path, settings_now: Mapping[str, Any]) -> None:
+    """Tell where a run that goes on asks, shows or weighs otherwise than before: a checkpoint has one way alone.
+
+    Args:
+        settings_now: of the data and of prompts, by name.
+    """
+    said = _record(run_record).get("data", {})
+    for flag, now in settings_now.items():
+        if flag in said and flag not in _FED_SETTINGS and json.dumps(said[flag]) != json.dumps(now):
+            logger.warning(
+                "%s: --%s was %s and is %s from here on: what was trained until now was asked or shown otherwise",
+                run_record.parent,
+                flag,
+                said[flag],
+                now,
+            )
 
 
 def data_facts(samples: Sequence[Sample], passes: int) -> dict[str, int | str]:

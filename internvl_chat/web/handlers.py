@@ -66,14 +66,14 @@ class Handlers:
             "clicked": gr.update(visible=pointed.by_clicks),
             "by_clicks": pointed.by_clicks,
             "corner": None,
-            "shown_frame": pointed.frame,
             "frame": gr.update(value=pointed.frame, maximum=max(1, pointed.num_frames - 1)),
             "plot": confidence_plot(pointed),
         }
         if pointed.by_clicks:
             shown["clicked"]["value"] = np.asarray(frame_with_boxes(picture, pointed.objects, pointed.frame))
         else:
-            shown["annotator"]["value"] = {"image": picture_of(picture), "boxes": boxes_to_draw(pointed)}
+            image = work.folder.keep_picture(_picture_name(pointed), picture_of(picture))
+            shown["annotator"]["value"] = {"image": str(image), "boxes": boxes_to_draw(pointed)}
         return shown
 
     def _objects(self, pointed: PointedClip) -> Shown:
@@ -150,12 +150,16 @@ class Handlers:
             work.keep(work.pointed.at(work.pointed.frame + by))
             return self._frame(work)
 
-    def draw(self, session: str, value: dict[str, Any] | None, shown_frame: float) -> Shown:
-        """Boxes were drawn, moved or taken away; `shown_frame` is the frame that they lie on."""
-        if value is None:
-            return {}
+    def draw(self, session: str, value: dict[str, Any] | None) -> Shown:
+        """Boxes were drawn, moved or taken away, on the picture that comes with them.
+
+        While they are on their way, another frame may be shown, or another clip, whose boxes they are not.
+        """
+        clip, _, frame = Path(value["image"] or "").stem.rpartition("-") if value else ("", "", "")
         with told(), self.bench.at_work(session) as work:
-            pointed = work.pointed.at(int(shown_frame))
+            if value is None or clip != _mark_of(work.pointed):
+                return {}
+            pointed = work.pointed.at(int(frame))
             drawn = drawn_boxes(pointed, value["boxes"])
             changed = pointed.with_drawn(drawn, _TOLERANCE_PX / drawn_scale(pointed.size_px))
             if changed is pointed:
@@ -327,6 +331,15 @@ def _told_steps(doing: str, steps: Generator[Progress, None, Any]) -> Generator[
         yield {"progress": f"{doing}: {at.done} of {at.total} frames"}
 
 
-def _film_name(pointed: PointedClip) -> str:
+def _mark_of(pointed: PointedClip) -> str:
     """Of this clip alone, whatever characters its name has."""
-    return f"{hashlib.sha256(pointed.clip.encode()).hexdigest()[:16]}.tracks.mp4"
+    return hashlib.sha256(pointed.clip.encode()).hexdigest()[:16]
+
+
+def _film_name(pointed: PointedClip) -> str:
+    return f"{_mark_of(pointed)}.tracks.mp4"
+
+
+def _picture_name(pointed: PointedClip) -> str:
+    """Of the picture that is shown: the drawing component hands it back with the boxes that lie on it."""
+    return f"{_mark_of(pointed)}-{pointed.frame}.png"

@@ -105,11 +105,9 @@ def _picture() -> dict[str, Any]:
     objects = gr.HTML(elem_id="objects")
     by_clicks = gr.Checkbox(label="Set boxes by two clicks", elem_id="by-clicks")
     gr.Markdown(_HELP)
-    # What the boxes drawn lie on: while they are on their way, another frame may be shown already.
-    shown_frame = gr.Number(0, visible=False)
     return {
         **{"clip": clip, "upload": upload, "annotator": annotator, "clicked": clicked, "frame": frame, "steps": steps},
-        **{"plot": plot, "objects": objects, "by_clicks": by_clicks, "shown_frame": shown_frame},
+        **{"plot": plot, "objects": objects, "by_clicks": by_clicks},
     }
 
 
@@ -179,7 +177,7 @@ def _files() -> dict[str, Any]:
 
 # What handlers fill.
 _FILLED = (
-    "session place clip annotator clicked by_clicks corner shown_frame frame plot chosen name named objects caption "
+    "session place clip annotator clicked by_clicks corner frame plot chosen name named objects caption "
     "captioned other progress film comparison sheets files"
 ).split()
 
@@ -209,7 +207,7 @@ def _wire(blocks: gr.Blocks, parts: dict[str, Any], handlers: Handlers) -> None:
     opening(parts["fresh"].click, handlers.start_over)
     bind(parts["clip"].input, handlers.choose_clip, "clip")
     bind(parts["upload"].upload, handlers.upload, "upload")
-    bind(parts["annotator"].change, handlers.draw, "annotator", "shown_frame", **latest)
+    bind(parts["annotator"].change, handlers.draw, "annotator", **latest)
     bind(parts["clicked"].select, handlers.click, "corner")
     bind(parts["frame"].input, handlers.go_to, "frame", **latest)
     for by, button in parts["steps"].items():

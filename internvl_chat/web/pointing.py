@@ -165,6 +165,7 @@ class PointedClip:
         chosen: the number of the object that the next box is of, `NEW` for a new one.
         next_name: what a new object is called.
         by_clicks: whether boxes are set by two clicks, and not drawn.
+        highest: the highest number that an object had; what is on its way to one that is gone finds no other.
     """
 
     clip: str
@@ -175,6 +176,12 @@ class PointedClip:
     chosen: int = NEW
     next_name: str = "object"
     by_clicks: bool = False
+    highest: int = 0
+
+    @property
+    def next_number(self) -> int:
+        """What no object is, or was, called."""
+        return max([self.highest, *(one.number for one in self.objects)]) + 1
 
     def object_of(self, number: int) -> PointedObject | None:
         """The object of this number; None if there is none."""
@@ -201,7 +208,8 @@ class PointedClip:
 
     def without_object(self, number: int) -> PointedClip:
         """The same without one of its objects; none is chosen then."""
-        return replace(self, objects=tuple(one for one in self.objects if one.number != number), chosen=NEW)
+        left = tuple(one for one in self.objects if one.number != number)
+        return replace(self, objects=left, chosen=NEW, highest=self.next_number - 1)
 
     def with_new_object(self, box_px: BoxPx) -> PointedClip:
         """The same with one more object, called `next_name`, where it is on the frame that is shown.
@@ -212,8 +220,7 @@ class PointedClip:
         if len(self.objects) >= MAX_OBJECTS:
             raise UserError(f"{len(self.objects)} objects are pointed at, at most {MAX_OBJECTS}: remove one")
         name = check_name(self.next_name, "the name of a new object")
-        number = max((one.number for one in self.objects), default=0) + 1
-        blank = PointedObject(number, name, {}, np.zeros((self.num_frames, 4)), np.zeros(self.num_frames))
+        blank = PointedObject(self.next_number, name, {}, np.zeros((self.num_frames, 4)), np.zeros(self.num_frames))
         return replace(self, objects=(*self.objects, blank.with_box(self.frame, box_px)))
 
     def with_drawn(self, drawn: Sequence[DrawnBox], tolerance_px: float) -> PointedClip:
@@ -221,6 +228,7 @@ class PointedClip:
 
         A new box is that of the chosen object, or a new object's. One that moved by more than `tolerance_px` is set.
         One that was taken away says that its object is not to be seen from here on, or takes back what was set here.
+        One that is too small to be drawn is neither.
 
         Returns:
             `self` where nothing changed.
@@ -229,6 +237,7 @@ class PointedClip:
         """
         result, fresh = self, [self._inside(box.box_px) for box in drawn if box.number is None]
         places = {box.number: self._inside(box.box_px) for box in drawn if box.number is not None}
+        there = set(places)
         for box_px in filter(None, fresh):
             if self.object_of(self.chosen) is None:
                 result = result.with_new_object(box_px)
@@ -238,7 +247,7 @@ class PointedClip:
             before, now = one.boxes_px[self.frame], places.get(one.number)
             if now is not None and np.abs(np.array(now) - before).max() > tolerance_px:
                 result = result.with_object(one.with_box(self.frame, now))
-            elif now is None and before.any():
+            elif now is None and one.number not in there and min(before[2:]) > tolerance_px:
                 result = result._taken_away(one)
         return result
 

@@ -83,26 +83,39 @@ def read_record(path: Path, line: int, root: Path) -> Sample:
     return sample
 
 
-def with_record(blank: PointedClip, sample: Sample, header: MediaHeader) -> PointedClip:
-    """A clip with the tracks of a record as its objects, and its answer as the first one's caption.
+def with_record(pointed: PointedClip, sample: Sample, header: MediaHeader) -> PointedClip:
+    """A clip with the tracks of a record beside its objects, and its answer as the first track's caption.
+
+    An object that has the name and the boxes of a track already is that track's.
 
     Raises:
-        UserError: the tracks do not fit the clip, or none of them has a box.
+        UserError: the tracks do not fit the clip, or none of them has a box, or there are too many.
     """
     answer = next((turn.text for turn in sample.turns if turn.speaker == "gpt"), "")
-    objects: list[PointedObject] = []
-    for track in sample.tracks[:MAX_OBJECTS]:
+    opened: list[PointedObject] = []
+    for track in sample.tracks:
         boxes_px = _track_px(track, header, sample.source)
         seen = np.flatnonzero(boxes_px.any(axis=1))
-        if len(seen):
-            number = len(objects) + 1
+        if not len(seen):
+            continue
+        known = [one for one in pointed.objects if one.name == track.name and np.allclose(one.boxes_px, boxes_px)]
+        if not known:
             given = {int(seen[0]): _box_of(boxes_px[seen[0]])}
             confidence = boxes_px.any(axis=1).astype(float)
-            objects.append(PointedObject(number, track.name, given, boxes_px, confidence))
-    if not objects:
+            known = [PointedObject(pointed.next_number, track.name, given, boxes_px, confidence)]
+            pointed = replace(pointed, objects=(*pointed.objects, *known))
+        opened += known[:1]
+    if not opened:
         raise UserError(f"{sample.source}: has no track with a box in it: there is nothing to go on with")
-    objects[0] = replace(objects[0], caption=answer)
-    return replace(blank, objects=tuple(objects), next_name=objects[0].name).at(min(objects[0].given))
+    if len(pointed.objects) > MAX_OBJECTS:
+        raise UserError(
+            f"{sample.source}: with its tracks {len(pointed.objects)} objects would be pointed at, at most "
+            f"{MAX_OBJECTS}: remove some"
+        )
+    first = opened[0]
+    if answer:
+        pointed = pointed.with_object(replace(first, caption=answer, is_caption_current=True))
+    return replace(pointed, next_name=first.name).at(int(np.flatnonzero(first.boxes_px.any(axis=1))[0]))
 
 
 def _track_px(track: Track, header: MediaHeader, source: str) -> npt.NDArray[np.float64]:

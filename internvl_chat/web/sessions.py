@@ -4,6 +4,7 @@ ROOT/<session>/open.json        the clip that is open, and where in it the user 
                pointed/*.npz    objects and tracks, a file a clip
                uploads/         videos of the user's own
                files/           what was written to be downloaded
+               shown/           pictures of the page
 """
 
 from __future__ import annotations
@@ -22,12 +23,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
+from PIL import Image
 
 from internvl_chat.contracts import UserError
 from internvl_chat.files import json_text, read_json, replacing, write_json
 from internvl_chat.web.pointing import PointedClip, PointedObject
 
 _ID = re.compile(r"[0-9a-f]{32}")
+# A page may still ask for the pictures that it showed last.
+_PICTURES_KEPT = 8
 # Where in a clip a user is.
 _VIEW = ("frame", "chosen", "next_name", "by_clicks")
 
@@ -59,7 +64,8 @@ class SessionFolder:
         pointed = blank
         if path.is_file():
             with np.load(path, allow_pickle=False) as file:
-                pointed = replace(blank, objects=tuple(_objects_of(file)))
+                highest = int(file["highest"]) if "highest" in file else 0
+                pointed = replace(blank, objects=tuple(_objects_of(file)), highest=highest)
         if any(one.num_frames != blank.num_frames for one in pointed.objects):
             pointed = blank
         seen = read_json(self._open) if self._open.is_file() else {}
@@ -74,6 +80,17 @@ class SessionFolder:
             with replacing(self._pointed(pointed.clip)) as temporary, temporary.open("wb") as file:
                 np.savez(file, **_arrays_of(pointed))
         write_json(self._open, {name: getattr(pointed, name) for name in ("clip", *_VIEW)})
+
+    def keep_picture(self, name: str, picture: npt.NDArray[np.uint8]) -> Path:
+        """Where a picture [H, W, 3] lies that is shown under this name; of those before it a few are left."""
+        folder = self.folder / "shown"
+        folder.mkdir(exist_ok=True)
+        path = folder / name
+        with replacing(path) as temporary:
+            Image.fromarray(picture).save(temporary, "PNG", compress_level=1)
+        for old in sorted(folder.iterdir(), key=lambda file: file.stat().st_mtime_ns)[:-_PICTURES_KEPT]:
+            old.unlink()
+        return path
 
     def size_bytes(self) -> int:
         """Of all its files."""
@@ -153,6 +170,7 @@ def _arrays_of(pointed: PointedClip) -> dict[str, Any]:
     shape = (len(pointed.objects), pointed.num_frames)
     return {
         "objects": np.array(json_text(said)),
+        "highest": np.array(pointed.next_number - 1),
         "boxes_px": np.array([one.boxes_px for one in pointed.objects]).reshape(*shape, 4),
         "confidence": np.array([one.confidence for one in pointed.objects]).reshape(shape),
     }

@@ -71,7 +71,7 @@ class Workbench:
                 raise
 
     def open_record(self, session: object, given: Path, line: int) -> PointedClip:
-        """Open the clip of a record, with its tracks as objects and its answer as the caption.
+        """Open the clip of a record, with its tracks beside the objects there and its answer as a caption.
 
         The clip is one of the folder's, by its path there, or an uploaded one, by its file's name.
 
@@ -89,7 +89,7 @@ class Workbench:
             if clip is None:
                 raise UserError(f"{sample.source}: its video {wanted} is not here: upload the clip first")
             footage = self.footage_of(folder, clip)
-            pointed = with_record(_blank(clip, footage), sample, footage.header)
+            pointed = with_record(folder.load(_blank(clip, footage)), sample, footage.header)
             folder.save(pointed)
             return pointed
 

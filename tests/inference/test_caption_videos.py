@@ -216,6 +216,7 @@ def test_candidates_and_other_forms_are_written_beside(run: Run, clips: Path, tm
         (["missing.txt"], "missing.txt:2: video not found"),
         (["bare.csv"], "bare.csv: its first line names no column 'video'"),
         (["odd.jsonl"], "odd.jsonl:1: 'video' is 7"),
+        (["part.jsonl"], "part.jsonl:1: 'clip' is [1, 2]: a video is captioned whole, or in windows (--window)"),
         (["a.mp4", "--window", "0"], "--window 0: expected more than 0"),
         (["a.mp4", "--window", "2", "--layout", "cogvideox"], "--layout and --window"),
         (["a\nb.mp4", "--layout", "cogvideox"], "the name 'a\\nb.mp4' holds a line break"),
@@ -245,6 +246,7 @@ def test_what_cannot_be_done_is_one_message_and_writes_nothing(
     (tmp_path / "missing.txt").write_text("a.mp4\nb.mp4\n")
     (tmp_path / "bare.csv").write_text("a.mp4\n")
     (tmp_path / "odd.jsonl").write_text('{"video": 7}\n')
+    (tmp_path / "part.jsonl").write_text('{"video": "a.mp4", "clip": [1, 2]}\n')
     code, said, complained = run("--out", "out", *argv)
     assert (code, said) == (1, "")
     assert complained.startswith("error: ") and told in complained and complained.count("\n") == 1

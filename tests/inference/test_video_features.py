@@ -101,6 +101,19 @@ def test_a_model_is_shown_the_same_by_features_and_by_frames_in_any_mix(start: P
     assert len(tracked["pixel_values"]) == 7 and tracked["pixel_values"].std() > 0.1
 
 
+def test_features_of_what_a_video_was_before_are_not_kept(
+    start: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_clip(tmp_path / "a.mp4", 3)
+    assert extract(tmp_path, start) == extract(tmp_path, start) == 0
+    write_clip(tmp_path / "a.mp4", 9)
+    capsys.readouterr()
+    assert extract(tmp_path, start) == 1
+    assert "a.safetensors: are features of what its video was before: delete the file" in capsys.readouterr().err
+    (tmp_path / "a.safetensors").unlink()
+    assert extract(tmp_path, start) == 0
+
+
 def test_answers_are_the_same_and_go_on_from_what_was_made(
     start: Path, root: Path, records: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

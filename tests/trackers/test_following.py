@@ -19,6 +19,7 @@ from internvl_chat.trackers.following import GivenObject, Way, follow, given_of_
 from internvl_chat.trackers.frames import Footage
 from internvl_chat.trackers.lists import TrackerSettings, complete_records, videos_to_track
 from internvl_chat.trackers.protocol import BoxPx, Frame, Sighting
+from tests.data.media.films import write_film
 from tests.trackers.moving import NUM_FRAMES, boxes_px, frames, ious, write_video
 
 
@@ -155,13 +156,36 @@ def test_a_box_that_opencv_would_hang_or_fail_on_is_refused(video: Path, name: s
             TrackRows("a", np.array([22.0]), np.array([[1.0, 2, 3, 4]]), in_pixels=True),
             "frame 22, the video has 0 to 21",
         ),
-        (TrackRows("a", np.array([0.0]), np.array([[500.0, 2, 530, 4]]), in_pixels=True), "no box with area"),
-        (TrackRows("a", np.array([0.0]), np.ones((1, 4)), in_pixels=True, size_px=(9, 9)), r"count in \(9, 9\)"),
+        (
+            TrackRows("a", np.array([0.0]), np.array([[500.0, 2, 530, 4]]), in_pixels=True),
+            "frame 0 lies outside 160 x",
+        ),
+        (TrackRows("a", np.array([0.0]), np.ones((1, 4)), in_pixels=True, size_px=(9, 9)), "say 9 x 9, the file is"),
+        (TrackRows("a", np.array([0.0]), np.zeros((1, 4)), in_pixels=True), "no box with area"),
+        (
+            TrackRows("a", np.array([0.0, 9.0]), np.array([[1.0, 2, 30, 40], [160, 2, 190, 40]]), in_pixels=True),
+            "box on frame 9 lies outside",
+        ),
+        (TrackRows("a", np.array([99.0]), np.array([[0.1, 0.1, 0.4, 0.4]]), "second"), "at second 99, when no frame"),
     ],
 )
 def test_what_cannot_be_followed_is_refused(video: Path, rows: TrackRows, said: str) -> None:
     with pytest.raises(UserError, match=said):
         given_of_track(rows, Footage(video))
+
+
+def test_boxes_are_placed_as_everywhere_else(tmp_path: Path) -> None:
+    """In the stored picture of a film that is turned, and at the second at which a frame is shown."""
+    path = tmp_path / "uneven.mp4"
+    write_film(path, [*range(0, 600, 60), *range(600, 3600, 600)])
+    by_second = TrackRows("a", np.array([3.0]), np.array([[2.0, 3, 8, 9]]), "second", in_pixels=True)
+    assert list(given_of_track(by_second, Footage(path)).boxes_px) == [12]
+    turned = tmp_path / "turned.mp4"
+    write_film(turned, [0, 60, 120], turn=(180, False, False))
+    stored = TrackRows("a", np.zeros(1), np.array([[2.0, 3, 8, 9]]), in_pixels=True, in_stored=True)
+    footage = Footage(turned)
+    width, height = footage.size_px
+    assert given_of_track(stored, footage).boxes_px[0] == pytest.approx([width - 8, height - 9, 6, 6])
 
 
 def test_rows_by_second_and_in_fractions_become_boxes_on_frames(video: Path) -> None:

@@ -13,7 +13,14 @@ import pytest
 from internvl_chat.contracts import Sample, Turn, UserError
 from internvl_chat.files import read_json, write_json
 from internvl_chat.train import output_folder
-from internvl_chat.train.output_folder import check_free_disk, check_same_data, data_facts, held, warn_of_another_batch
+from internvl_chat.train.output_folder import (
+    check_free_disk,
+    check_same_data,
+    data_facts,
+    held,
+    warn_of_another_batch,
+    warn_of_another_prompt,
+)
 from tests.helpers import ROOT
 from tests.train.conftest import BASE_MODEL
 
@@ -63,6 +70,16 @@ def test_another_order_of_the_epoch_is_told(
     with caplog.at_level(logging.WARNING):
         warn_of_another_batch(record, 24, {**order, flag: value})
     assert f"--{flag} was {order[flag]} and is {value} from here on: the epoch goes on in another order" in caplog.text
+
+
+def test_another_way_to_ask_and_show_is_told(record: Path, caplog: pytest.LogCaptureFixture) -> None:
+    before = {"red_box": "on", "force_image_size": 448, "meta_path": "a.json", "sampling_method": "rand"}
+    write_json(record, {"data": before})
+    with caplog.at_level(logging.WARNING):
+        warn_of_another_prompt(record, {**before, "meta_path": "elsewhere/a.json", "new_flag": 1})
+        assert not caplog.text
+        warn_of_another_prompt(record, {**before, "red_box": "off"})
+    assert "--red_box was on and is off from here on: what was trained until now was asked or shown" in caplog.text
 
 
 def test_a_run_goes_on_with_the_data_it_began_with(record: Path) -> None:

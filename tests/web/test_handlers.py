@@ -60,6 +60,49 @@ def session(handlers: Any) -> str:
     return name
 
 
+def shown_picture(shown: dict[str, Any]) -> str:
+    return str(shown["annotator"]["value"]["image"])
+
+
+def test_boxes_of_another_clip_or_frame_are_not_this_ones(handlers: Any) -> None:
+    """The drawing component says what changed when the next picture is shown already."""
+    opened = handlers.open_page("")
+    session, first = str(opened["session"]), shown_picture(opened)
+    box = {"xmin": 20, "ymin": 30, "xmax": 120, "ymax": 140, "label": ""}
+    drawn = handlers.draw(session, {"image": first, "boxes": [box]})
+    assert len(drawn["annotator"]["value"]["boxes"]) == 1
+    late = {"image": first, "boxes": [{**box, "label": "1 object"}]}
+    other = next(name for name in handlers.bench.shelf.names if name != opened["clip"]["value"])
+    second = handlers.choose_clip(session, other)
+    assert handlers.draw(session, late) == {}
+    with handlers.bench.at_work(session) as work:
+        assert work.pointed.clip == other and not work.pointed.objects
+    # Of another frame of the clip, they are that frame's.
+    later = handlers.go_to(session, 5)
+    handlers.draw(session, {"image": shown_picture(second), "boxes": [box]})
+    with handlers.bench.at_work(session) as work:
+        (one,) = work.pointed.objects
+        assert list(one.given) == [0] and shown_picture(later) != shown_picture(second)
+
+
+def test_a_caption_on_its_way_finds_no_other_object(
+    handlers: Any, session: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from internvl_chat.web import handlers as page
+
+    def meanwhile(captioner: Any, path: Path, start: Any, objects: Any, **_: Any) -> Any:
+        with handlers.bench.at_work(session) as work:
+            gone = work.pointed.without_object(1).without_object(2)
+            work.keep(gone.with_drawn([DrawnBox(None, (30, 40, 50, 40))], 1))
+        return start.with_object(start.objects[0].with_captions(["a red cup"]))
+
+    monkeypatch.setattr(page, "with_captions", meanwhile)
+    handlers.caption_all(session)
+    with handlers.bench.at_work(session) as work:
+        (one,) = work.pointed.objects
+        assert one.number == 3 and not one.caption
+
+
 def tracked(handlers: Any, session: str) -> list[bool]:
     with handlers.bench.at_work(session) as work:
         return [one.is_tracked for one in work.pointed.objects]

@@ -120,6 +120,22 @@ def test_a_pass_starts_where_it_should_and_ends_at_what_is_given(
         assert given.boxes_px[6].tolist() == one.boxes_px[6].tolist()
 
 
+def test_a_box_that_is_too_small_to_be_drawn_is_not_taken_away() -> None:
+    """An object that leaves a large picture ends in a sliver, which the drawing component rounds to nothing."""
+    pointed = pointed_at()
+    one = everywhere(pointed.objects[0])
+    sliver = replace(one, boxes_px=one.boxes_px * 1)
+    sliver.boxes_px[5] = (190, 20, 0.8, 30)
+    shown = pointed.with_object(sliver).at(5)
+    others = [
+        DrawnBox(other.number, tuple(other.boxes_px[5])) for other in shown.objects[1:] if other.boxes_px[5].any()
+    ]
+    thin = DrawnBox(one.number, (190, 20, 0, 30))
+    for drawn in ([thin, *others], others):
+        assert shown.with_drawn(drawn, 1.5) is shown
+    assert shown.at(6).with_drawn([], 1.5) is not shown.at(6), "a box that can be seen is taken away"
+
+
 def test_what_is_tracked_is_what_is_chosen_new_or_on_the_shown_frame() -> None:
     pointed = pointed_at(4)
     half = pointed.with_object(everywhere(pointed.objects[0]))

@@ -101,6 +101,28 @@ def test_a_record_opens_the_clip_of_its_path_before_one_of_its_name(shapes_root:
         assert bench.open_record(bench.sessions.begin(""), tmp_path / "r.jsonl", 1).clip == name
 
 
+def test_records_are_opened_beside_what_is_there(bench: Workbench, pointed: PointedClip, tmp_path: Path) -> None:
+    """Two objects of a clip come back one after the other, and one that is there already is not there twice."""
+
+    def record(name: str, left: int) -> dict[str, Any]:
+        tracks = [{"name": name, "boxes": [[left, 5, 20, 30]] * 24, "unit": "pixels", "order": "xywh"}]
+        turns = [{"from": "human", "value": "<video>\nWhat?"}, {"from": "gpt", "value": f"it is a {name}"}]
+        return {"id": name, "video": pointed.clip, "conversations": turns, "tracks": tracks}
+
+    lines = [record("cup", 5), record("plate", 60)]
+    (tmp_path / "r.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    session = bench.sessions.begin("")
+    for line in (1, 2, 1):
+        opened = bench.open_record(session, tmp_path / "r.jsonl", line)
+    assert [(one.number, one.name, one.caption) for one in opened.objects] == [
+        (1, "cup", "it is a cup"),
+        (2, "plate", "it is a plate"),
+    ]
+    with bench.at_work(session) as work:
+        work.keep(work.pointed.without_object(2).without_object(1))
+    assert bench.open_record(session, tmp_path / "r.jsonl", 2).objects[0].number == 3, "a number means one object"
+
+
 @pytest.mark.parametrize(
     ("record", "line", "said"),
     [

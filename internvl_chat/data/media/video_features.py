@@ -16,7 +16,7 @@ from internvl_chat.constants import FEATURES_SUFFIX as FEATURES_SUFFIX
 from internvl_chat.contracts import UserError
 from internvl_chat.files import replacing
 
-_FEATURES, _TOWER, _FRAMES = "video_features", "tower", "frames"
+_FEATURES, _TOWER, _FRAMES, _SOURCE = "video_features", "tower", "frames", "source"
 # One tower's numbers in half precision are so near to those in full precision.
 _TOWER_TOLERANCE = 0.02
 
@@ -29,11 +29,13 @@ class VideoFeatures:
         tokens_NC: as the model is shown them before its projector.
         tower: a few numbers that tell the tower that made them from others.
         num_frames: that they were made of.
+        source_mark: of the content that they were made of; empty where nobody said.
     """
 
     tokens_NC: npt.NDArray[np.float32]
     tower: tuple[float, ...]
     num_frames: int
+    source_mark: str = ""
 
     def save(self, path: Path) -> None:
         """Write them in half precision."""
@@ -43,7 +45,7 @@ class VideoFeatures:
         }
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as temporary:
-            save_file(arrays, temporary, metadata={_FRAMES: str(self.num_frames)})
+            save_file(arrays, temporary, metadata={_FRAMES: str(self.num_frames), _SOURCE: self.source_mark})
 
 
 def read_features(path: Path, tower: Sequence[float]) -> npt.NDArray[np.float32]:
@@ -56,14 +58,16 @@ def read_features(path: Path, tower: Sequence[float]) -> npt.NDArray[np.float32]
         return file.get_tensor(_FEATURES).astype(np.float32)
 
 
-def check_tower(path: Path, tower: Sequence[float]) -> None:
-    """See to it that a file's features are those of this tower, without reading them.
+def check_made_of(path: Path, tower: Sequence[float], source_mark: str) -> None:
+    """See to it that a file's features are those of this tower, and of what has this mark now, without reading them.
 
     Raises:
-        UserError: it holds none, or another tower made them.
+        UserError: it holds none, or they were made by another tower, or of another video.
     """
-    with _opened(path, tower):
-        pass
+    with _opened(path, tower) as file:
+        mark = (file.metadata() or {}).get(_SOURCE)
+        if mark and mark != source_mark:
+            raise UserError(f"{path}: are features of what its video was before: delete the file to make them anew")
 
 
 @contextmanager

@@ -49,7 +49,7 @@ def boxes_at(track: Track, indices: npt.NDArray[np.integer], header: MediaHeader
         wanted = _positions_of(track, indices, header)
         corners = np.stack([np.interp(wanted, track.positions, side) for side in track.corners.T], axis=1)
         rows[(wanted >= track.positions[0]) & (wanted <= track.positions[-1])] = 0
-    corners = _shown_fractions(track, corners, indices, header, source)
+    corners = shown_fractions(track, corners, indices, header, source)
     # Numbers that have no area are how many trackers say "absent", wherever they lie.
     far = np.any((corners < -CORNER_MARGIN) | (corners > 1 + CORNER_MARGIN), axis=1) & ~is_absent(corners) & (rows >= 0)
     if far.any():
@@ -112,14 +112,18 @@ def _positions_of(track: TrackRows, indices: npt.NDArray[np.integer], header: Me
     return header.timeline.seconds_of(indices) if track.by == "second" else indices.astype(np.float64)
 
 
-def _shown_fractions(
+def shown_fractions(
     track: TrackRows,
     corners: npt.NDArray[np.float64],
     indices: npt.NDArray[np.integer],
     header: MediaHeader,
     source: str,
 ) -> npt.NDArray[np.float64]:
-    """Corners [F, 4] of a track as fractions of the pictures as they are shown."""
+    """Corners [F, 4] of a track at pictures of these numbers [F] as fractions of the pictures as they are shown.
+
+    Raises:
+        UserError: they were counted in pictures of another size.
+    """
     if track.in_pixels:
         corners = corners / np.tile(_sizes_px(track, indices, header, source), 2)
     if not track.in_stored or not header.displays:

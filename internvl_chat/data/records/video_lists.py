@@ -104,6 +104,11 @@ def _listed(source: Path, where: str, row: Mapping[str, Any]) -> ListedVideo:
         raise UserError(f"{where}: 'video' is {name!r}: expected a path, relative to the list")
     if question is not None and not isinstance(question, str):
         raise UserError(f"{where}: 'question' is {question!r}: expected a text")
+    if row.get("clip") is not None:
+        raise UserError(
+            f"{where}: 'clip' is {row['clip']!r}: a video is captioned whole, or in windows (--window); `answer` takes "
+            "records about a part"
+        )
     path = source.parent / name
     if not path.is_file():
         raise UserError(f"{where}: video not found: {path}{lookalike(path)}")

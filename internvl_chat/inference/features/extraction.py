@@ -12,8 +12,8 @@ import torch
 
 from internvl_chat.contracts import Sample, UserError
 from internvl_chat.data.media.array_pickles import read_array
-from internvl_chat.data.media.sources import read_media_header, read_pictures
-from internvl_chat.data.media.video_features import FEATURES_SUFFIX, VideoFeatures, check_tower
+from internvl_chat.data.media.sources import content_mark, read_media_header, read_pictures
+from internvl_chat.data.media.video_features import FEATURES_SUFFIX, VideoFeatures, check_made_of
 from internvl_chat.data.prompts.sample_pictures import SamplePictures
 from internvl_chat.families import family_of
 from internvl_chat.families.halves import FeaturesModule
@@ -52,7 +52,7 @@ def extract_features(
         target = folder / source.relative_to(root).with_suffix(FEATURES_SUFFIX)
         try:
             if target.is_file():
-                check_tower(target, mark)
+                check_made_of(target, mark, content_mark(source))
                 yield Extracted(source, was_there=True)
                 continue
             if tower is None:
@@ -60,7 +60,7 @@ def extract_features(
             else:
                 frames = _frames_of(opened, source)
                 tokens, count = tower(frames).cpu().numpy(), len(frames)
-            VideoFeatures(tokens, mark, count).save(target)
+            VideoFeatures(tokens, mark, count, content_mark(source)).save(target)
         except (UserError, OSError) as error:
             yield Extracted(source, fault=str(error))
         else:
