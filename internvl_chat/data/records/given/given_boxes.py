@@ -124,7 +124,7 @@ def check_given_boxes(sample: Sample) -> None:
     for track in tracks:
         if track.by == "always":
             for size_px in header.sizes_px:
-                _check_inside(track.corners[0], size_px, _MARGIN, f"the box {_written(track.corners[0])}", path)
+                _check_inside(track, size_px, _MARGIN, path)
         elif len(header.sizes_px) == 1:
             size_px = header.sizes_px[0]
             _check_track(track, header.display_at(0).stored_size(*size_px) if track.in_stored else size_px, path)
@@ -135,27 +135,29 @@ def _check_track(track: TrackRows, size_px: tuple[int, int], path: Path) -> None
     evidence = evidence_of(sized_boxes(track.corners), size_px)
     if evidence.misread:
         raise UserError(f"the track {track.name!r}: {evidence.found}; expected {evidence.expected}")
-    present = ~is_absent(track.corners)
-    margin = _MARGIN if present.sum() < FEWEST else None
-    for position, corners in zip(track.positions[present], track.corners[present], strict=True):
-        if position not in track.absent or track.by == "second":
-            what = f"the box {_written(corners)} of {track.name!r} at {track.by} {position:g}"
-            _check_inside(corners, size_px, margin, what, path)
+    is_few = (~is_absent(track.corners)).sum() < FEWEST
+    _check_inside(track, size_px, _MARGIN if is_few else None, path)
 
 
-def _check_inside(
-    corners_px: npt.NDArray[np.float64], size_px: tuple[int, int], margin: float | None, what: str, path: Path
-) -> None:
-    """See to it that a box leaves the picture by no more than a margin, a share of its sides; None is all but whole."""
-    fractions = corners_px / np.array(size_px * 2)
-    is_outside = (fractions[2:] <= 0).any() or (fractions[:2] >= 1).any()
-    leaves = margin is not None and ((fractions < -margin) | (fractions > 1 + margin)).any()
-    if is_outside or leaves:
-        absent = "; where the object is absent, say so or give zeros" if margin is None else ""
-        raise UserError(
-            f"{what} {'lies outside' if is_outside else 'leaves'} the picture: {path} has {size_px[0]} x {size_px[1]} "
-            f"pixels; expected x1,y1,x2,y2 inside it{absent}"
-        )
+def _check_inside(track: TrackRows, size_px: tuple[int, int], margin: float | None, path: Path) -> None:
+    """See to it that no box leaves the picture by more than a margin, a share of its sides; None is all but whole."""
+    fractions = track.corners / np.array(size_px * 2)
+    is_outside = ((fractions[:, 2:] <= 0) | (fractions[:, :2] >= 1)).any(axis=1)
+    leaves = is_outside | (
+        ((fractions < -margin) | (fractions > 1 + margin)).any(axis=1) if margin is not None else False
+    )
+    stated = np.isin(track.positions, list(track.absent)) & (track.by == "frame")
+    wrong = leaves & ~is_absent(track.corners) & ~stated
+    if not wrong.any():
+        return
+    at = int(np.argmax(wrong))
+    where = "" if track.by == "always" else f" of {track.name!r} at {track.by} {track.positions[at]:g}"
+    absent = "; where the object is absent, say so or give zeros" if margin is None else ""
+    does = "lies outside" if is_outside[at] else "leaves"
+    raise UserError(
+        f"the box {_written(track.corners[at])}{where} {does} the picture: {path} has {size_px[0]} x {size_px[1]} pixels; "
+        f"expected x1,y1,x2,y2 inside it{absent}"
+    )
 
 
 def _written(box: Sequence[float] | npt.NDArray[np.float64]) -> str:
