@@ -155,8 +155,8 @@ def _check_inside(track: TrackRows, size_px: tuple[int, int], margin: float | No
     absent = "; where the object is absent, say so or give zeros" if margin is None else ""
     does, size = "lies outside" if is_outside[at] else "leaves", f"{size_px[0]} x {size_px[1]}"
     raise UserError(
-        f"the box {_written(track.corners[at])}{where} {does} the picture: {path} has {size} pixels; expected x1,y1,x2,y2 "
-        f"inside it{absent}"
+        f"the box {_written(track.corners[at])}{where} {does} the picture: {path} has {size} pixels; expected x1,y1,x2,"
+        f"y2 inside it{absent}"
     )
 
 
