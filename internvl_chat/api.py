@@ -31,7 +31,7 @@ from internvl_chat.data.media.given_clips import GivenClip, clip_path
 from internvl_chat.data.prompts.encoder import SampleEncoder
 from internvl_chat.data.prompts.wordings import question_turn, wording_named
 from internvl_chat.data.records.given.given_boxes import check_given_boxes
-from internvl_chat.data.records.given.given_tracks import GivenTrack, as_tracks, one_track
+from internvl_chat.data.records.given.given_tracks import GivenTrack, as_tracks, one_track, says_its_form
 from internvl_chat.inference.chat import Chat
 from internvl_chat.inference.decoding import Decoding, check_count
 from internvl_chat.inference.ensemble import Ensemble
@@ -100,7 +100,8 @@ class Captioner:
             track: see `as_tracks`; `name`, `unit`, `order` and `interpolate` say what its boxes are.
             track_from: the track is one box, where the object is on the frame of this number: it is followed from
                 there, see `follow`. Without it one box holds for every frame.
-            question: in your own words; None asks as the model's training data does.
+            question: in your own words; None asks IntentVCNet's question, with coordinates where there is a track. A
+                model that learnt from another wording wants that one.
             decoding: settings of `Decoding`, such as `num_candidates=4, temperature=0.7`.
         Raises:
             UserError: a file, a track or a setting cannot be used, the track holds several objects, or the object is
@@ -177,10 +178,11 @@ class Captioner:
                 f"tracks given as {type(tracks).__name__}: expected {{name: track}}, as in {{'dog': 'a.npy'}}"
             )
         path = self._path(clip)
+        forms = _forms(list(tracks.values()), unit, order, interpolate)
         named = {
             # Tracks that were read have names of their own; two dogs may be told apart by their keys.
-            key: one_track(track, None if isinstance(track, Track) else key, unit, order, interpolate)
-            for key, track in tracks.items()
+            key: one_track(track, None if isinstance(track, Track) else key, *form)
+            for (key, track), form in zip(tracks.items(), forms, strict=True)
         }
         samples = [_sample(path, (track,), question) for track in named.values()]
         return dict(zip(tracks, self._captions(samples, settings), strict=True))
@@ -204,12 +206,13 @@ class Captioner:
         Raises:
             UserError: as `caption`.
         """
-        first = one_track(track, name, unit, order, interpolate)
+        forms = _forms([track] if other is None else [track, other], unit, order, interpolate)
+        first = one_track(track, name, *forms[0])
         own = _sample(self._path(clip), (first,), question)
         nowhere = TrackRows(first.name, np.zeros(1), np.zeros((1, 4)), "always")
         samples = [own, replace(own, tracks=(nowhere,))]
         if other is not None:
-            theirs = one_track(other, None, unit, order, interpolate)
+            theirs = one_track(other, None, *forms[1])
             samples.append(replace(own, tracks=(replace(theirs, name=first.name),)))
         return Following(*self._captions(samples, Decoding(), absent_on_purpose=1))
 
@@ -256,6 +259,14 @@ class Captioner:
     def _told(self, sample: Sample, shown: Shown, candidates: Sequence[str]) -> Caption:
         boxes = shown.boxes[0] if shown.boxes else np.zeros((len(shown.frames), 4), dtype=np.int64)
         return Caption(candidates[0], tuple(candidates), sample, shown.frames, boxes, self.draw)
+
+
+def _forms(
+    tracks: Sequence[GivenTrack], unit: str | None, order: str | None, interpolate: bool | None
+) -> list[tuple[str | None, str | None, bool | None]]:
+    """What is said of each of several tracks: it is about those that do not say it themselves, if there are any."""
+    said, own = (unit, order, interpolate), [says_its_form(track) for track in tracks]
+    return [(None, None, None) if says and not all(own) else said for says in own]
 
 
 def _decoding(settings: Mapping[str, Any]) -> Decoding:

@@ -322,10 +322,17 @@ def test_what_is_said_of_a_track_is_heeded_or_refused(captioner: Captioner, vide
         (tmp_path / "one.json", {"unit": "unit"}, "unit='unit' beside .*one.json: it has unit 'pixels'"),
         (whole, {"interpolate": False}, "interpolate=False beside the track: it has interpolate True"),
         ([whole], {"unit": "thousandths"}, "unit='thousandths' beside the track: it has unit 'pixels'"),
-        (as_tracks(whole)[0], {"unit": "pixels"}, "beside a track that was read: it says its unit itself"),
+        (as_tracks(whole)[0], {"unit": "unit"}, "beside a track that was read: it has unit 'pixels'"),
+        (as_tracks(whole)[0], {"order": "xyxy"}, "beside a track that was read: it says its order itself"),
     ):
         with pytest.raises(UserError, match=message):
             captioner.caption(video, track, **said)
+    mixed = {"dog": as_tracks(whole)[0], "cat": [[10, 10, 50, 50]] * frames, "cup": tmp_path / "px.txt"}
+    both = captioner.caption_objects(video, mixed, unit="pixels", max_new_tokens=3)
+    assert both["cat"].boxes.tolist() == [[52, 69, 260, 347]] * 3, "what is said is of what does not say it"
+    captioner.follow_the_box(video, mixed["cat"], mixed["dog"], unit="pixels")
+    with pytest.raises(UserError, match="unit='pixels' beside .*px.npy"):
+        captioner.caption_objects(video, {"dog": tmp_path / "px.npy"}, unit="pixels")
     # What a record leaves open may be said beside it, and what is said twice alike is no fault.
     expected = as_tracks(whole)
     assert as_tracks(record, unit="pixels", order="xyxy", interpolate=True) == expected

@@ -78,7 +78,7 @@ COMMANDS = [
     ("nothing_of_the_kind", 2, "--help lists them"),
     ("score_boxes", 2, "--predictions, --references"),
     ("picture --meta-pth good.json", 2, "--meta_pth: is not known here: did you mean --meta_path?"),
-    ("picture --meta-path good.json --line 99", 1, "--line 99: the annotations have 1 lines"),
+    ("picture --meta-path good.json --line 99", 1, "--line 99: the annotations have 1 records"),
     ("picture --meta good.json --num_frames 0", 2, "0: expected 1 or more"),
     ("picture --meta good.json --out clips", 2, "clips: is a folder, expected a file to write"),
     ("eval --model base --meta good.json --out good.json", 2, "good.json: is a file, expected a folder to write to"),

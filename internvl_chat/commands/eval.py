@@ -157,6 +157,8 @@ def write(
     told = [f"{counted(len(captions), 'caption')} written to {folder}{earlier}"]
     for problem in problems:
         sys.stderr.write(f"warning: {problem}\n")
+    # It would pass for the scores of what lies beside it now.
+    (folder / "scores.json").unlink(missing_ok=True)
     if stale := left_from_before(folder, parts, args.num_candidates):
         sys.stderr.write(f"warning: {folder} holds files of an earlier run: {', '.join(stale)}\n")
     if failures:
@@ -181,9 +183,14 @@ def file_name(kind: str, part: str) -> str:
 
 def left_from_before(folder: Path, parts: Iterable[str], num_candidates: int) -> list[str]:
     """Files of results in the folder that a run of these parts does not write."""
+    from internvl_chat.tasks.intentvc.submission import ARCHIVE_NAME
+
     kinds = ("result", "candidates")
     written = {file_name(kind, part) for kind in kinds[: min(num_candidates, 2)] for part in parts}
-    return sorted({path.name for kind in kinds for path in folder.glob(f"{kind}*.json")} - written)
+    found = {path.name for kind in kinds for path in folder.glob(f"{kind}*.json")}
+    if "" in parts and (folder / ARCHIVE_NAME).is_file():
+        found.add(ARCHIVE_NAME)
+    return sorted(found - written)
 
 
 def chosen_first(candidates: dict[str, list[str]], args: argparse.Namespace) -> dict[str, list[str]]:

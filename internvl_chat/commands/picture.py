@@ -11,7 +11,7 @@ from internvl_chat.commands.options import add_json, add_meta, add_video_backend
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_meta(parser)
     parser.add_argument(
-        "--line", type=int, default=1, help="line of the annotation file, from 1 (default: %(default)s)"
+        "--line", type=int, default=1, help="number of the record, from 1, over all annotations (default: %(default)s)"
     )
     parser.add_argument("--out", type=png_path, default=Path("picture.png"), help="PNG to write (default: %(default)s)")
     parser.add_argument(
@@ -25,6 +25,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    from dataclasses import replace
+
     import numpy as np
 
     from internvl_chat.contracts import UserError
@@ -34,9 +36,11 @@ def run(args: argparse.Namespace) -> int:
     from internvl_chat.data.records.annotations import load_meta, read_samples
     from internvl_chat.data.records.tracks import boxes_at
 
-    samples = [sample for entry in load_meta(args.meta) for sample in read_samples(entry)]
+    # Each record once, however often training sees it.
+    entries = [replace(entry, repeat_time=1, draw=None) for entry in load_meta(args.meta)]
+    samples = [sample for entry in entries for sample in read_samples(entry)]
     if not 1 <= args.line <= len(samples):
-        raise UserError(f"--line {args.line}: the annotations have {len(samples)} lines")
+        raise UserError(f"--line {args.line}: the annotations have {len(samples)} records")
     sample = samples[args.line - 1]
     header = read_media_header(sample)
     if not header.num_pictures:

@@ -76,7 +76,7 @@ _NEGATION_BEFORE = re.compile(r"\b(?:not|no|never|neither|nor|cannot|without|tha
 # What is no direction, and no answer either.
 _RIGHT_ANSWER = re.compile(r"(?i)\bright(?=\s+(?:answer|option|choice|letter|one)\b)")
 _NO_OF_AN_ANSWER = re.compile(r"^ no (?!(?:idea|clue|answer|information|way|option)\b)| no $")
-_NO_ANSWER = re.compile(r"no (?:idea|clue|answer|information|way|option)\b")
+_YES_OR_NO = re.compile(r"(?i)\W*(yes|no)\b\s*(?:[,.;:!\n。，]|-\s|$)")
 _CLAUSE = re.compile(r"[.,;:!?\n。，](?!\d)|\bbut\b")
 
 
@@ -116,7 +116,8 @@ def options_of(prompt: str) -> dict[str, str]:
 
 def without_thought(reply: str) -> str:
     """What a model replies behind what it thinks."""
-    return _END_OF_THOUGHT.split(_THOUGHT.sub("", reply))[-1]
+    parts = [part for part in _END_OF_THOUGHT.split(_THOUGHT.sub("", reply)) if part.strip()]
+    return parts[-1] if parts else ""
 
 
 def _last_list(found: Sequence[tuple[str, str]]) -> dict[str, str]:
@@ -227,11 +228,14 @@ def _by_text(reply: str, options: Mapping[str, str]) -> str | None:
 
 
 def _yes_or_no(reply: str, options: Mapping[str, str]) -> str | None:
-    """Of a question between yes and no, the one that a reply begins with, whatever it says then."""
+    """Of a question between yes and no, the one that a reply says first, as a sentence or a clause of its own."""
     by_text = {_plain(text): letter for letter, text in options.items()}
-    word = _plain(reply).partition(" ")[0]
-    begins = {"yes", "no"} <= by_text.keys() and word in ("yes", "no")
-    return by_text[word] if begins and not _NO_ANSWER.match(_plain(reply)) else None
+    found = _YES_OR_NO.match(reply)
+    if not found or not {"yes", "no"} <= by_text.keys():
+        return None
+    # What it goes on to say may be a third option.
+    others = [text for text in by_text if text not in ("yes", "no", "") and f" {text} " in f" {_plain(reply)} "]
+    return None if others else by_text[found[1].casefold()]
 
 
 def _denied(clause: str, text: str) -> bool:

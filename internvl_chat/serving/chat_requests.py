@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveInt, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveInt, ValidationError, model_validator
 
 from internvl_chat.files import keys_once
 from internvl_chat.serving.refusals import Refusal
@@ -14,7 +14,23 @@ from internvl_chat.serving.refusals import Refusal
 class _Strict(BaseModel):
     """A misspelt field is an error, and so is true in place of a number: they would change the answer unseen."""
 
-    model_config = ConfigDict(extra="forbid", allow_inf_nan=False, strict=True)
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_truth_for_a_number(cls, content: Any) -> Any:
+        fields = content.items() if isinstance(content, dict) else ()
+        for name, value in fields:
+            field = cls.model_fields.get(name)
+            items = value if isinstance(value, list) else [value]
+            if field and not _takes_truth(field.annotation) and any(isinstance(item, bool) for item in items):
+                raise ValueError(f"{name} is {json.dumps(value)}: expected what is neither true nor false")
+        return content
+
+
+def _takes_truth(annotation: Any) -> bool:
+    """Whether true or false may stand in a field of this type."""
+    return annotation is bool or False in get_args(annotation) or any(map(_takes_truth, get_args(annotation)))
 
 
 class TextPart(_Strict):
@@ -138,7 +154,7 @@ def parse_request(body: bytes | str) -> ChatRequest:
         # What was sent is not repeated: it may be megabytes long, or private.
         first = error.errors(include_url=False, include_input=False, include_context=False)[0]
         param = ".".join(map(str, first["loc"])) or None
-        message = f"{param or 'the body'}: {first['msg']}"
+        message = f"{param or 'the body'}: {first['msg'].removeprefix('Value error, ')}"
         if first["type"] == "extra_forbidden":
             known = _model_of(first["loc"])
             message = f"{param}: unknown field, which would not be heeded; expected {', '.join(known.model_fields)}"

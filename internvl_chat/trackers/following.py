@@ -85,11 +85,15 @@ def _frames_of(track: TrackRows, footage: Footage, where: str) -> npt.NDArray[np
     if footage.header.frames_per_second <= 0:
         raise UserError(f"{where}: is given by second, but the video states no rate: give it by frame")
     shown_s = footage.header.timeline.seconds_of(np.arange(footage.num_frames))
-    distances = np.abs(track.positions[:, None] - shown_s)
-    if (distances.min(axis=1) > SECONDS_REACH_S).any():
-        at = float(track.positions[int(np.argmax(distances.min(axis=1)))])
+    after = np.searchsorted(shown_s, track.positions).clip(0, len(shown_s) - 1)
+    before = (after - 1).clip(0)
+    is_before = np.abs(track.positions - shown_s[before]) <= np.abs(track.positions - shown_s[after])
+    nearest = np.where(is_before, before, after)
+    away_s = np.abs(track.positions - shown_s[nearest])
+    if (away_s > SECONDS_REACH_S).any():
+        at = float(track.positions[int(np.argmax(away_s))])
         raise UserError(f"{where}: is given at second {at:g}, when no frame of the video is shown")
-    return distances.argmin(axis=1).astype(np.int64)
+    return nearest.astype(np.int64)
 
 
 def follow(

@@ -173,8 +173,8 @@ class FinetuneArguments(TrainingArguments):
         # Gradient checkpointing is a matter of the model's arguments: it is set up once, in the entry.
         self.gradient_checkpointing = False
         self.remove_unused_columns = False
-        # Or a run that has diverged would be logged as one that stands still.
-        self.logging_nan_inf_filter = False
+        # Or a run that has diverged would be logged as one that stands still. In float16 a pass may overflow.
+        self.logging_nan_inf_filter = self.fp16
         # LoRA alone cannot say which parameters of a batch go unused; with boxes in every batch none do.
         self.ddp_find_unused_parameters = False
         super().__post_init__()

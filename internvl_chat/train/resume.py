@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Mapping
+from dataclasses import asdict
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -43,8 +45,6 @@ _PARTS_TRAINED = (
     "freeze_backbone",
     "unfreeze_vit_layers",
     "unfreeze_lm_head",
-    # What is learned is scaled by it.
-    "lora_alpha",
 )
 # Kept in the optimizer's and the schedule's own state, and read back with it: a flag would change nothing.
 _OPTIMIZER = ("learning_rate", "weight_decay", "adam_beta1", "adam_beta2", "adam_epsilon", "optim")
@@ -160,12 +160,24 @@ def check_same_settings(checkpoint: Path, run: RunArguments) -> None:
                     f"{checkpoint}: was trained with --{flag} {then[flag]}, and this run has {now}: give the same "
                     "flags to go on, or another --output_dir"
                 )
+    model = before.get("model", {})
+    if "lora_alpha" in model and _scales(model) != _scales(asdict(run.model)):
+        raise UserError(
+            f"{checkpoint}: was trained with --lora_alpha {model['lora_alpha']:g}, by which all that was learned is "
+            f"scaled, and this run has {run.model.lora_alpha:g}: give the same to go on, or another --output_dir"
+        )
     engine = engine_of(run.training)
     if before.get("engine", engine) != engine:
         raise UserError(
             f"{checkpoint}: was trained under {before['engine']}, and this run has {engine}: its optimizer cannot be "
             "read so; give the same --deepspeed, --bf16 and --fp16 to go on, or another --output_dir"
         )
+
+
+def _scales(model: Mapping[str, Any]) -> list[float]:
+    """By what LoRA's updates are scaled, of the language model and of the tower; an alpha of 0 is twice the rank."""
+    ranks = [model.get(name, 0) for name in ("use_llm_lora", "use_backbone_lora")]
+    return [(model["lora_alpha"] / rank or 2.0) if rank else 0.0 for rank in ranks]
 
 
 def note_replaced_checkpoints(output_dir: Path, resume_from: Path | None = None) -> None:
@@ -175,7 +187,7 @@ def note_replaced_checkpoints(output_dir: Path, resume_from: Path | None = None)
         resume_from: where it goes on; None starts anew.
     """
     folders = sorted(output_dir.glob("checkpoint-*"))
-    if resume_from is not None and resume_from.absolute().parent == output_dir.absolute():
+    if resume_from is not None and resume_from.resolve().parent == output_dir.resolve():
         folders = [folder for folder in folders if step_of(folder) > step_of(resume_from)]
     for folder in folders:
         (folder / REPLACED_NAME).touch()

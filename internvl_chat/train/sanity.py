@@ -68,9 +68,18 @@ def check_weights(model: nn.Module, step: int, checkpoints: str) -> None:
         UserError: a trained weight is no number.
     """
     for name, parameter in model.named_parameters():
-        own = getattr(parameter, "ds_tensor", parameter)
-        if parameter.requires_grad and not bool(own.detach().isfinite().all()):
+        if parameter.requires_grad and not bool(_own_part(parameter).detach().isfinite().all()):
             raise UserError(f"{name} holds numbers that are none, at step {step}: {_ADVICE.format(checkpoints)}")
+
+
+def _own_part(parameter: nn.Parameter) -> torch.Tensor:
+    """What this rank holds of a parameter; under ZeRO-3 the last parts are filled up with whatever lay there."""
+    part = getattr(parameter, "ds_tensor", None)
+    if part is None:
+        return parameter
+    rank = torch.distributed.get_rank() if torch.distributed.is_initialized() else 0
+    left = int(getattr(parameter, "ds_numel", part.numel())) - rank * part.numel()
+    return part.flatten()[: max(0, left)]
 
 
 class ExactPositions(TrainerCallback):

@@ -90,8 +90,8 @@ MISTAKES: dict[str, tuple[dict[str, Any], int, str]] = {
         400,
         "24 of 24 boxes reach beyond the ",
     ),
-    "true": ({"showing": {"num_frames": True}}, 400, "num_frames: Input should be a valid integer"),
-    "true token": ({"max_tokens": True}, 400, "max_tokens: Input should be a valid integer"),
+    "true": ({"showing": {"num_frames": True}}, 400, "num_frames is true: expected what is neither"),
+    "true token": ({"max_tokens": True}, 400, "max_tokens is true: expected what is neither"),
     "two limits": (
         {"max_tokens": 3, "max_completion_tokens": 9},
         400,

@@ -252,14 +252,16 @@ def test_resume_from_checkpoint_takes_words_and_paths(tmp_path: Path) -> None:
 
 def test_a_run_goes_on_with_the_parts_that_it_trained(tmp_path: Path) -> None:
     folder = checkpoint(tmp_path / "checkpoint-3")
-    full, lora, scaled = (run_of(tmp_path, f"--use_llm_lora {flags}") for flags in ("0", "16", "0 --lora_alpha 64"))
+    full, lora, scaled = (run_of(tmp_path, f"--use_llm_lora {flags}") for flags in ("0", "16", "16 --lora_alpha 64"))
     check_same_settings(folder, lora)
     write_json(tmp_path / "run.json", {"model": {**asdict(full.model), "attn_implementation": "eager"}})
     check_same_settings(folder, full)
     with pytest.raises(UserError, match="checkpoint-3: was trained with --use_llm_lora 0, and this run has 16"):
         check_same_settings(folder, lora)
-    with pytest.raises(UserError, match="was trained with --lora_alpha 0.0, and this run has 64.0"):
+    write_json(tmp_path / "run.json", {"model": asdict(lora.model)})
+    with pytest.raises(UserError, match="was trained with --lora_alpha 0, .* scaled, and this run has 64"):
         check_same_settings(folder, scaled)
+    check_same_settings(folder, run_of(tmp_path, "--use_llm_lora 16 --lora_alpha 32"))
 
 
 def test_a_run_goes_on_with_its_optimizer_and_under_its_engine(tmp_path: Path) -> None:
@@ -298,6 +300,9 @@ def test_checkpoints_of_another_way_are_not_gone_on_from(tmp_path: Path, caplog:
     # The trainer deletes by age, where files have one, and the abandoned way is the oldest.
     rotate_checkpoints(str(out), save_total_limit=3, use_mtime=True)
     assert sorted(path.name for path in out.iterdir()) == ["checkpoint-2", "checkpoint-4", "checkpoint-6"]
+    (tmp_path / "link").symlink_to(tmp_path)
+    note_replaced_checkpoints(tmp_path / "link" / "out", out / "checkpoint-6")
+    assert checkpoint_to_resume(arguments(out)) == mine, "the same folder by another way"
     note_replaced_checkpoints(out, checkpoint(tmp_path / "elsewhere" / "checkpoint-1"))
     assert checkpoint_to_resume(arguments(out)) is None
 

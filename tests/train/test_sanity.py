@@ -44,10 +44,13 @@ def test_what_a_run_diverges_into_is_named() -> None:
     model.bias.requires_grad_(False)
     check_weights(model, 4, "out")
     # Under ZeRO-3 a rank has its own part, and the whole is empty.
-    model.weight.ds_tensor = torch.tensor([1.0, torch.inf])  # type: ignore[assignment]
+    model.weight.ds_tensor, model.weight.ds_numel = torch.tensor([1.0, torch.inf]), 2  # type: ignore[assignment]
     model.weight.data = torch.empty(0)
     with pytest.raises(UserError, match="^weight holds numbers that are none"):
         check_weights(model, 4, "out")
+    # Parts are alike in size: what fills up the last one is nobody's weight.
+    model.weight.ds_numel = 1  # type: ignore[assignment]
+    check_weights(model, 4, "out")
 
 
 def test_a_run_that_diverges_stops_and_leaves_its_good_checkpoint(

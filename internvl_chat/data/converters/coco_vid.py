@@ -74,6 +74,8 @@ def _frames(images: list[Any], root: Path, where: str, faults: Faults) -> Mappin
     """
     numbers: dict[Path, dict[str, int]] = {}
     video_of: dict[Path, Any] = {}
+    # Where boxes were counted in another size, no image is to be used.
+    broken: set[Path] = set()
     frames = {}
     for entry in images:
         with faults.gathered():
@@ -83,11 +85,15 @@ def _frames(images: list[Any], root: Path, where: str, faults: Faults) -> Mappin
             if folder not in numbers:
                 numbers[folder] = {file.name: at for at, file in enumerate(frame_files(folder))}
                 if path.name in numbers[folder]:
+                    broken.add(folder)
                     check_stated_size(path, (entry.get("width"), entry.get("height")), f"{where}: image {image}")
+                    broken.remove(folder)
+            if folder in broken:
+                continue
             if path.name not in numbers[folder]:
                 raise UserError(f"{where}: image {image}: {path} is not there")
             video = entry.get("video_id")
-            if video_of.setdefault(folder, video) != video:
+            if video is not None and video_of.setdefault(folder, video) != video:
                 raise UserError(
                     f"{where}: image {image} is of video {video}, and others in {folder} are of {video_of[folder]}: "
                     "expected a folder a video"

@@ -53,19 +53,16 @@ def records(source: Path, options: Conversion) -> Iterator[dict[str, Any]]:
 
 
 def _stated_size(path: Path) -> tuple[int, int] | None:
-    """Width and height in pixels of a sequence's `seqinfo.ini`, where there is one.
-
-    Raises:
-        UserError: it cannot be read.
-    """
+    """Width and height in pixels that a sequence's `seqinfo.ini` says, if it does; tools write it in many ways."""
     if not path.is_file():
         return None
     parser = ConfigParser()
     try:
         parser.read_string(read_text(path), str(path))
-        return parser.getint("Sequence", "imWidth"), parser.getint("Sequence", "imHeight")
-    except (ConfigParserError, ValueError) as error:
-        raise UserError(f"{path}: expected imWidth and imHeight of [Sequence] ({error})") from error
+        width, height = (float(parser.get("Sequence", key)) for key in ("imWidth", "imHeight"))
+    except (ConfigParserError, ValueError):
+        return None
+    return (round(width), round(height)) if width > 0 and height > 0 else None
 
 
 def _refuse_gaps(folder: Path, frames: Sequence[Path]) -> None:

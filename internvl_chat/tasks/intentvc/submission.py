@@ -15,6 +15,7 @@ from internvl_chat.scoring.captions.ptb import tokenize
 Split = Literal["public", "private"]
 SPLITS: tuple[Split, ...] = ("public", "private")
 # Videos 15 to 17 of a category are the public test set, 18 to 20 the private one.
+ARCHIVE_NAME = "result.zip"
 _TEST_NUMBERS = {"public": range(15, 18), "private": range(18, 21)}
 LASOT_CATEGORIES = tuple(
     "airplane basketball bear bicycle bird boat book bottle bus car cat cattle chameleon coin crab crocodile cup deer "
@@ -54,7 +55,10 @@ def ids_of_split(root: Path, split: Split) -> list[str]:
         if (category / f"{category.name}-{number}").is_dir()
     ]
     if not ids:
-        raise UserError(f"{root}: holds no {split} test videos and no {example.name}; which ids are to be captioned?")
+        raise UserError(
+            f"{root}: holds no {split} test videos and no {example.name}; which ids are to be captioned? --split names "
+            "the part that is there, and --split records asks the records whatever the videos are called"
+        )
     return ids
 
 
@@ -119,7 +123,7 @@ def write_results(folder: Path, captions: Mapping[Split, Mapping[str, str]], ver
     for split, texts in captions.items():
         paths.append(folder / result_name(split))
         write_json(paths[-1], {"version": version, "captions": dict(texts)})
-    archive = folder / "result.zip"
+    archive = folder / ARCHIVE_NAME
     with replacing(archive) as temporary, zipfile.ZipFile(temporary, "w") as file:
         for path in paths:
             entry = zipfile.ZipInfo(path.name)

@@ -14,7 +14,14 @@ from PIL import Image
 from internvl_chat.contracts import Sample, UserError
 from internvl_chat.data.checking.headers import read_media
 from internvl_chat.data.media import sources as media
-from internvl_chat.data.media.sources import MediaHeader, frame_files, missing_numbers, read_media_header, read_pictures
+from internvl_chat.data.media.sources import (
+    MediaHeader,
+    content_mark,
+    frame_files,
+    missing_numbers,
+    read_media_header,
+    read_pictures,
+)
 from tests.data.clips import write_clip
 from tests.data.conftest import NUM_FOLDER_FRAMES, NUM_GIF_FRAMES, grey
 
@@ -180,3 +187,17 @@ def test_frames_that_are_not_read_are_told_and_not_left_out(tmp_path: Path) -> N
         Image.new("RGB", (30, 20)).save(tmp_path / name, format="PNG")
     with pytest.raises(UserError, match="1 frames such as 2.heic are not read: save them as JPEG or PNG first"):
         read_media_header(Sample("a", (), "here", video_path=tmp_path))
+
+
+def test_folders_of_equal_names_and_sizes_are_told_apart(tmp_path: Path) -> None:
+    """Pictures that are not packed are of one size and begin alike, whatever they show."""
+    for name, left in (("a", 3), ("b", 40), ("c", 3)):
+        (tmp_path / name).mkdir()
+        for number in range(5):
+            picture = Image.new("RGB", (64, 48))
+            picture.putpixel((left, 20 + number), (255, 0, 0))
+            picture.save(tmp_path / name / f"{number}.bmp")
+    marks = {name: content_mark(tmp_path / name) for name in "abc"}
+    assert marks["a"] == marks["c"] != marks["b"]
+    (tmp_path / "a" / "3.bmp").write_bytes((tmp_path / "b" / "3.bmp").read_bytes())
+    assert content_mark(tmp_path / "a") != marks["a"]

@@ -99,7 +99,7 @@ def _chat_records(
     def convert(record: dict[str, Any], where: str, number: int) -> dict[str, Any]:
         if preference := [key for key in _PREFERENCE_KEYS if key in record]:
             raise UserError(f"{where}: has {preference[0]!r}: pairs of better and worse answers are not supported")
-        if marked := [key for key in _JUDGED_KEYS if record.get(key, True) is not True]:
+        if marked := [key for key in _JUDGED_KEYS if record.get(key) not in (None, True)]:
             raise UserError(
                 f"{where}: has {marked[0]!r}: {shortened(record[marked[0]])}: an answer that is not to be learnt, or a "
                 "class; expected answers to train on"
@@ -179,9 +179,10 @@ class _Chat:
     def _listed(self, *keys: str) -> list[Any]:
         """What stands under one of these keys, by which files are called in one dataset or another."""
         values = [self.content[key] for key in keys if self.content.get(key)]
-        if len(values) > 1:
+        listed = [value if isinstance(value, list) else [value] for value in values]
+        if any(items != listed[0] for items in listed):
             raise UserError(f"{self.where}: has {' and '.join(map(repr, keys))}: expected one of the two")
-        return [item for value in values for item in (value if isinstance(value, list) else [value])]
+        return listed[0] if listed else []
 
     def _path(self, item: Any) -> str:
         """A file's path relative to the root."""
@@ -204,7 +205,7 @@ class _Chat:
             text = "".join(self._part(part) for part in text)
         if not isinstance(text, str):
             raise UserError(f"{self.where}: a message is {shortened(turn)}: expected a speaker and a text")
-        if turn.get("loss", True) not in (True, 1, None):
+        if speaker == "gpt" and turn.get("loss") not in (None, True):
             raise UserError(
                 f"{self.where}: a message has 'loss': {shortened(turn['loss'])}, which nobody would heed: all answers "
                 "of a record are trained"

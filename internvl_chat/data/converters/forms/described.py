@@ -15,7 +15,7 @@ import numpy as np
 
 from internvl_chat.constants import VIDEO_PLACEHOLDER
 from internvl_chat.contracts import UserError
-from internvl_chat.data.converters.forms.stated_sizes import check_stated_size
+from internvl_chat.data.converters.forms.stated_sizes import check_stated_size, shown_sizes
 from internvl_chat.data.converters.forms.tracking import Question
 from internvl_chat.data.media.sources import frame_files
 from internvl_chat.data.media.video import read_header
@@ -120,9 +120,11 @@ def records_of(found: Sequence[Described], root: Path, question: Question, fault
             out.
     """
     # A video is counted once, whatever the number of objects in it.
-    sound, frames_in = [], cache(_frames_in)
+    sound, frames_in, sizes_of = [], cache(_frames_in), cache(shown_sizes)
     for one in _told_apart(found, root):
         with faults.gathered():
+            if one.size_px and one.video.exists():
+                check_stated_size(one.video, one.size_px, one.source, sizes_of)
             _check(one, root, question, frames_in)
             sound.append(one)
     faults.tell()
@@ -209,8 +211,6 @@ def _check(one: Described, root: Path, question: Question, frames_in: Callable[[
                 f"{one.source}: counts {one.num_frames} frames, {one.video} holds {there}: expected as many, since its "
                 "boxes go by them"
             )
-    if one.size_px:
-        check_stated_size(one.video, one.size_px, one.source)
     if not any(text.strip() for text in question.captions.get(one.id) or one.texts):
         raise UserError(
             f"{one.source}: has no text to learn: give it a caption or a label there, or --captions with {one.id!r}"

@@ -133,7 +133,7 @@ def _media(record: Mapping[str, Any], key: str, root: Path, where: str) -> str |
         UserError: both are there, or there are several videos, or a file is no path under the root.
     """
     found = [record[name] for name in (key, f"{key}s") if record.get(name)]
-    if len(found) > 1:
+    if len({str(value if isinstance(value, list) else [value]) for value in found}) > 1:
         raise UserError(f"{where}: has {key!r} and '{key}s': expected one of the two")
     if not found:
         return None

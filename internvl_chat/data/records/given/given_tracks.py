@@ -49,7 +49,7 @@ def as_tracks(
     """
     said = {"unit": unit, "order": order, "interpolate": interpolate}
     if isinstance(given, TrackFile | TrackRows):
-        _check_unsaid("a track that was read", dict.fromkeys(said), said)
+        _check_unsaid("a track that was read", _form_of(given), said)
         return (replace(given, name=name or given.name),)
     if isinstance(given, str | Path):
         return _of_file(Path(given), name, said, is_for_images)
@@ -85,6 +85,20 @@ def one_track(
         names = ", ".join(repr(track.name) for track in tracks)
         raise UserError(f"the track holds {len(tracks)} objects, {names}: name= says which one is meant")
     return tracks[0]
+
+
+def says_its_form(given: GivenTrack) -> bool:
+    """Whether a track says itself in which unit and order its numbers are."""
+    if isinstance(given, list | tuple) and given:
+        return says_its_form(given[0])
+    return isinstance(given, TrackFile | TrackRows | str | Path) or (isinstance(given, Mapping) and "boxes" in given)
+
+
+def _form_of(track: Track) -> dict[str, Any]:
+    """What a track that was read says of itself; None of what it does not say any more."""
+    if isinstance(track, TrackFile):
+        return {**FILE_FORMS[".npy"], "interpolate": False}
+    return {"unit": "pixels" if track.in_pixels else None, "order": None, "interpolate": track.interpolates}
 
 
 def _stated(unit: str | None) -> str:
