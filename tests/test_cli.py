@@ -173,7 +173,7 @@ def test_picture_refuses_a_line_that_is_not_there(
 ) -> None:
     argv = ["picture", "--meta_path", shapes_meta, "--line", line, "--out", tmp_path / "x.png"]
     assert main([str(arg) for arg in argv]) == 1
-    assert re.search(rf"--line {line}: .* 30 lines", capsys.readouterr().err)
+    assert re.search(rf"--line {line}: .* 30 records", capsys.readouterr().err)
     assert not (tmp_path / "x.png").exists()
 
 
