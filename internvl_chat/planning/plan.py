@@ -333,7 +333,8 @@ def plan_run(
         needed = planner.plan(workload, machine, thriftiest)
         change = planner.smallest_change(workload, machine, choices)
         if storage != HALF_PRECISION:
-            half = replace(planner, storage=HALF_PRECISION, footprint=replace(planner.footprint, element_bytes=2))
+            footprint = replace(planner.footprint, element_bytes=HALF_PRECISION.activation)
+            half = replace(planner, storage=HALF_PRECISION, footprint=footprint)
             found = half.best(workload, machine, replace(choices, zero_stage=None))
             change = f"--bf16 True under DeepSpeed ({found.settings.as_text()})" if found else change
         raise UserError(

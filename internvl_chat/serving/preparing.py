@@ -93,8 +93,9 @@ class Preparer:
         num_frames = request.mm_processor_kwargs.num_frames
         view = replace(self.view, num_frames=num_frames) if num_frames else self.view
         try:
-            check_length(sample, view.encoder.header(sample), self.limits)
-            check_given_boxes(sample)
+            header = view.encoder.header(sample)
+            check_length(sample, header, self.limits)
+            check_given_boxes(sample, header)
             plan = view.plan(sample)
             planned = ask_with_plans(Ask("", (sample,)), [plan])
             shown = Shown.of(sample, view)

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from internvl_chat.boxes import is_absent, sized_boxes
 from internvl_chat.contracts import TrackRows, UserError
-from internvl_chat.data.records.tracks import SECONDS_REACH_S, shown_fractions
+from internvl_chat.data.records.tracks import SECONDS_REACH_S, nearest_of, shown_fractions
 from internvl_chat.trackers.frames import Footage
 from internvl_chat.trackers.protocol import BoxPx, Frame, Tracker, TrackerFactory
 
@@ -85,15 +85,11 @@ def _frames_of(track: TrackRows, footage: Footage, where: str) -> npt.NDArray[np
     if footage.header.frames_per_second <= 0:
         raise UserError(f"{where}: is given by second, but the video states no rate: give it by frame")
     shown_s = footage.header.timeline.seconds_of(np.arange(footage.num_frames))
-    after = np.searchsorted(shown_s, track.positions).clip(0, len(shown_s) - 1)
-    before = (after - 1).clip(0)
-    is_before = np.abs(track.positions - shown_s[before]) <= np.abs(track.positions - shown_s[after])
-    nearest = np.where(is_before, before, after)
-    away_s = np.abs(track.positions - shown_s[nearest])
+    nearest, away_s = nearest_of(shown_s, track.positions)
     if (away_s > SECONDS_REACH_S).any():
         at = float(track.positions[int(np.argmax(away_s))])
         raise UserError(f"{where}: is given at second {at:g}, when no frame of the video is shown")
-    return nearest.astype(np.int64)
+    return nearest
 
 
 def follow(

@@ -11,7 +11,7 @@ import logging
 import math
 import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -66,18 +66,10 @@ def warn_of_another_batch(run_record: Path, batch_size: int, settings_now: Mappi
     """
     before = _record(run_record)
     settings = before.get("training", {})
-    said = {**before.get("data", {}), **settings}
-    for flag in _ORDER_SETTINGS:
-        # The trainer writes down a setting that is None as a text.
-        if flag in said and str(said[flag]) != str(settings_now[flag]):
-            logger.warning(
-                "%s: --%s was %s and is %s from here on: the epoch goes on in another order, in which some passes come "
-                "again and others are left out",
-                run_record.parent,
-                flag,
-                said[flag],
-                settings_now[flag],
-            )
+    order_now = {flag: settings_now[flag] for flag in _ORDER_SETTINGS}
+    means = "the epoch goes on in another order, in which some passes come again and others are left out"
+    # The trainer writes down a setting that is None as a text.
+    _tell_changes(run_record.parent, {**before.get("data", {}), **settings}, order_now, str, means)
     sizes = [before.get("world_size"), *(settings.get(key) for key in _BATCH_SETTINGS)]
     if all(isinstance(size, int) for size in sizes) and math.prod(sizes) != batch_size:
         logger.warning("%s: a step was of %d passes, from here on %d", run_record.parent, math.prod(sizes), batch_size)
@@ -89,16 +81,18 @@ def warn_of_another_prompt(run_record: Path, settings_now: Mapping[str, Any]) ->
     Args:
         settings_now: of the data and of prompts, by name.
     """
-    said = _record(run_record).get("data", {})
-    for flag, now in settings_now.items():
-        if flag in said and flag not in _FED_SETTINGS and json.dumps(said[flag]) != json.dumps(now):
-            logger.warning(
-                "%s: --%s was %s and is %s from here on: what was trained until now was asked or shown otherwise",
-                run_record.parent,
-                flag,
-                said[flag],
-                now,
-            )
+    told_now = {flag: now for flag, now in settings_now.items() if flag not in _FED_SETTINGS}
+    means = "what was trained until now was asked or shown otherwise"
+    _tell_changes(run_record.parent, _record(run_record).get("data", {}), told_now, json.dumps, means)
+
+
+def _tell_changes(
+    folder: Path, said: Mapping[str, Any], now: Mapping[str, Any], written: Callable[[Any], str], means: str
+) -> None:
+    """Warn of each setting that is another one than was said, where one was; `written` is how both are compared."""
+    for flag, value in now.items():
+        if flag in said and written(said[flag]) != written(value):
+            logger.warning("%s: --%s was %s and is %s from here on: %s", folder, flag, said[flag], value, means)
 
 
 def data_facts(samples: Sequence[Sample], passes: int) -> dict[str, int | str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import html
 import threading
 from collections.abc import Generator, Iterator
@@ -24,6 +23,7 @@ from internvl_chat.web.film import boxes_to_draw, drawn_boxes, drawn_scale, fram
 from internvl_chat.web.markup import comparison, confidence_plot, objects_table
 from internvl_chat.web.pointing import NEW, DrawnBox, PointedClip, pass_of, to_track, with_followed
 from internvl_chat.web.record_lines import write_files
+from internvl_chat.web.sessions import mark_of
 from internvl_chat.web.tracking import Progress, Stopped, filmed, tracked
 from internvl_chat.web.workbench import Work, Workbench
 
@@ -157,7 +157,7 @@ class Handlers:
         """
         clip, _, frame = Path(value["image"] or "").stem.rpartition("-") if value else ("", "", "")
         with told(), self.bench.at_work(session) as work:
-            if value is None or clip != _mark_of(work.pointed):
+            if value is None or clip != mark_of(work.pointed.clip):
                 return {}
             pointed = work.pointed.at(int(frame))
             drawn = drawn_boxes(pointed, value["boxes"])
@@ -331,15 +331,10 @@ def _told_steps(doing: str, steps: Generator[Progress, None, Any]) -> Generator[
         yield {"progress": f"{doing}: {at.done} of {at.total} frames"}
 
 
-def _mark_of(pointed: PointedClip) -> str:
-    """Of this clip alone, whatever characters its name has."""
-    return hashlib.sha256(pointed.clip.encode()).hexdigest()[:16]
-
-
 def _film_name(pointed: PointedClip) -> str:
-    return f"{_mark_of(pointed)}.tracks.mp4"
+    return f"{mark_of(pointed.clip)}.tracks.mp4"
 
 
 def _picture_name(pointed: PointedClip) -> str:
     """Of the picture that is shown: the drawing component hands it back with the boxes that lie on it."""
-    return f"{_mark_of(pointed)}-{pointed.frame}.png"
+    return f"{mark_of(pointed.clip)}-{pointed.frame}.png"

@@ -237,7 +237,6 @@ class PointedClip:
         """
         result, fresh = self, [self._inside(box.box_px) for box in drawn if box.number is None]
         places = {box.number: self._inside(box.box_px) for box in drawn if box.number is not None}
-        there = set(places)
         for box_px in filter(None, fresh):
             if self.object_of(self.chosen) is None:
                 result = result.with_new_object(box_px)
@@ -247,7 +246,7 @@ class PointedClip:
             before, now = one.boxes_px[self.frame], places.get(one.number)
             if now is not None and np.abs(np.array(now) - before).max() > tolerance_px:
                 result = result.with_object(one.with_box(self.frame, now))
-            elif now is None and one.number not in there and min(before[2:]) > tolerance_px:
+            elif one.number not in places and min(before[2:]) > tolerance_px:
                 result = result._taken_away(one)
         return result
 

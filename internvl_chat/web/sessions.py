@@ -37,6 +37,11 @@ _PICTURES_KEPT = 8
 _VIEW = ("frame", "chosen", "next_name", "by_clicks")
 
 
+def mark_of(clip: str) -> str:
+    """Of the clip of this name alone, whatever characters it has: for names of files."""
+    return hashlib.sha256(clip.encode()).hexdigest()[:16]
+
+
 class SessionFolder:
     """One session's files."""
 
@@ -49,7 +54,7 @@ class SessionFolder:
         return self.folder / "open.json"
 
     def _pointed(self, clip: str) -> Path:
-        return self.folder / "pointed" / f"{hashlib.sha256(clip.encode()).hexdigest()[:16]}.npz"
+        return self.folder / "pointed" / f"{mark_of(clip)}.npz"
 
     def open_clip(self) -> str | None:
         """The name of the clip that is open."""

@@ -55,10 +55,11 @@ def _kind(path: Path) -> str | None:
 
 
 def _record(label: Path, called: list[Path], options: Conversion) -> dict[str, Any]:
-    if len(called) != 1:
+    if not called:
+        raise UserError(f"{label}: there is no picture and no video of this name")
+    if len(called) > 1:
         found = " or ".join(map(str, called))
-        raise UserError(f"{label}: there is no picture and no video of this name" if not called else
-                        f"{label}: may be of {found}: expected one picture or video of its name")  # fmt: skip
+        raise UserError(f"{label}: may be of {found}: expected one picture or video of its name")
     (media,) = called
     content = parse_json(read_text(label), str(label))
     said = content.get("conversations") if isinstance(content, dict) else None

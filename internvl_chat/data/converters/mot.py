@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from configparser import ConfigParser
 from configparser import Error as ConfigParserError
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -47,8 +46,8 @@ def records(source: Path, options: Conversion) -> Iterator[dict[str, Any]]:
             size_px = _stated_size(folder / INFO)
             for key, thing in _objects(folder / TRUTH, named, options.faults).items():
                 where, name, shown = f"{folder / TRUTH}: object {key}", f"{folder.name}-{key}", folder / FRAMES
-                described = Described(name, where, shown, (thing,), (thing.name,), num_frames=len(frames))
-                found.append(replace(described, size_px=size_px))
+                sizes: dict[str, Any] = {"size_px": size_px, "num_frames": len(frames)}
+                found.append(Described(name, where, shown, (thing,), (thing.name,), **sizes))
     yield from records_of(found, options.root, options.question, faults)
 
 

@@ -100,11 +100,18 @@ def _row_numbers(
     if track.by == "second" and header.frames_per_second <= 0:
         raise UserError(f"{source}: is given by second, but the video states no rate: give it by frame")
     wanted, reach = _positions_of(track, indices, header), SECONDS_REACH_S if track.by == "second" else 0.0
-    after = np.searchsorted(track.positions, wanted).clip(0, len(track.positions) - 1)
+    nearest, distances = nearest_of(track.positions, wanted)
+    return np.where(distances <= reach, nearest, -1)
+
+
+def nearest_of(
+    places: npt.NDArray[np.float64], wanted: npt.NDArray[np.float64]
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
+    """The number [F] of the place, of ascending ones [K], that is nearest to each wanted one [F], and how far it is."""
+    after = np.searchsorted(places, wanted).clip(0, len(places) - 1)
     before = (after - 1).clip(0)
-    distances = np.abs(track.positions[np.stack([before, after])] - wanted)
-    nearest = np.where(distances[0] <= distances[1], before, after)
-    return np.where(distances.min(axis=0) <= reach, nearest, -1)
+    distances = np.abs(places[np.stack([before, after])] - wanted)
+    return np.where(distances[0] <= distances[1], before, after), distances.min(axis=0)
 
 
 def _positions_of(track: TrackRows, indices: npt.NDArray[np.integer], header: MediaHeader) -> npt.NDArray[np.float64]:

@@ -14,8 +14,8 @@ from internvl_chat.scoring.captions.ptb import tokenize
 
 Split = Literal["public", "private"]
 SPLITS: tuple[Split, ...] = ("public", "private")
-# Videos 15 to 17 of a category are the public test set, 18 to 20 the private one.
 ARCHIVE_NAME = "result.zip"
+# Videos 15 to 17 of a category are the public test set, 18 to 20 the private one.
 _TEST_NUMBERS = {"public": range(15, 18), "private": range(18, 21)}
 LASOT_CATEGORIES = tuple(
     "airplane basketball bear bicycle bird boat book bottle bus car cat cattle chameleon coin crab crocodile cup deer "

@@ -169,9 +169,9 @@ def _told_apart(found: Sequence[Described], root: Path) -> list[Described]:
     alike = _sharing(folders)
     named = [_with_suffix(one) if one.video in alike else one for one in folders]
     if alike := _sharing(named):
-        of_id = {one.id: one for one in named if one.video in alike}
         first = next(one for one in named if one.video in alike)
-        raise UserError(f"{first.source}: {first.video} and {of_id[first.id].video} would both be called {first.id!r}")
+        other = next(one for one in reversed(named) if one.id == first.id)
+        raise UserError(f"{first.source}: {first.video} and {other.video} would both be called {first.id!r}")
     return named
 
 

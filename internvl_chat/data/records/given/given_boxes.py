@@ -11,7 +11,7 @@ import numpy.typing as npt
 from internvl_chat.boxes import corners_of, is_absent, sized_boxes
 from internvl_chat.constants import BOX_SCALE
 from internvl_chat.contracts import Sample, TrackRows, UserError
-from internvl_chat.data.media.sources import read_media_header
+from internvl_chat.data.media.sources import MediaHeader, read_media_header
 from internvl_chat.data.records.box_evidence import FEWEST, evidence_of
 from internvl_chat.data.records.names import DEFAULT_NAME
 
@@ -110,9 +110,11 @@ def check_sized_boxes(track: TrackRows, size_px: tuple[int, int], path: Path) ->
             )
 
 
-def check_given_boxes(sample: Sample) -> None:
+def check_given_boxes(sample: Sample, header: MediaHeader | None = None) -> None:
     """See to it that boxes in pixels lie in the pictures that a sample shows.
 
+    Args:
+        header: of these pictures, where it is read already.
     Raises:
         UserError: a box lies outside, or boxes were counted in another size, or a track that was read as x y w h is x1
             y1 x2 y2.
@@ -120,7 +122,7 @@ def check_given_boxes(sample: Sample) -> None:
     tracks = [track for track in sample.tracks if isinstance(track, TrackRows) and track.in_pixels]
     if not tracks or not (sample.video_path or sample.image_paths):
         return
-    header, path = read_media_header(sample), sample.video_path or sample.image_paths[0]
+    header, path = header or read_media_header(sample), sample.video_path or sample.image_paths[0]
     for track in tracks:
         if track.by == "always":
             for size_px in header.sizes_px:

@@ -94,10 +94,10 @@ def says_its_form(given: GivenTrack) -> bool:
     return isinstance(given, TrackFile | TrackRows | str | Path) or (isinstance(given, Mapping) and "boxes" in given)
 
 
-def _form_of(track: Track) -> dict[str, Any]:
+def _form_of(track: Track) -> Mapping[str, Any]:
     """What a track that was read says of itself; None of what it does not say any more."""
     if isinstance(track, TrackFile):
-        return {**FILE_FORMS[".npy"], "interpolate": False}
+        return FILE_FORMS[".npy"]
     return {"unit": "pixels" if track.in_pixels else None, "order": None, "interpolate": track.interpolates}
 
 
@@ -134,7 +134,7 @@ def _of_file(path: Path, name: str | None, said: Mapping[str, Any], is_for_image
         tracks = _of_records(read_track_record(path), said, is_for_images, str(path))
         return tracks_called(tracks, name, str(path))
     if path.suffix in FILE_FORMS:
-        _check_unsaid(str(path), {**FILE_FORMS[path.suffix], "interpolate": False}, said)
+        _check_unsaid(str(path), FILE_FORMS[path.suffix], said)
     return tracks_of_file(path, name)
 
 

@@ -14,8 +14,8 @@ from internvl_chat.files import read_json
 
 # What the numbers of a file are that cannot say it itself.
 FILE_FORMS = {
-    ".npy": {"unit": "thousandths", "order": "xyxy"},
-    ".txt": {"unit": "pixels", "order": "xywh"},
+    ".npy": {"unit": "thousandths", "order": "xyxy", "interpolate": False},
+    ".txt": {"unit": "pixels", "order": "xywh", "interpolate": False},
 }
 
 
